@@ -1,0 +1,23 @@
+"""The exceptions that end a command without a traceback."""
+
+from __future__ import annotations
+
+
+class InputError(ValueError):
+    """What the user gave cannot be used: says what was expected, what was found, what to do.
+
+    The command line prints the message and exits with status 2; library callers get an ordinary
+    `ValueError`.
+    """
+
+
+class Interrupted(Exception):
+    """A signal stopped a run, after its state was saved.
+
+    Attributes:
+        signal: its number.
+    """
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal

@@ -1,0 +1,108 @@
+"""ConvLSTM (Shi et al. 2015) over the sections of a window, the poster's backbone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from taclnet_jax.models.convolution import convolve
+
+State = tuple[jax.Array, jax.Array]
+
+
+class ConvLSTMCell(nn.Module):
+    """One step of a ConvLSTM: input, forget and output gates by convolution instead of product."""
+
+    features: int
+    kernel: int = 3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, state: State | None, x: jax.Array) -> tuple[State, jax.Array]:
+        """Takes (cell, hidden) and the input to the next state and its hidden part.
+
+        Args:
+            state: each `[batch, height, width, features]`; None stands for zeros and saves their
+                convolution.
+            x: `[batch, height, width, channels]`.
+        """
+        channels = x.shape[-1]
+        kernel = self.param(
+            'kernel',
+            nn.initializers.lecun_normal(),
+            (self.kernel, self.kernel, channels + self.features, 4 * self.features),
+        ).astype(self.dtype)
+        bias = self.param('bias', nn.initializers.zeros, (4 * self.features,)).astype(self.dtype)
+        if state is None:
+            gates = convolve(x, kernel[:, :, :channels]) + bias
+        else:
+            # One convolution of input and hidden state together: adding two results costs more
+            # memory traffic than it saves arithmetic.
+            gates = convolve(jnp.concatenate([x, state[1]], axis=-1), kernel) + bias
+        i, g, f, o = jnp.split(gates, 4, axis=-1)
+        cell = nn.sigmoid(i) * jnp.tanh(g)
+        if state is not None:
+            # The forget gate starts open (Jozefowicz et al. 2015), as in flax's own cells.
+            cell += nn.sigmoid(f + 1) * state[0]
+        hidden = nn.sigmoid(o) * jnp.tanh(cell)
+        return (cell, hidden), hidden
+
+
+class ConvLSTMLayer(nn.Module):
+    """A ConvLSTM over axis 1, its state zero at the first section.
+
+    `[batch, slices, height, width, channels]` becomes `[..., features]`. The scan is unrolled:
+    inside XLA's while loop a convolution runs its slow path on CPUs, 15 times slower.
+    """
+
+    features: int
+    kernel: int = 3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        cell = ConvLSTMCell(self.features, self.kernel, self.dtype)
+        state, first = cell(None, x[:, 0])
+        if x.shape[1] == 1:
+            return first[:, None]
+        scan = nn.scan(
+            lambda cell, state, x: cell(state, x),
+            variable_broadcast='params',
+            split_rngs={'params': False},
+            in_axes=1,
+            out_axes=1,
+            unroll=x.shape[1] - 1,
+        )
+        _, rest = scan(cell, state, x[:, 1:])
+        return jnp.concatenate([first[:, None], rest], axis=1)
+
+
+class ConvLSTM(nn.Module):
+    """Membrane probabilities of all sections of a window from stacked ConvLSTM layers.
+
+    The last layer has one channel a section. Only its last hidden state has seen the whole window,
+    so all maps are read there: a 1x1 convolution, then one sigmoid a section.
+
+    Attributes:
+        hidden: channels of the layers before the last.
+        kernel: side of the square kernels, odd.
+        dtype: of the computation; parameters stay float32.
+    """
+
+    hidden: Sequence[int] = (16, 8)
+    kernel: int = 3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
+        slices = image.shape[1]
+        x = image[..., None].astype(self.dtype)
+        for features in (*self.hidden, slices):
+            x = ConvLSTMLayer(features, self.kernel, self.dtype)(x)
+        logits = nn.Conv(slices, (1, 1), dtype=self.dtype)(x[:, -1])
+        return jnp.moveaxis(logits, -1, 1).astype(jnp.float32)

@@ -1,0 +1,203 @@
+"""Persistence on the host: gudhi's fast 2-d cubical code, called back from JAX in a thread pool.
+
+`gudhi.sklearn.CubicalPersistence` is 12 times faster than `gudhi.CubicalComplex` and more, but it
+returns values, not pixels. So it is given keys in place of values: numbers in the order of the
+image, all different, with the pixel's own index in their lowest bits. The births and deaths that
+come back are keys, and every key names its pixel.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# float64 counts exactly up to here.
+_EXACT_BITS = 53
+_FRAME = -1.0
+
+
+def check_callbacks_can_run() -> None:
+    """Raises RuntimeError where a callback could hang; training calls it before it starts.
+
+    On CPU, a callback's arguments of 100 KiB and more are copied by the thread pool that also runs
+    the computations which wait for the callback. As many computations as devices can wait at once,
+    so the pool needs one worker more. It has NPROC workers (by default the cores this process may
+    use), and at least as many as devices. Any other platform does not wait there.
+    """
+    if jax.default_backend() != 'cpu':
+        return
+    devices = len(jax.local_devices(backend='cpu'))
+    workers = max(int(os.environ.get('NPROC') or _cores()), devices)
+    if workers <= devices:
+        raise RuntimeError(
+            f"backend='gudhi' could hang: its callbacks need more worker threads than the "
+            f'{devices} CPU device(s) of JAX, which has {workers}. Set the environment variable '
+            f"NPROC={devices + 1} or higher before JAX starts, or use backend='xla'."
+        )
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix='persistence')
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+
+
+@functools.cache
+def _engine(dimension: int) -> Any:
+    # gudhi.sklearn loads scikit-learn, which takes seconds: only whoever needs it should wait.
+    from gudhi.sklearn import CubicalPersistence
+
+    return CubicalPersistence(homology_dimensions=dimension).fit([])
+
+
+class _Filtration(NamedTuple):
+    """An image as gudhi takes it, and how to read what it gives back.
+
+    Attributes:
+        cells: float64 keys `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first.
+        codes: int32 `[H * W]` in the order of the filtration, equal where values are equal.
+        pixel_of: finds the flat indices of keys.
+    """
+
+    cells: np.ndarray
+    codes: np.ndarray
+    pixel_of: Callable[[np.ndarray], np.ndarray]
+
+
+def _filtration(image: np.ndarray, framed: bool, superlevel: bool) -> _Filtration:
+    """Gives each pixel of a float32 image a key of its own, in the order of (value, flat index)."""
+    # A constant image has no pairs, as is promised of one with NaN. max() passes NaN on.
+    bits = (np.zeros_like(image) if np.isnan(image.max()) else image).view(np.int32)
+    if bits.min() < 0:
+        # From sign and magnitude to an integer, for which -0.0 is 0 too.
+        bits = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
+    codes = -bits if superlevel else bits
+    lowest, highest = int(codes.min()), int(codes.max())
+    height, width = codes.shape
+    index_bits = (codes.size - 1).bit_length()
+    mask = (1 << index_bits) - 1
+
+    margin = int(framed)
+    cells = np.full((height + 2 * margin, width + 2 * margin), _FRAME)
+    inner = cells[margin : margin + height, margin : margin + width]
+    if (highest - lowest).bit_length() + index_bits <= _EXACT_BITS:
+        np.subtract(codes, float(lowest), out=inner)
+        inner *= 1 << index_bits
+        inner += np.arange(float(codes.size)).reshape(codes.shape)
+        return _Filtration(cells, codes.reshape(-1), lambda key: key.astype(np.int64) & mask)
+    # A wide range of values on a large image: take the ranks of the keys, which are small.
+    keys = (codes.reshape(-1).astype(np.int64) - lowest) << index_bits
+    pixels = np.sort(keys | np.arange(codes.size)) & mask
+    inner.flat[pixels] = np.arange(codes.size)
+    return _Filtration(cells, codes.reshape(-1), lambda rank: pixels[rank.astype(np.int64)])
+
+
+def pairs_of_images(
+    images: np.ndarray, *, dimension: int, border: str, superlevel: bool
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Births and deaths of float32 images `[N, H, W]` as flat indices, in no particular order.
+
+    Pairs of equal values and the class that never dies are left out. An image with NaN has none.
+    """
+    filtrations = [_filtration(image, border == 'membrane', superlevel) for image in images]
+    diagrams = _engine(dimension).transform([filtration.cells for filtration in filtrations])
+    found = []
+    for (_, codes, pixel_of), diagram in zip(filtrations, diagrams, strict=True):
+        diagram = diagram[(diagram[:, 0] != _FRAME) & np.isfinite(diagram[:, 1])]
+        birth, death = pixel_of(diagram[:, 0]), pixel_of(diagram[:, 1])
+        differ = codes[birth] != codes[death]
+        found.append((birth[differ], death[differ]))
+    return found
+
+
+def persistence(image: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """float32 absolute differences of an image's values at two lists of flat indices."""
+    flat = image.reshape(-1)
+    with np.errstate(invalid='ignore', over='ignore'):
+        return np.abs(flat[first] - flat[last])
+
+
+def _for_all_images(
+    images: np.ndarray, write: Callable[[int, np.ndarray, np.ndarray], None], options: dict
+) -> None:
+    """Calls `write(i, birth, death)` for every image, in the pool that all callbacks share."""
+    chunks = min(len(images), _cores())
+
+    def run(start: int) -> None:
+        found = pairs_of_images(images[start::chunks], **options)
+        for i, (birth, death) in enumerate(found):
+            write(start + i * chunks, birth, death)
+
+    if chunks == 1:
+        run(0)
+    elif chunks:
+        list(_pool().map(run, range(chunks)))
+
+
+@functools.partial(
+    jax.jit,
+    static_argnames=('dimension', 'border', 'superlevel', 'min_persistence', 'kind'),
+)
+def points(prob: jax.Array, *, min_persistence: float, kind: str, **options: Any) -> jax.Array:
+    """The critical points' boolean maps, shaped like `prob`, `[..., H, W]` float32."""
+    check_callbacks_can_run()
+    threshold = np.float32(min_persistence)
+
+    def on_host(prob: Any) -> np.ndarray:
+        images = np.ascontiguousarray(prob, np.float32)
+        stack = images.reshape(-1, *images.shape[-2:])
+        found = np.zeros((len(stack), images.shape[-2] * images.shape[-1]), bool)
+
+        def write(i: int, birth: np.ndarray, death: np.ndarray) -> None:
+            lasting = persistence(stack[i], birth, death) > threshold
+            if kind != 'death':
+                found[i, birth[lasting]] = True
+            if kind != 'birth':
+                found[i, death[lasting]] = True
+
+        _for_all_images(stack, write, options)
+        return found.reshape(images.shape)
+
+    result = jax.ShapeDtypeStruct(prob.shape, jnp.bool_)
+    return jax.pure_callback(on_host, result, prob, vmap_method='expand_dims')
+
+
+@functools.partial(jax.jit, static_argnames=('dimension', 'border', 'superlevel', 'max_pairs'))
+def pairs(
+    prob: jax.Array, *, max_pairs: int, **options: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Flat births and deaths `[..., max_pairs]`, most persistent first, and the count found."""
+    check_callbacks_can_run()
+
+    def on_host(prob: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = np.ascontiguousarray(prob, np.float32)
+        leading = images.shape[:-2]
+        stack = images.reshape(-1, *images.shape[-2:])
+        births = np.zeros((len(stack), max_pairs), np.int32)
+        deaths = np.zeros_like(births)
+        counts = np.zeros(len(stack), np.int32)
+
+        def write(i: int, birth: np.ndarray, death: np.ndarray) -> None:
+            order = np.lexsort((death, birth, -persistence(stack[i], birth, death)))[:max_pairs]
+            births[i, : len(order)] = birth[order]
+            deaths[i, : len(order)] = death[order]
+            counts[i] = len(birth)
+
+        _for_all_images(stack, write, options)
+        shape = (*leading, max_pairs)
+        return births.reshape(shape), deaths.reshape(shape), counts.reshape(leading)
+
+    leading = prob.shape[:-2]
+    indices = jax.ShapeDtypeStruct((*leading, max_pairs), jnp.int32)
+    result = (indices, indices, jax.ShapeDtypeStruct(leading, jnp.int32))
+    return jax.pure_callback(on_host, result, prob, vmap_method='expand_dims')

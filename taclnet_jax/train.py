@@ -1,0 +1,322 @@
+"""Training in two phases: the network alone, then with STA and ITA."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import parameter_overview
+from jax import lax
+
+from taclnet_jax import figures, parallel
+from taclnet_jax.attention import sta_attention, topological_attention
+from taclnet_jax.checkpoints import Checkpoints, restore_phase_one
+from taclnet_jax.config import check_config, differences
+from taclnet_jax.data import load_volume
+from taclnet_jax.data.pipeline import WindowLoader
+from taclnet_jax.data.windows import grid_samples
+from taclnet_jax.errors import InputError, Interrupted
+from taclnet_jax.evaluate import evaluate, split_sections, validate
+from taclnet_jax.inference import create_inference, sta_options
+from taclnet_jax.losses import LOSSES
+from taclnet_jax.models import create_model
+from taclnet_jax.reporting import Reporter, read_metrics
+from taclnet_jax.state import TrainState, create_optimizer, create_train_state
+from taclnet_jax.topology import check_callbacks_can_run, critical_map
+from taclnet_jax.workdir import open_workdir
+
+Arrays = dict[str, Any]
+Step = Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]
+
+
+def train_and_evaluate(config: Any, workdir: str) -> TrainState:
+    """Trains, or goes on training, then evaluates the best checkpoint.
+
+    Args:
+        config: as `taclnet_jax.config.get_config` makes it.
+        workdir: folder of checkpoints, metrics, pictures and results; a run that was interrupted
+            there goes on.
+
+    Returns:
+        The final state, on the host.
+
+    Raises:
+        InputError: settings, data or workdir cannot be used.
+        Interrupted: SIGTERM or SIGINT came.
+    """
+    # --- Settings, data, network.
+    check_config(config)
+    check_devices(config)
+    volume = load_volume(config)
+    train_runs, validation_runs, _ = split_sections(config, volume.shape[0])
+    samples = grid_samples(train_runs, volume.shape[1:], tuple(config.crop))
+    if config.batch_size > len(samples):
+        raise InputError(
+            f'Expected config.batch_size to be at most {len(samples)}, the number of training '
+            f'crops; found {config.batch_size}. Use smaller batches or smaller crops.'
+        )
+    loader = WindowLoader(
+        volume, samples, config.slices, config.batch_size, config.seed, config.augment
+    )
+    per_epoch = loader.steps_per_epoch
+    epochs = config.phase_one.epochs + config.phase_two.epochs
+    model = create_model(config)
+    optimizer = create_optimizer(config, per_epoch)
+    infer = create_inference(config, model)
+
+    # --- State: of this run's last checkpoint, of another run's phase one, or new.
+    folder = open_workdir(config, workdir)
+    checkpoints = Checkpoints(folder, config)
+    new = create_train_state(config, model, optimizer, len(samples))
+    state = checkpoints.restore_last(new) or start_from(config, new) or new
+    first_step = int(state.step)
+    with (
+        Reporter(folder, first_step, epochs * per_epoch) as reporter,
+        stop_signals() as signals,
+    ):
+        if first_step == 0:
+            reporter.print(parameter_overview.get_parameter_overview(state.params))
+        else:
+            reporter.print(f'Going on from step {first_step} of {epochs * per_epoch}.')
+        state = state.to_devices()
+
+        # --- Epochs.
+        step_fn = None
+        for epoch in range(first_step // per_epoch, epochs):
+            phase_two = epoch >= config.phase_one.epochs
+            if step_fn is None or epoch == config.phase_one.epochs:
+                step_fn = create_step(config, model, optimizer, phase_two)
+            first = max(first_step - epoch * per_epoch, 0)
+            state, measured = train_epoch(
+                config, step_fn, state, loader, epoch, first, reporter, signals
+            )
+            host = state.to_host(len(samples))
+            if signals:
+                checkpoints.save(host)
+                checkpoints.close()
+                raise Interrupted(
+                    signals[0],
+                    f'Stopped at step {host.step} of {epochs * per_epoch}, and saved. Start the '
+                    'same command again to go on.',
+                )
+
+            # --- Validation and checkpoint.
+            last = epoch == epochs - 1
+            scores = {}
+            if validation_runs and (last or (epoch + 1) % config.evaluate.every_epochs == 0):
+                scores, picture = validate(config, infer, host.params, volume, validation_runs)
+                reporter.image(int(host.step), 'attention', picture)
+            reporter.metrics(
+                int(host.step),
+                {'epoch': epoch + 1, 'phase': 1 + phase_two}
+                | measured
+                | {f'validation/{key}': value for key, value in scores.items()},
+            )
+            if epoch == config.phase_one.epochs - 1:
+                checkpoints.save_phase_one(host)
+            if last or (epoch + 1) % config.checkpoint.every_epochs == 0:
+                in_last_phase = phase_two or config.phase_two.epochs == 0
+                checkpoints.save(host, scores if scores and in_last_phase else None)
+        checkpoints.wait()
+
+    # --- Result.
+    figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
+    step, params = checkpoints.restore_best_params()
+    checkpoints.close()
+    evaluate(config, model, params, step, volume, folder)
+    print(f'Training curves: {folder / "curves.png"}')
+    return state.to_host(len(samples))
+
+
+def train_epoch(
+    config: Any,
+    step_fn: Step,
+    state: TrainState,
+    loader: WindowLoader,
+    epoch: int,
+    first: int,
+    reporter: Reporter,
+    signals: list[int],
+) -> tuple[TrainState, dict[str, float]]:
+    """Steps `first` and on of an epoch, or those until a signal comes.
+
+    Returns:
+        (state, the epoch's mean loss and its times per step in ms).
+    """
+    phase_two = epoch >= config.phase_one.epochs
+    if phase_two and first == 0 and state.memory is not None:
+        state = state.replace(memory=state.memory.begin_epoch())
+    losses: list[jax.Array] = []
+    prob = None
+    start = None
+    batches = loader.epoch(epoch, first, shift=config.augment.shift and not phase_two)
+    with batches:
+        for batch in batches:
+            state, output = step_fn(state, parallel.shard(batch))
+            losses.append(output['loss'])
+            prob = output['prob']
+            # The loss of the step before: waiting for this one would keep the device idle.
+            shown = float(losses[max(len(losses) - 2, 0)][0])
+            reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', shown)
+            if start is None:  # The first step compiles.
+                start, waited, timed = time.perf_counter(), batches.seconds_waited, 0
+            else:
+                timed += 1
+            if signals:
+                break
+    loss = float(np.mean([np.asarray(x)[0] for x in losses]))
+    measured = {'train/loss': loss}
+    if start is not None and timed:
+        step_ms = (time.perf_counter() - start) / timed * 1e3
+        measured |= {
+            'time/step_ms': step_ms,
+            'time/data_ms': (batches.seconds_waited - waited) / timed * 1e3,
+        }
+        if phase_two and config.attention.kind != 'none' and not signals:
+            measured |= time_topology(config, prob)
+            parts = measured['time/persistence_ms'] + measured['time/attention_ms']
+            measured['time/network_ms'] = step_ms - measured['time/data_ms'] - parts
+    return state, measured
+
+
+def create_step(
+    config: Any, model: nn.Module, optimizer: optax.GradientTransformation, phase_two: bool
+) -> Step:
+    """One update of phase one or two, compiled for all local devices; it donates the state.
+
+    It takes the state and a sharded batch to the new state and, by device, 'loss' and 'prob'
+    `[batch, slices, height, width]`.
+    """
+    loss_fn = LOSSES[config.loss]
+    target = config.slices // 2
+    attends = phase_two and config.attention.kind != 'none'
+    remembers = phase_two and config.attention.kind == 'ita'
+
+    def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        history, beta = None, 0.0
+        if remembers:
+            history, beta = state.memory.read(
+                batch['sample_id'], batch['symmetry'], config.attention.beta
+            )
+
+        def loss_of(params: Any) -> tuple[jax.Array, Any]:
+            prob = jax.nn.sigmoid(model.apply({'params': params}, batch['image']))
+            if not phase_two:
+                return loss_fn(prob, batch['membrane']), (prob, None)
+            refined, attention = prob[:, target], None
+            if attends:
+                refined, attention, _ = sta_attention(
+                    prob, history=history, beta=beta, **sta_options(config)
+                )
+            return loss_fn(refined, batch['membrane'][:, target]), (prob, attention)
+
+        gradient_fn = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (prob, attention)), gradients = gradient_fn(state.params)
+        loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        memory = state.memory
+        if remembers:
+            memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            memory=memory,
+        )
+        return state, {'loss': loss, 'prob': prob}
+
+    return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
+
+
+def time_topology(config: Any, prob: jax.Array) -> dict[str, float]:
+    """Milliseconds that persistence and attention take for a batch, timed on their own.
+
+    Inside the compiled step the parts cannot be told apart.
+    """
+    prob = prob.reshape(-1, *prob.shape[2:])
+    options = sta_options(config)
+    alpha = options.pop('alpha')
+    target = config.slices // 2
+
+    @jax.jit
+    def attend(maps: jax.Array, prob: jax.Array) -> jax.Array:
+        def refined(p: jax.Array) -> jax.Array:
+            return jnp.sum(alpha * topological_attention(maps[:, target], maps, p) + p)
+
+        return jax.grad(refined)(prob[:, target])
+
+    persist = jax.jit(lambda prob: critical_map(prob, **options))
+    maps = persist(prob)
+    return {
+        'time/persistence_ms': _milliseconds(persist, prob),
+        'time/attention_ms': _milliseconds(attend, maps, prob),
+    }
+
+
+def _milliseconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+    jax.block_until_ready(function(*arguments))
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return (time.perf_counter() - start) * 1e3
+
+
+def start_from(config: Any, new: TrainState) -> TrainState | None:
+    """The end of the phase one that `config.start_from` names; None where it names none."""
+    if not config.start_from:
+        return None
+    state, other = restore_phase_one(config.start_from, new)
+    found = [
+        line
+        for line in differences(config, other)
+        if not line.startswith(('attention.', 'phase_two.'))
+    ]
+    if found:
+        raise InputError(
+            f'The phase one of {config.start_from} had other settings (' + '; '.join(found) + '); '
+            'runs can share it only if nothing but attention and phase two differ.'
+        )
+    return state
+
+
+def check_devices(config: Any) -> None:
+    """Refuses batches that do not divide over the devices, and devices that would deadlock."""
+    devices = jax.local_device_count()
+    if config.batch_size % devices:
+        raise InputError(
+            f'Expected config.batch_size to be a multiple of the {devices} devices; found '
+            f'{config.batch_size}.'
+        )
+    if config.attention.backend == 'gudhi':
+        try:
+            check_callbacks_can_run()
+        except RuntimeError as error:
+            raise InputError(str(error)) from error
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[int]]:
+    """Within it SIGTERM and SIGINT are noted in the list instead of ending the process.
+
+    A second one of the same kind ends it.
+    """
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        received.append(number)
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

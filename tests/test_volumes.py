@@ -1,0 +1,237 @@
+"""TIFF stacks, the Volume type and the choice of a data set."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import pytest
+import tifffile
+
+from taclnet_jax import volumes
+from taclnet_jax.data import load_volume
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import as_uint8_image, read_stack, write_stack
+
+RESOLUTION_NM = (40.0, 4.0, 4.0)
+
+
+@pytest.fixture
+def stack() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (5, 21, 34)).astype(np.uint8)
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32', 'uint32', 'int64', 'float64'])
+@pytest.mark.parametrize('depth', [1, 3, 4, 5])
+def test_what_is_written_is_read_back(tmp_path: Path, stack: np.ndarray, dtype: str, depth: int):
+    array = stack[:depth].astype(dtype)
+    write_stack(tmp_path / 'stack.tif', array, RESOLUTION_NM)
+    back = read_stack(tmp_path / 'stack.tif')
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+
+
+def test_booleans_become_0_and_255(tmp_path: Path, stack: np.ndarray):
+    write_stack(tmp_path / 'mask.tif', stack > 100)
+    np.testing.assert_array_equal(read_stack(tmp_path / 'mask.tif'), (stack > 100) * 255)
+
+
+def test_imagej_sees_a_calibrated_z_stack(tmp_path: Path, stack: np.ndarray):
+    write_stack(tmp_path / 'stack.tif', stack, (50.0, 4.0, 8.0))
+    with tifffile.TiffFile(tmp_path / 'stack.tif') as file:
+        assert file.imagej_metadata is not None
+        assert file.imagej_metadata['slices'] == 5
+        assert file.imagej_metadata['unit'] == 'nm'
+        assert file.imagej_metadata['spacing'] == 50
+        tags = file.pages.first.tags
+        assert tags['XResolution'].value == (1, 8)  # pixels per nm
+        assert tags['YResolution'].value == (1, 4)
+
+
+def test_large_stacks_are_bigtiff(tmp_path: Path, stack: np.ndarray, monkeypatch):
+    monkeypatch.setattr(volumes, '_BIGTIFF_BYTES', stack.nbytes)
+    write_stack(tmp_path / 'big.tif', stack, RESOLUTION_NM)
+    with tifffile.TiffFile(tmp_path / 'big.tif') as file:
+        assert file.is_bigtiff
+    np.testing.assert_array_equal(read_stack(tmp_path / 'big.tif'), stack)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(
+    tmp_path: Path, stack: np.ndarray, monkeypatch
+):
+    path = tmp_path / 'stack.tif'
+    write_stack(path, stack)
+
+    def full(*args: object, **kwargs: object) -> None:
+        args[0].write(b'half')  # type: ignore[attr-defined]
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(tifffile, 'imwrite', full)
+    with pytest.raises(InputError, match=r'stack\.tif: No space left on device'):
+        write_stack(path, stack + 1)
+    np.testing.assert_array_equal(read_stack(path), stack)
+    assert os.listdir(tmp_path) == ['stack.tif']
+
+
+def test_a_2d_file_is_one_section(tmp_path: Path, stack: np.ndarray):
+    tifffile.imwrite(tmp_path / 'flat.tif', stack[0])
+    np.testing.assert_array_equal(read_stack(tmp_path / 'flat.tif'), stack[:1])
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32'])
+def test_big_endian_files_come_in_native_order(tmp_path: Path, stack: np.ndarray, dtype: str):
+    tifffile.imwrite(tmp_path / 'big.tif', stack.astype(dtype), byteorder='>')
+    back = read_stack(tmp_path / 'big.tif')
+    assert back.dtype.isnative and back.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(back, stack.astype(dtype))
+
+
+def test_a_hand_made_tiff_is_read(tmp_path: Path):
+    # 2 x 3 pixels, big-endian, uncompressed: written by the TIFF 6.0 specification alone.
+    pixels = bytes([1, 2, 3, 4, 5, 250])
+    entries = [
+        (256, 3, 1, 3 << 16),
+        (257, 3, 1, 2 << 16),
+        (258, 3, 1, 8 << 16),
+        (259, 3, 1, 1 << 16),
+        (262, 3, 1, 1 << 16),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1 << 16),
+        (278, 3, 1, 2 << 16),
+        (279, 4, 1, 6),
+    ]
+    ifd = struct.pack('>H', len(entries))
+    ifd += b''.join(struct.pack('>HHII', *entry) for entry in entries) + bytes(4)
+    header = b'MM\0*' + struct.pack('>I', 14)
+    (tmp_path / 'hand.tif').write_bytes(header + pixels + ifd)
+    np.testing.assert_array_equal(
+        read_stack(tmp_path / 'hand.tif'), [[[1, 2, 3], [4, 5, 250]]]
+    )
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {'metadata': None},
+        {'compression': 'zlib'},
+        {'imagej': True},
+        {'imagej': True, 'compression': 'zlib'},
+        {'metadata': None, 'compression': 'zlib'},
+    ],
+)
+@pytest.mark.parametrize('part', [0.0, 0.001, 0.1, 0.5, 0.9])
+def test_cut_off_files_are_refused(
+    tmp_path: Path, stack: np.ndarray, options: dict[str, object], part: float
+):
+    path = tmp_path / 'cut.tif'
+    tifffile.imwrite(path, stack, photometric='minisblack', **options)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(InputError, match=r'cut\.tif'):
+        read_stack(path)
+
+
+def test_unusable_files_are_named_with_the_reason(tmp_path: Path, stack: np.ndarray):
+    def refuse(name: str, message: str) -> None:
+        with pytest.raises(InputError, match=message) as caught:
+            read_stack(tmp_path / name, 'labels')
+        assert name in str(caught.value) and 'labels' in str(caught.value)
+
+    refuse('missing.tif', 'no such file')
+    (tmp_path / 'folder.tif').mkdir()
+    refuse('folder.tif', 'folder')
+    (tmp_path / 'text.tif').write_text('these are not the pixels')
+    refuse('text.tif', 'not a TIFF')
+    tifffile.imwrite(tmp_path / 'rgb.tif', np.zeros((9, 8, 3), np.uint8), photometric='rgb')
+    refuse('rgb.tif', 'colour')
+    tifffile.imwrite(tmp_path / 'rgbs.tif', np.zeros((4, 9, 8, 3), np.uint8), photometric='rgb')
+    refuse('rgbs.tif', 'colour')
+    tifffile.imwrite(tmp_path / 'four.tif', np.stack([stack, stack]))
+    refuse('four.tif', '4 axes')
+    with tifffile.TiffWriter(tmp_path / 'sizes.tif') as file:
+        file.write(stack[0])
+        file.write(stack[0, :5])
+    refuse('sizes.tif', '2 images')
+
+
+def test_images_become_8_bit_without_losing_contrast(stack: np.ndarray):
+    assert as_uint8_image(stack, 'a') is stack
+    twelve_bit = np.array([[[1000, 1010, 3040]]], np.uint16)
+    np.testing.assert_array_equal(as_uint8_image(twelve_bit, 'a'), [[[0, 1, 255]]])
+    np.testing.assert_array_equal(as_uint8_image(np.full((1, 2, 2), 7, np.uint16), 'a'), 0)
+    for dtype in (np.float16, np.float32, np.float64):
+        floats = np.array([[[0, 0.5, 1]]], dtype)
+        np.testing.assert_array_equal(as_uint8_image(floats, 'a'), [[[0, 128, 255]]])
+
+
+def test_sections_with_nan_or_infinity_are_named():
+    image = np.zeros((30, 4, 4), np.float32)
+    image[3, 1, 1] = np.nan
+    image[17, 0, 0] = np.inf
+    with pytest.raises(InputError, match=r'scan\.tif .* sections 3, 17 '):
+        as_uint8_image(image, 'scan.tif')
+
+
+@pytest.mark.parametrize('image', [np.full((1, 2, 2), 1.5), np.full((1, 2, 2), -0.1)])
+def test_floats_outside_0_to_1_are_refused(image: np.ndarray):
+    with pytest.raises(InputError, match='found values from'):
+        as_uint8_image(image, 'scan.tif')
+
+
+@pytest.mark.parametrize('dtype', [np.int16, np.uint32, bool, np.complex64])
+def test_other_image_types_are_refused(dtype: type):
+    with pytest.raises(InputError, match=np.dtype(dtype).name):
+        as_uint8_image(np.zeros((1, 2, 2), dtype), 'scan.tif')
+
+
+def test_a_volume_refuses_what_does_not_fit(stack: np.ndarray):
+    mask = stack > 100
+    volume = Volume('a', stack, mask, stack.astype(np.uint64), RESOLUTION_NM)
+    assert volume.shape == (5, 21, 34)
+    assert Volume('a', stack, None, None, RESOLUTION_NM).membrane is None
+    with pytest.raises(InputError, match=r'\(5, 21, 34\).*\(4, 21, 34\) differ in size'):
+        Volume('a', stack, mask[:4], None, RESOLUTION_NM)
+    with pytest.raises(InputError, match='ids .* differ in size'):
+        Volume('a', stack, mask, np.zeros((5, 21, 33), int), RESOLUTION_NM)
+    with pytest.raises(InputError, match='booleans'):
+        Volume('a', stack, stack, None, RESOLUTION_NM)
+    with pytest.raises(InputError, match='integer ids'):
+        Volume('a', stack, mask, stack.astype(float), RESOLUTION_NM)
+    with pytest.raises(InputError, match='uint8'):
+        Volume('a', stack.astype(np.uint16), mask, None, RESOLUTION_NM)
+    with pytest.raises(InputError, match='voxel size'):
+        Volume('a', stack, mask, None, (40.0, 0.0, 4.0))
+    with pytest.raises(InputError, match='empty'):
+        Volume('a', stack[:0], None, None, RESOLUTION_NM)
+
+
+def config(**changes: object) -> ml_collections.ConfigDict:
+    fields = {'dataset': 'synthetic', 'data_dir': '', 'prepared_dir': '', 'seed': 0}
+    fields['synthetic'] = {'seed': 3, 'shape': (2, 40, 50)}
+    return ml_collections.ConfigDict(fields | changes)
+
+
+def test_the_config_chooses_the_data_set():
+    volume = load_volume(config())
+    assert volume.name == 'synthetic' and volume.shape == (2, 40, 50)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'dataset': 'isbi2012'}, "synthetic, isbi12, isbi13, cremi, found 'isbi2012'"),
+        ({'dataset': 'isbi12'}, 'TACLNET_DATA_DIR'),
+        ({'dataset': 'isbi13'}, 'TACLNET_DATA_DIR'),
+        ({'dataset': 'isbi13', 'data_dir': '/nowhere'}, '/nowhere/snemi3d/train-input.tif'),
+        ({'dataset': 'cremi'}, 'reads the data sets synthetic, isbi12 and isbi13'),
+        ({'synthetic': {'seed': -1, 'shape': (2, 9, 9)}}, 'seed of 0 or above'),
+        ({'synthetic': {'seed': 1, 'shape': (0, 9, 9)}}, 'above 0'),
+    ],
+)
+def test_a_choice_that_cannot_be_is_refused(changes: dict[str, object], message: str):
+    with pytest.raises(InputError, match=message):
+        load_volume(config(**changes))
