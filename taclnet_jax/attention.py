@@ -323,12 +323,14 @@ _mean_and_deviation.defvjp(_forward, _backward)
 
 def _moments(x: jax.Array, weights: jax.Array | None, terms: int) -> list[jax.Array]:
     """Sums over the image of `weights * x^j / j!` for j < terms, each `[..., 1, 1]`."""
-    power = jnp.ones_like(x) if weights is None else weights
-    moments = []
-    for j in range(terms):
-        moments.append(jnp.sum(power, axis=(-2, -1), keepdims=True))
-        power = power * (x / (j + 1))
-    return moments
+
+    def step(power: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return power * (x / (j + 1)), jnp.sum(power, axis=(-2, -1), keepdims=True)
+
+    first = jnp.ones_like(x) if weights is None else weights
+    # A loop keeps one power at a time; written out, XLA keeps them all, an image for each term.
+    _, moments = jax.lax.scan(step, first, jnp.arange(terms, dtype=x.dtype), unroll=2)
+    return list(moments)
 
 
 def _polynomial(coefficients: list[jax.Array], x: jax.Array) -> jax.Array:

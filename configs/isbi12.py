@@ -1,0 +1,23 @@
+"""TACLNet on ISBI12: 30 sections of 512x512 of Drosophila nerve cord, 50 x 4 x 4 nm.
+
+    python -m taclnet_jax.main --config=configs/isbi12.py --workdir=runs/isbi12_taclnet
+
+Fold 3 trains on sections 0-19 (the last three of them choose the checkpoint) and scores 20-29.
+The plain ConvLSTM and ConvLSTM + STA are --config.attention.kind=none and =sta; runs that differ
+in nothing else can share their phase one with --config.start_from.
+ISBI12_COST
+"""
+
+from taclnet_jax.config import get_config as default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = 'isbi12'
+    # 28 steps an epoch. Published were 350 and 15 epochs at 1e-3 and 1e-5; these are for CPUs.
+    config.phase_one.epochs = 20
+    config.phase_one.learning_rate = 3e-3
+    config.phase_one.schedule = 'cosine'
+    config.phase_two.epochs = 4
+    config.phase_two.learning_rate = 2e-4
+    return config
