@@ -88,7 +88,8 @@ def sta_attention(
     # A slice with NaN has no critical points, its attention is constant whatever its values are.
     values = jnp.where(jnp.isnan(p), 0, p)
     # The normalisation removes the mean of o, which would only cost digits.
-    _, o = _linear_attention(critical_maps[..., target, :, :], critical_maps, values, slices)
+    query = critical_maps[..., target, :, :]
+    _, o = _linear_attention(query, jnp.sum(critical_maps, -3, jnp.float32), values, slices)
     o = _min_max(o)
     if history is not None:
         o = iterative_attention(history, o, beta)
@@ -154,12 +155,15 @@ def topological_attention(
             f'max_score must be in [0, {_MAX_SCORE:g}], got {max_score}: '
             'blockwise_attention takes any score.'
         )
-    mean, deviation = _linear_attention(query, keys, values, max_score)
     a, b = query.astype(jnp.float32), jnp.sum(keys, axis=-3, dtype=jnp.float32)
-    highest = jnp.max(a, axis=(-2, -1)) * jnp.max(b, axis=(-2, -1))
     lowest = jnp.minimum(jnp.min(a, axis=(-2, -1)), jnp.min(b, axis=(-2, -1)))
+    highest_b = jnp.max(b, axis=(-2, -1))
     # Rounding may lift a sum of keys by some units in the last place.
-    valid = (lowest >= 0) & (highest <= max_score * (1 + 1e-5))
+    valid = (lowest >= 0) & (jnp.max(a, axis=(-2, -1)) * highest_b <= max_score * (1 + 1e-5))
+    # Shared out like this, neither the powers of a nor the moments of b leave float32's range.
+    scale = jnp.where(highest_b > 0, max_score / jnp.where(highest_b > 0, highest_b, 1), 1)
+    scale = jax.lax.stop_gradient(jnp.where(scale > 0, scale, 1))[..., None, None]
+    mean, deviation = _linear_attention(a / scale, b * scale, values, max_score)
     o = jnp.where(valid[..., None, None], mean + deviation, jnp.nan)
     return o.astype(values.dtype)
 
@@ -228,13 +232,15 @@ def blockwise_attention(query: Any, keys: Any, values: Any, *, block_size: int =
 def _flatten(query: Any, keys: Any, values: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Query and keys as `[..., C, N]`, values as `[..., N]`, in one dtype; ValueError if unfit."""
     query, keys, values = jnp.asarray(query), jnp.asarray(keys), jnp.asarray(values)
-    if query.ndim == keys.ndim - 1:
-        query = jnp.broadcast_to(query[..., None, :, :], keys.shape)
-    if keys.ndim < 3 or query.shape[-3:] != keys.shape[-3:] or values.shape[-2:] != keys.shape[-2:]:
+    expected = keys.shape[-2:] if query.ndim == keys.ndim - 1 else keys.shape[-3:]
+    fits = query.shape[-len(expected) :] == expected and values.shape[-2:] == keys.shape[-2:]
+    if keys.ndim < 3 or not fits:
         raise ValueError(
             'Expected query [..., C, H, W] or [..., H, W], keys [..., C, H, W] and values '
             f'[..., H, W], got {query.shape}, {keys.shape} and {values.shape}.'
         )
+    if query.ndim == keys.ndim - 1:
+        query = jnp.broadcast_to(query[..., None, :, :], keys.shape)
     dtype = jnp.promote_types(jnp.result_type(query, keys, values), jnp.float32)
     q, k = (x.astype(dtype).reshape(*x.shape[:-2], -1) for x in (query, keys))
     return q, k, values.astype(dtype).reshape(*values.shape[:-2], -1)
@@ -247,14 +253,16 @@ def _blocks(x: jax.Array, size: int, fill: Any = 0) -> jax.Array:
     return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, size), -2, 0)
 
 
+@functools.partial(jax.jit, static_argnames='max_score')
 def _linear_attention(
-    query: jax.Array, keys: jax.Array, values: jax.Array, max_score: float
+    a: jax.Array, b: jax.Array, v: jax.Array, max_score: float
 ) -> tuple[jax.Array, jax.Array]:
-    """The mean of the values, `[..., 1, 1]`, and o's deviation from it, `[..., H, W]`, float32."""
-    a, v = query.astype(jnp.float32), values.astype(jnp.float32)
-    b = jnp.sum(keys, axis=-3, dtype=jnp.float32)
+    """Mean of values v, `[..., 1, 1]`, and o's deviation from it, `[..., H, W]`; scores a_n b_m."""
+    a, b, v = (x.astype(jnp.float32) for x in (a, b, v))
     shape = jnp.broadcast_shapes(a.shape, b.shape, v.shape)
-    a, b, v = (jnp.broadcast_to(x, shape) for x in (a, b, v))
+    # In shard_map only some may differ between devices; their derivatives all do. XLA folds this.
+    never = jnp.any(a != a) & jnp.any(b != b) & jnp.any(v != v) & False
+    a, b, v = (jnp.where(never, 0, jnp.broadcast_to(x, shape)) for x in (a, b, v))
     return _mean_and_deviation(a, b, v, _number_of_terms(max_score))
 
 
@@ -345,6 +353,7 @@ def _derivative(coefficients: list[jax.Array], x: jax.Array) -> jax.Array:
     return _polynomial([j * c for j, c in enumerate(coefficients)][1:], x)
 
 
+@jax.jit
 def _min_max(x: jax.Array) -> jax.Array:
     """Scales each image to [0, 1]; constant ones become 0."""
     low = jnp.min(x, axis=(-2, -1), keepdims=True)

@@ -153,8 +153,9 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    # Orbax reports every save and restore at this level.
-    logging.getLogger('absl').setLevel(logging.ERROR)
+    # Orbax logs every save, and the trace of every error, which it raises all the same.
+    for name in ('absl', 'asyncio'):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder, options=options)
 

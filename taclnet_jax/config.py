@@ -157,8 +157,8 @@ def check_config(config: ConfigDict) -> None:
             raise InputError(f'Expected config.{key} to be one of {choices}; found {flat[key]!r}.')
     for key, (low, high) in _RANGES.items():
         if not low <= flat[key] <= (float('inf') if high is None else high):
-            allowed = f'{low} or more' if high is None else f'from {low} to {high}'
-            raise InputError(f'Expected config.{key} to be {allowed}; found {flat[key]}.')
+            bounds = f'{low} or more' if high is None else f'from {low} to {high}'
+            raise InputError(f'Expected config.{key} to be {bounds}; found {flat[key]}.')
     if config.model.kernel % 2 == 0:
         raise InputError(f'Expected config.model.kernel to be odd; found {config.model.kernel}.')
     if config.phase_one.epochs + config.phase_two.epochs == 0:

@@ -1,4 +1,4 @@
-"""Scores of a trained network, for P and for P_hat, with pictures. No label steers the attention."""
+"""Scores of P and P_hat of a trained network, with pictures. No label steers the attention."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def evaluate_run(config: Any, workdir: Path) -> dict[str, Any]:
     check_config(config)
     volume = load_volume(config)
     checkpoints = Checkpoints(workdir, config)
-    step, params = checkpoints.restore_best()
+    step, params = checkpoints.restore_best_params()
     checkpoints.close()
     return evaluate(config, create_model(config), params, step, volume, workdir)
 
@@ -197,9 +197,7 @@ def write_pictures(
         volume.membrane[z],
         prediction.prob,
         prediction.refined,
-        metrics.true_segments(
-            volume.membrane[z], None if volume.ids is None else volume.ids[z]
-        ),
+        metrics.true_segments(volume.membrane[z], None if volume.ids is None else volume.ids[z]),
         metrics.segment(prediction.prob, thresholds['P']),
         metrics.segment(prediction.refined, thresholds['P_hat']),
     )

@@ -51,7 +51,8 @@ def create_inference(config: Any, model: nn.Module) -> Inference:
 
     @jax.jit
     def infer(params: Any, window: jax.Array) -> tuple[jax.Array, STAOutput]:
-        prob = jax.nn.sigmoid(model.apply({'params': params}, window[None])[0])
+        logits: Any = model.apply({'params': params}, window[None])
+        prob = jax.nn.sigmoid(logits[0])
         return prob, sta_attention(prob, **sta_options(config))
 
     return infer

@@ -20,6 +20,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -89,7 +90,13 @@ def _parse_flags(argv: list[str]) -> list[str]:
             print(f'  --{holder.name}', textwrap.indent(text, ' ' * 6), sep='\n')
         sys.exit(0)
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        if _CONFIG.value is not None:
+            _CONFIG.value.items()  # A file that is not there raises only when it is used.
+        return rest
+    except OSError as error:
+        reason = str(error).splitlines()[-1].strip()
+        _fail(f'Expected --config to be a Python file with get_config(): {reason}.')
     except (KeyError, AttributeError) as error:
         _fail(f'The configuration has no setting {error}; taclnet_jax/config.py lists all of them.')
     # Values of a wrong type, and errors inside a config file.
@@ -116,7 +123,7 @@ def _main_with_messages(argv: Sequence[str]) -> None:
         raise
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     print(f'taclnet: error: {message}', file=sys.stderr)
     sys.exit(2)
 

@@ -49,7 +49,8 @@ def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[st
     infer = create_inference(config, create_model(config))
 
     folder = Path(output)
-    maps = {name: np.empty(image.shape, np.float32) for name in ('membrane', 'refined', 'attention')}
+    names = ('membrane', 'refined', 'attention')
+    maps = {name: np.empty(image.shape, np.float32) for name in names}
     segments = np.empty(image.shape, np.int32)
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'

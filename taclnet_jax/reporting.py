@@ -12,7 +12,9 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 
@@ -33,9 +35,13 @@ class Reporter:
         keep = [record for record in read_metrics(self._path) if record['step'] <= first_step]
         write_text(self._path, ''.join(json.dumps(record) + '\n' for record in keep))
         self._file = self._path.open('a')
-        self._events = SummaryWriter(
-            str(Path(workdir) / 'tensorboard'), purge_step=first_step + 1 if first_step else None
-        )
+        # Not SummaryWriter: its thread dies silently on a full disk, and closing it then hangs.
+        folder = Path(workdir) / 'tensorboard'
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / 'events'))
+        # TensorBoard then forgets what an interrupted run wrote after this step.
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(step=first_step + 1, session_log=start))
         self._progress = Progress(first_step, total_steps)
 
     def step(self, description: str, loss: float) -> None:
@@ -48,11 +54,12 @@ class Reporter:
         self._file.flush()
         for key, value in metrics.items():
             if isinstance(value, int | float):
-                self._events.add_scalar(key, value, step)
+                self._event(step, summary.scalar(key, value))
+        self._events.flush()
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture `[height, width, 3]` uint8 to TensorBoard."""
-        self._events.add_image(name, picture, step, dataformats='HWC')
+        self._event(step, summary.image(name, picture, dataformats='HWC'))
 
     def print(self, line: str) -> None:
         """Prints a line above the progress bar."""
@@ -70,6 +77,9 @@ class Reporter:
         self._progress.close()
         self._file.close()
         self._events.close()
+
+    def _event(self, step: int, value: Any) -> None:
+        self._events.write_event(Event(step=step, wall_time=time.time(), summary=value))
 
 
 class Progress:

@@ -62,9 +62,7 @@ class ITAMemory(struct.PyTreeNode):
         history = jax.vmap(symmetry)(jnp.where(known, stored, 0), symmetries)
         return history, jnp.where(known, beta, 0.0)
 
-    def write(
-        self, sample_id: jax.Array, symmetries: jax.Array, attention: jax.Array
-    ) -> ITAMemory:
+    def write(self, sample_id: jax.Array, symmetries: jax.Array, attention: jax.Array) -> ITAMemory:
         """The memory with a device's attention `[batch, height, width]` as o_t."""
         attention = jax.vmap(symmetry)(attention, inverse(symmetries))
         return self.replace(current=parallel.write_rows(self.current, sample_id, attention))

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -111,7 +110,7 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
 
             # --- Validation and checkpoint.
             last = epoch == epochs - 1
-            scores = {}
+            scores: dict[str, float] = {}
             if validation_runs and (last or (epoch + 1) % config.evaluate.every_epochs == 0):
                 scores, picture = validate(config, infer, host.params, volume, validation_runs)
                 reporter.image(int(host.step), 'attention', picture)
@@ -156,14 +155,12 @@ def train_epoch(
     if phase_two and first == 0 and state.memory is not None:
         state = state.replace(memory=state.memory.begin_epoch())
     losses: list[jax.Array] = []
-    prob = None
     start = None
     batches = loader.epoch(epoch, first, shift=config.augment.shift and not phase_two)
     with batches:
         for batch in batches:
             state, output = step_fn(state, parallel.shard(batch))
             losses.append(output['loss'])
-            prob = output['prob']
             # The loss of the step before: waiting for this one would keep the device idle.
             shown = float(losses[max(len(losses) - 2, 0)][0])
             reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', shown)
@@ -182,7 +179,7 @@ def train_epoch(
             'time/data_ms': (batches.seconds_waited - waited) / timed * 1e3,
         }
         if phase_two and config.attention.kind != 'none' and not signals:
-            measured |= time_topology(config, prob)
+            measured |= time_topology(config, output['prob'])
             parts = measured['time/persistence_ms'] + measured['time/attention_ms']
             measured['time/network_ms'] = step_ms - measured['time/data_ms'] - parts
     return state, measured
@@ -202,14 +199,17 @@ def create_step(
     remembers = phase_two and config.attention.kind == 'ita'
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        history, beta = None, 0.0
-        if remembers:
-            history, beta = state.memory.read(
+        memory = state.memory if remembers else None
+        history: jax.Array | None = None
+        beta: Any = 0.0
+        if memory is not None:
+            history, beta = memory.read(
                 batch['sample_id'], batch['symmetry'], config.attention.beta
             )
 
         def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            prob = jax.nn.sigmoid(model.apply({'params': params}, batch['image']))
+            logits: Any = model.apply({'params': params}, batch['image'])
+            prob = jax.nn.sigmoid(logits)
             if not phase_two:
                 return loss_fn(prob, batch['membrane']), (prob, None)
             refined, attention = prob[:, target], None
@@ -223,14 +223,13 @@ def create_step(
         (loss, (prob, attention)), gradients = gradient_fn(state.params)
         loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        memory = state.memory
-        if remembers:
+        if memory is not None:
             memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
         state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
-            memory=memory,
+            memory=memory or state.memory,
         )
         return state, {'loss': loss, 'prob': prob}
 
@@ -314,7 +313,9 @@ def stop_signals() -> Iterator[list[int]]:
         received.append(number)
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before: dict[int, Any] = {
+        number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield received
     finally:

@@ -39,9 +39,7 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> ja
     return jax.vjp(lambda k: _convolve(x, k), kernel)[1](upstream)[0]
 
 
-def _kernel_gradient_by_products(
-    x: jax.Array, kernel: jax.Array, upstream: jax.Array
-) -> jax.Array:
+def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
     side, radius = kernel.shape[0], kernel.shape[0] // 2
     height, width = x.shape[1:3]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -72,10 +73,15 @@ def critical_map(prob: Any, *, sigma: float = 1.0, **options: Any) -> jax.Array:
     """
     if not sigma > 0:
         raise ValueError(f'sigma must be positive, got {sigma}.')
-    points = critical_points(prob, **options).astype(jnp.float32)
-    blurred = _blur(_blur(points, sigma, -1), sigma, -2)
-    highest = jnp.max(blurred, axis=(-2, -1), keepdims=True, initial=0.0)
-    return (blurred / jnp.where(highest > 0, highest, 1)).astype(jnp.asarray(prob).dtype)
+    points = critical_points(prob, **options)
+    return _spread(points, sigma=float(sigma)).astype(jnp.asarray(prob).dtype)
+
+
+@functools.partial(jax.jit, static_argnames='sigma')
+def _spread(points: jax.Array, *, sigma: float) -> jax.Array:
+    blurred = _blur(_blur(points.astype(jnp.float32), sigma, -1), sigma, -2)
+    highest = jnp.max(blurred, axis=(-2, -1), keepdims=True)
+    return blurred / jnp.where(highest > 0, highest, 1)
 
 
 def _blur(image: jax.Array, sigma: float, axis: int) -> jax.Array:

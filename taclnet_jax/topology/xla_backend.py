@@ -113,7 +113,7 @@ def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _
     if dimension == 0:
         by_age = by_age[:, ::-1]
         neighbours = _STRAIGHT + _DIAGONAL
-    rows = jnp.arange(len(images), dtype=jnp.int32)[:, None]
+    rows = jnp.arange(images.shape[0], dtype=jnp.int32)[:, None]
     age = jnp.zeros_like(by_age).at[rows, by_age].set(index, unique_indices=True)
     # What lies beyond the border: the complement's outside, or the frame among the components.
     outside = (dimension == 1) == (border == 'open')
@@ -186,7 +186,7 @@ def _absorb(age: jax.Array, neighbours: tuple[tuple[int, int], ...], outside: bo
         highest = jnp.full_like(saddle, -1).at[flat].max(best)
         target = jnp.where((best >= 0) & (best == highest[flat]), target, -1)
         oldest = jnp.full_like(saddle, -1).at[flat].max(target)
-        node = jnp.arange(len(saddle), dtype=jnp.int32)
+        node = jnp.arange(saddle.shape[0], dtype=jnp.int32)
         dies = oldest > node
         saddle = jnp.where(dies, highest, saddle)
 

@@ -1,0 +1,167 @@
+"""Bad input on the command line: one message, exit status 2, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from commands import arguments, environment, run
+
+from taclnet_jax.config import check_config, get_config
+from taclnet_jax.errors import InputError
+
+
+def refused(*args: str, devices: int = 1) -> str:
+    """The message of a command that must end with exit status 2."""
+    status, output = run(*args, devices=devices)
+    assert status == 2, output
+    assert 'Traceback' not in output
+    messages = [line for line in output.splitlines() if line.startswith('taclnet: error: ')]
+    assert len(messages) == 1, output
+    return messages[0]
+
+
+def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Writes the stacks where ISBI12 is expected; the command line that trains on them."""
+    (folder / 'isbi12').mkdir()
+    tifffile.imwrite(folder / 'isbi12' / 'train-volume.tif', image)
+    tifffile.imwrite(folder / 'isbi12' / 'train-labels.tif', labels)
+    return arguments(
+        folder / 'run', dataset='isbi12', data_dir=folder, prepared_dir=folder / 'prepared'
+    )
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (12, 48, 48)).astype(np.uint8)
+LABELS = np.where(IMAGE > 50, 255, 0).astype(np.uint8)
+
+
+def test_help_is_quick_and_names_modes_and_flags() -> None:
+    start = time.monotonic()
+    status, output = run('--help')
+    seconds = time.monotonic() - start
+    assert status == 0 and seconds < 30  # far above what it takes: only a hang fails here
+    for word in ('train', 'evaluate', 'predict', '--config', '--workdir', '--input', '--output'):
+        assert word in output
+    modules = subprocess.run(
+        [sys.executable, '-X', 'importtime', '-m', 'taclnet_jax.main', '--help'],
+        env=environment(),
+        capture_output=True,
+        text=True,
+    ).stderr
+    assert 'jax' not in [line.split('|')[-1].strip() for line in modules.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        ([], '--workdir'),
+        (['--workdir=x', 'stray'], "'stray'"),
+        (['--workdir=x', '--mode=fly'], 'train|evaluate|predict'),
+        (['--workdir=x', '--no_such_flag=1'], 'no_such_flag'),
+        (['--workdir=x', '--config=no_such_file.py'], 'no_such_file.py'),
+        (['--workdir=x', '--config=configs/synthetic.py', '--config.foo=1'], "'foo'"),
+        (['--workdir=x', '--config=configs/synthetic.py', '--config.fold=two'], 'two'),
+        (['--workdir=x', '--mode=evaluate'], 'x/config.json'),
+        (['--workdir=x', '--mode=predict', '--input=y.tif'], 'x/config.json'),
+        (['--workdir=x', '--mode=predict'], '--input'),
+    ],
+)
+def test_flags(args: list[str], words: str) -> None:
+    assert words in refused(*args)
+    assert not Path('x').exists()
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        ({'slices': 2}, 'config.slices to be one of 1, 3, 5; found 2'),
+        ({'slices': 5, 'validation_sections': 5}, 'config.validation_sections'),
+        ({'crop': (49, 49)}, '48 x 48'),
+        ({'batch_size': 21}, 'at most 20'),
+        ({'dataset': 'isbi21'}, 'isbi12'),
+        ({'dataset': 'isbi12', 'data_dir': '/no/such/folder'}, '/no/such/folder'),
+    ],
+)
+def test_settings(changes: dict[str, object], words: str, tmp_path: Path) -> None:
+    assert words in refused(*arguments(tmp_path / 'run', **changes))
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('attention.kind', 'all'),
+        ('attention.beta', 1.5),
+        ('model.kernel', 4),
+        ('checkpoint.best_metric', 'beauty'),
+        ('evaluate.threshold', -0.1),
+        ('precision', 'float16'),
+    ],
+)
+def test_settings_out_of_range_are_named(key: str, value: object) -> None:
+    config = get_config()
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(InputError, match=f'config.{key}'):
+        check_config(config)
+
+
+def test_more_devices_than_the_thread_pool_carries(tmp_path: Path) -> None:
+    env = environment(2) | {'NPROC': '2'}
+    done = subprocess.run(
+        [sys.executable, '-m', 'taclnet_jax.main', *arguments(tmp_path / 'run')],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and 'NPROC' in done.stderr, done.stderr
+    assert 'batch_size' in refused(*arguments(tmp_path / 'run', batch_size=9), devices=2)
+
+
+@pytest.mark.parametrize(
+    ('image', 'labels', 'words'),
+    [
+        (IMAGE, LABELS[:, :-1], '(12, 47, 48)'),
+        (IMAGE, LABELS // 2, '127'),
+        (IMAGE[0], LABELS[0], 'folds'),
+        (np.where(IMAGE == 7, np.nan, IMAGE / 255).astype(np.float32), LABELS, 'section'),
+        (np.stack([IMAGE] * 3, -1), LABELS, '(12, 48, 48, 3)'),
+    ],
+    ids=['sizes differ', 'labels', 'one section', 'NaN', 'RGB'],
+)
+def test_stacks(image: np.ndarray, labels: np.ndarray, words: str, tmp_path: Path) -> None:
+    assert words in refused(*isbi12(tmp_path, image, labels))
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_file_as_workdir(tmp_path: Path) -> None:
+    (tmp_path / 'run').write_text('mine')
+    assert 'is a file' in refused(*arguments(tmp_path / 'run'))
+    assert (tmp_path / 'run').read_text() == 'mine'
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
+        pytest.skip('needs root, unshare and mount for a small file system')
+    command = (
+        f'mount -t tmpfs -o size=200k tmpfs {tmp_path} && exec "$@"'
+    )
+    args = [sys.executable, '-m', 'taclnet_jax.main', *arguments(tmp_path / 'run')]
+    done = subprocess.run(
+        ['unshare', '--mount', 'sh', '-c', command, 'sh', *args],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    if 'mount:' in done.stderr or 'unshare:' in done.stderr:
+        pytest.skip('may not mount a small file system here')
+    assert done.returncode == 2, done.stderr
+    assert 'The disk is full' in done.stderr and 'Traceback' not in done.stderr, done.stderr
