@@ -7,7 +7,7 @@
 2. Forward and gradient from 256 x 256 to 2048 x 2048: time, and XLA's own account of the memory.
 3. `sta_attention` of a training batch, 10 x 3 x 156 x 156, in parts: what a training step pays.
 
-All ratios are of one run: the fastest of several calls each. The dense form takes 5 GB at 156 x 156.
+All ratios are of one run, the fastest of several calls each. The dense form takes up to 5 GB.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from taclnet_jax.topology import critical_map, critical_points
 
 
 def inputs(size: int, slices: int = 3) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Query, keys and values of a window `[slices, size, size]`, one critical point in 500 pixels."""
+    """Query, keys and values of a window, `[slices, size, size]`; 2 points in 1000 pixels."""
     rng = np.random.default_rng(0)
     values = jnp.asarray(rng.random((size, size)), jnp.float32)
     spots = rng.random((slices, size, size)) < 0.002
@@ -58,7 +58,10 @@ def float64_attention(query: Any, keys: Any, values: Any) -> np.ndarray:
 
 def against_dense(sizes: tuple[int, ...], seconds: float) -> None:
     print('1. Linear time against the dense softmax, l = 3, float32')
-    print(f'{"image":>12} {"dense ms":>10} {"linear ms":>10} {"ratio":>7} {"errors against float64":>24}')
+    print(
+        f'{"image":>12} {"dense ms":>10} {"linear ms":>10} {"ratio":>7} '
+        f'{"errors against float64":>24}'
+    )
     linear, dense = jax.jit(topological_attention), jax.jit(dense_attention)
     for size in sizes:
         args = inputs(size)
@@ -86,10 +89,12 @@ def growth(sizes: tuple[int, ...], seconds: float) -> None:
         query, keys, values = inputs(size)
         memory = gradient.lower(values, query, keys).compile().memory_analysis()
         once = best_time(lambda a=(query, keys, values): forward(*a).block_until_ready(), seconds)
-        both = best_time(lambda a=(values, query, keys): jax.block_until_ready(gradient(*a)), seconds)
+        both = best_time(
+            lambda a=(values, query, keys): jax.block_until_ready(gradient(*a)), seconds
+        )
         print(
-            f'{f"{size}x{size}":>12} {1e3 * once:11.2f} {1e3 * both:9.2f} {1e9 * both / size**2:9.1f}'
-            f' {memory.temp_size_in_bytes / size**2:12.1f}',
+            f'{f"{size}x{size}":>12} {1e3 * once:11.2f} {1e3 * both:9.2f} '
+            f'{1e9 * both / size**2:9.1f} {memory.temp_size_in_bytes / size**2:12.1f}',
             flush=True,
         )
 

@@ -1,6 +1,6 @@
 """Makes the pictures of attention.md, one a step, from SNEMI3D's first sections.
 
-    TACLNET_DATA_DIR=/data python docs/make_attention_pictures.py
+TACLNET_DATA_DIR=/data python docs/make_attention_pictures.py
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from PIL import Image
 
 from taclnet_jax import critical_points, persistence_diagram, sta_attention
 
-CROP = (slice(360, 616), slice(300, 556))
+CROP = (slice(370, 530), slice(396, 556))
 OUTPUT = Path(__file__).parent / 'images'
 
 
-def save(name: str, image: np.ndarray, marks: np.ndarray | None = None, red: np.ndarray | None = None) -> None:
+def save(
+    name: str, image: np.ndarray, marks: np.ndarray | None = None, red: np.ndarray | None = None
+) -> None:
     """Saves a picture of an image in [0, 1], with crosses at marks and another image in red."""
     figure = plt.figure(figsize=(3.2, 3.2), dpi=120)
     axes = figure.add_axes((0, 0, 1, 1))

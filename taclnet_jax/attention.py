@@ -337,7 +337,7 @@ def _moments(x: jax.Array, weights: jax.Array | None, terms: int) -> list[jax.Ar
 
     first = jnp.ones_like(x) if weights is None else weights
     # A loop keeps one power at a time; written out, XLA keeps them all, an image for each term.
-    _, moments = jax.lax.scan(step, first, jnp.arange(terms, dtype=x.dtype), unroll=2)
+    _, moments = jax.lax.scan(step, first, jnp.arange(terms, dtype=x.dtype))
     return list(moments)
 
 

@@ -157,9 +157,11 @@ def test_derivatives_to_query_keys_and_values_are_those_of_the_dense_form() -> N
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 
     def slope(attend: Any) -> jax.Array:
-        return jax.jit(jax.grad(
-            lambda q: jnp.sum(jax.grad(lambda x: jnp.sum(attend(x, keys, values) ** 2))(q))
-        ))(query)
+        return jax.jit(
+            jax.grad(
+                lambda q: jnp.sum(jax.grad(lambda x: jnp.sum(attend(x, keys, values) ** 2))(q))
+            )
+        )(query)
 
     np.testing.assert_allclose(slope(topological_attention), slope(dense_attention), atol=1e-5)
 

@@ -251,7 +251,7 @@ def test_pairs_are_sorted_and_those_left_out_are_counted(backend: str) -> None:
 
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_plateaus_are_one_feature(backend: str) -> None:
-    # Two cells of saturated values in membrane of saturated values, one of them with two weak spots.
+    # Two cells in membrane, all of saturated values, and a weak place beside one of them.
     prob = np.ones((30, 40), np.float32)
     prob[5:25, 4:16] = 0
     prob[5:25, 22:36] = 0

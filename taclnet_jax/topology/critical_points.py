@@ -90,8 +90,9 @@ def _blur(image: jax.Array, sigma: float, axis: int) -> jax.Array:
     pad = [(0, 0)] * image.ndim
     pad[axis] = (_RADIUS, _RADIUS)
     padded = jnp.pad(image, pad, mode='symmetric')
-    return sum(
+    parts = [
         math.exp(-0.5 * (offset / sigma) ** 2)
         * jax.lax.slice_in_dim(padded, _RADIUS + offset, _RADIUS + offset + size, axis=axis)
         for offset in range(-_RADIUS, _RADIUS + 1)
-    )
+    ]
+    return functools.reduce(jnp.add, parts)

@@ -109,10 +109,9 @@ def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _
     codes = _codes(images, superlevel)
     index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), codes.shape)
     _, by_age = jax.lax.sort((codes, index), dimension=-1, num_keys=1, is_stable=True)
-    neighbours = _STRAIGHT
     if dimension == 0:
         by_age = by_age[:, ::-1]
-        neighbours = _STRAIGHT + _DIAGONAL
+    neighbours = _STRAIGHT if dimension == 1 else _STRAIGHT + _DIAGONAL
     rows = jnp.arange(images.shape[0], dtype=jnp.int32)[:, None]
     age = jnp.zeros_like(by_age).at[rows, by_age].set(index, unique_indices=True)
     # What lies beyond the border: the complement's outside, or the frame among the components.
@@ -168,7 +167,9 @@ def _absorb(age: jax.Array, neighbours: tuple[tuple[int, int], ...], outside: bo
     # An edge is as high as the lower of its ends.
     heights = [jnp.minimum(age, across(age, jnp.full_like(first, size), o)) for o in offsets]
 
-    def round_(state: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+    def round_(
+        state: tuple[jax.Array, jax.Array, jax.Array],
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         label, saddle, _ = state
         beyond = first + size if outside else label
         best = jnp.full_like(label, -1)
