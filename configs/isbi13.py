@@ -17,4 +17,5 @@ def get_config():
     config.phase_one.schedule = 'cosine'
     config.phase_two.epochs = 4
     config.phase_two.learning_rate = 2e-4
+    config.evaluate.threshold_from = 'training'
     return config

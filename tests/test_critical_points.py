@@ -6,9 +6,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Callbacks need more workers than devices; read when JAX starts its first computation.
-os.environ.setdefault('NPROC', str(max(16, os.cpu_count() or 1)))
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -40,10 +40,12 @@ def expected() -> list[np.ndarray]:
     model = create_model(config)
     beta = config.attention.beta
     apply = jax.jit(
-        lambda image: sta_attention(
-            jax.nn.sigmoid(model.apply({'params': state.params}, image)),
-            min_persistence=config.attention.min_persistence,
-        ).attention
+        lambda image: (
+            sta_attention(
+                jax.nn.sigmoid(model.apply({'params': state.params}, image)),
+                min_persistence=config.attention.min_persistence,
+            ).attention
+        )
     )
     memory = np.full((len(loader.samples), *config.crop), NO_HISTORY, np.float32)
     epochs, drawn_twice = [], 0

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 from pathlib import Path
 from types import ModuleType
-
-# Callbacks need more workers than devices; read when JAX starts its first computation.
-os.environ.setdefault('NPROC', str(max(16, os.cpu_count() or 1)))
 
 import pytest
 

@@ -21,10 +21,8 @@ import numpy as np
 from jax import export
 with open('sta.jax', 'rb') as file:
     sta = export.deserialize(file.read())
-for size in (1, 3):
-    prob = np.load(f'prob_{size}.npy')
-    refined, attention = sta.call(prob)
-    np.savez(f'result_{size}.npz', refined=refined, attention=attention)
+refined, attention = sta.call(np.load('prob.npy'))
+np.savez('result.npz', refined=refined, attention=attention)
 """
 
 
@@ -40,14 +38,10 @@ def test_exported_attention_runs_without_the_package(tmp_path: Path) -> None:
     shape = jax.ShapeDtypeStruct((batch, 3, 24, 26), jnp.float32)
     exported = export.export(jax.jit(infer), platforms=('cpu', 'cuda'))(shape)
     (tmp_path / 'sta.jax').write_bytes(exported.serialize())
-    rng = np.random.default_rng(0)
-    probs = {size: rng.random((size, 3, 24, 26)).astype(np.float32) for size in (1, 3)}
-    for size, prob in probs.items():
-        np.save(tmp_path / f'prob_{size}.npy', prob)
-
+    prob = np.random.default_rng(0).random((2, 3, 24, 26)).astype(np.float32)
+    np.save(tmp_path / 'prob.npy', prob)
     subprocess.run([sys.executable, '-c', LOADER], cwd=tmp_path, check=True, timeout=120)
-    for size, prob in probs.items():
-        expected = infer(prob)
-        with np.load(tmp_path / f'result_{size}.npz') as found:
-            np.testing.assert_allclose(found['refined'], expected[0], atol=1e-6)
-            np.testing.assert_allclose(found['attention'], expected[1], atol=1e-5)
+    expected = jax.jit(infer)(prob)
+    with np.load(tmp_path / 'result.npz') as found:
+        np.testing.assert_allclose(found['refined'], expected[0], atol=1e-6)
+        np.testing.assert_allclose(found['attention'], expected[1], atol=1e-5)

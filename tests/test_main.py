@@ -150,9 +150,7 @@ def test_a_file_as_workdir(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
         pytest.skip('needs root, unshare and mount for a small file system')
-    command = (
-        f'mount -t tmpfs -o size=200k tmpfs {tmp_path} && exec "$@"'
-    )
+    command = f'mount -t tmpfs -o size=200k tmpfs {tmp_path} && exec "$@"'
     args = [sys.executable, '-m', 'taclnet_jax.main', *arguments(tmp_path / 'run')]
     done = subprocess.run(
         ['unshare', '--mount', 'sh', '-c', command, 'sh', *args],

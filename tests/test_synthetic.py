@@ -25,12 +25,25 @@ def test_types_and_shapes(volume: Volume):
     np.testing.assert_array_equal(volume.membrane, volume.ids == 0)
 
 
-@pytest.mark.parametrize('shift', [(0, 1), (1, 0), (1, 1), (1, -1)])
-def test_membranes_separate_all_ids(volume: Volume, shift: tuple[int, int]):
-    dy, dx = shift
-    a = volume.ids[:, : volume.shape[1] - dy, max(0, -dx) : volume.shape[2] - max(0, dx)]
-    b = volume.ids[:, dy:, max(0, dx) : volume.shape[2] + min(0, dx)]
-    assert not ((a != b) & (a > 0) & (b > 0)).any()
+def touching(ids: np.ndarray) -> int:
+    """Pairs of pixels, of the eight neighbours, that hold two different ids."""
+    count = 0
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        a = ids[:, : ids.shape[1] - dy, max(0, -dx) : ids.shape[2] - max(0, dx)]
+        b = ids[:, dy:, max(0, dx) : ids.shape[2] + min(0, dx)]
+        count += int(((a != b) & (a > 0) & (b > 0)).sum())
+    return count
+
+
+def test_membranes_separate_all_ids(volume: Volume):
+    assert touching(np.array([[[1, 1], [0, 2]]])) == 2
+    assert touching(volume.ids) == 0
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_membranes_that_the_frame_cuts_small_still_separate(seed: int):
+    ids = synthetic_volume(seed, shape=(2, 4, 150)).ids
+    assert touching(ids) == 0 and len(np.unique(ids)) > 2
 
 
 def test_each_segment_has_one_id_and_a_size_worth_segmenting(volume: Volume):
@@ -120,6 +133,11 @@ def test_leaving_out_far_cells_changes_nothing():
 @pytest.mark.parametrize('shape', [(1, 1, 1), (2, 1, 70), (1, 131, 3), (2, 65, 67)])
 def test_any_size_works(shape: tuple[int, int, int]):
     assert synthetic_volume(seed=0, shape=shape).shape == shape
+
+
+def test_a_frame_too_small_for_a_cell_is_all_membrane():
+    volume = synthetic_volume(seed=0, shape=(2, 6, 6))  # a segment has 49 pixels or more
+    assert volume.membrane is not None and volume.membrane.all()
 
 
 def test_sizes_follow_the_resolution():

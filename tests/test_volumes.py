@@ -108,9 +108,7 @@ def test_a_hand_made_tiff_is_read(tmp_path: Path):
     ifd += b''.join(struct.pack('>HHII', *entry) for entry in entries) + bytes(4)
     header = b'MM\0*' + struct.pack('>I', 14)
     (tmp_path / 'hand.tif').write_bytes(header + pixels + ifd)
-    np.testing.assert_array_equal(
-        read_stack(tmp_path / 'hand.tif'), [[[1, 2, 3], [4, 5, 250]]]
-    )
+    np.testing.assert_array_equal(read_stack(tmp_path / 'hand.tif'), [[[1, 2, 3], [4, 5, 250]]])
 
 
 @pytest.mark.parametrize(
@@ -123,7 +121,7 @@ def test_a_hand_made_tiff_is_read(tmp_path: Path):
         {'metadata': None, 'compression': 'zlib'},
     ],
 )
-@pytest.mark.parametrize('part', [0.0, 0.001, 0.1, 0.5, 0.9])
+@pytest.mark.parametrize('part', [0.0, 0.001, 0.1, 0.5, 0.8])
 def test_cut_off_files_are_refused(
     tmp_path: Path, stack: np.ndarray, options: dict[str, object], part: float
 ):

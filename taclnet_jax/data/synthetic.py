@@ -130,12 +130,19 @@ class SyntheticTissue:
             out[:-1][touching] = 0
         pixel = self.resolution_nm[1] * self.resolution_nm[2]
         ids[_smaller(ids > 0, SMALLEST_SEGMENT**2 / pixel)] = 0
-        # A speck of membrane lies inside one cell: ids do not touch, so all around it is one id.
-        specks = _smaller(ids == 0, SMALLEST_MEMBRANE**2 / pixel, np.ones((3, 3)))
-        while specks.any():
-            grown = ndimage.grey_dilation(ids, size=3)
-            ids[specks] = grown[specks]
-            specks &= ids == 0
+        # A speck of membrane inside a cell becomes that cell. What the frame leaves of a membrane
+        # between cells may be as small and stays.
+        all_around = np.ones((3, 3))
+        specks = _smaller(ids == 0, SMALLEST_MEMBRANE**2 / pixel, all_around)
+        numbers, _ = ndimage.label(specks, all_around)
+        for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):
+            box = np.s_[
+                max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1
+            ]
+            speck = numbers[box] == number
+            found = np.unique(ids[box][ndimage.binary_dilation(speck, all_around)])
+            if len(found) == 2:  # 0, the speck itself, and one cell
+                ids[box][speck] = found[1]
         return ids
 
     def _geometry(self, z: float) -> _Geometry:
