@@ -28,7 +28,7 @@ def volume() -> Volume:
 
 
 def make(volume: Volume, augment: Any = None, **changes: Any) -> WindowLoader:
-    """Fold 2: it trains on sections 0-2 and 6-8."""
+    """Fold 2: it trains on sections 0-2 and 6-8, each with 3 x 3 crops: 54 samples."""
     options: dict[str, Any] = {'slices': 3, 'batch_size': 5, 'seed': 1, 'crop': (9, 9)} | changes
     samples = grid_samples(fold_sections(9, 2)[0], SECTION, options.pop('crop'))
     return WindowLoader(volume, samples, augment=augment or Augmentation(), **options)
@@ -117,8 +117,8 @@ def test_shifted_crops_stay_inside_and_near_their_place(volume: Volume, crop: tu
             move = found - (samples.y[sample], samples.x[sample])
             assert (np.abs(move) <= np.array(crop) // 2).all()
             moves.add(tuple(move.tolist()))
-    assert len(moves) > 10
-    assert {tuple(m) for m in moves if m[0]} or crop[0] == SECTION[0]
+    down, right = (len(set(steps)) for steps in zip(*moves, strict=True))
+    assert right > 5 and (down > 5 or crop[0] == SECTION[0])
 
 
 @pytest.mark.parametrize('shift', [False, True])
@@ -134,52 +134,51 @@ def test_batches_are_a_pure_function_of_seed_epoch_and_step(volume: Volume, shif
     assert (other_seed['sample_id'] != batches[0, 0]['sample_id']).any()
 
 
-def test_a_sample_is_drawn_anew_each_epoch(volume: Volume):
-    loader = make(volume, ALL, batch_size=36)
-    drawn = []
-    for epoch in range(2):
-        batch = loader.batch(epoch, 0)
-        drawn.append(batch['image'][np.argsort(batch['sample_id'])])
-    assert (np.abs(drawn[0] - drawn[1]).max(axis=(1, 2, 3)) > 1e-3).all()
+def test_a_sample_is_augmented_anew_each_epoch(volume: Volume):
+    loader = make(volume, ALL, batch_size=54)
+    first, second = loader.batch(0, 0), loader.batch(1, 0)
+    assert 0.02 < (first['symmetry'] == second['symmetry']).mean() < 0.3  # 1 in 8 by chance
+    a, b = (batch['image'][np.argsort(batch['sample_id'])] for batch in (first, second))
+    assert (np.abs(a - b).max(axis=(1, 2, 3)) > 1e-3).all()
 
 
 def test_samples_do_not_depend_on_the_batches_they_are_put_into(volume: Volume):
     def epoch(batch_size: int) -> Batch:
         loader = make(volume, ALL, batch_size=batch_size)
         batches = [loader.batch(0, step, shift=True) for step in range(loader.steps_per_epoch)]
-        return {name: np.concatenate([b[name] for b in batches])[:36] for name in batches[0]}
+        return {name: np.concatenate([b[name] for b in batches])[:54] for name in batches[0]}
 
     assert_same(epoch(4), epoch(7))
 
 
-@pytest.mark.parametrize('batch_size', [1, 5, 12, 36, 50])
+@pytest.mark.parametrize('batch_size', [1, 5, 12, 54, 70])
 def test_an_epoch_draws_all_samples_and_wraps_at_its_end(volume: Volume, batch_size: int):
     loader = make(volume, batch_size=batch_size)
-    assert len(loader.samples) == 6 * 6
-    steps = -(-36 // batch_size)
+    assert len(loader.samples) == 54
+    steps = -(-54 // batch_size)
     assert loader.steps_per_epoch == steps
     drawn = np.concatenate([loader.batch(4, step)['sample_id'] for step in range(steps)])
-    assert sorted(drawn[:36]) == list(range(36))
-    assert drawn[:36].tolist() != list(range(36))
-    np.testing.assert_array_equal(drawn[36:], drawn[: len(drawn) - 36])
+    assert sorted(drawn[:54]) == list(range(54))
+    assert drawn[:54].tolist() != list(range(54))
+    np.testing.assert_array_equal(drawn[54:], drawn[: len(drawn) - 54])
 
 
 def test_constant_sections_give_zeros(volume: Volume):
     image = volume.image.copy()
     image[1] = 77
     flat = Volume('flat', image, volume.membrane, None, volume.resolution_nm)
-    loader = make(flat, batch_size=36)
+    loader = make(flat, batch_size=54)
     batch = loader.batch(0, 0)
     constant = loader.samples.section[batch['sample_id']] == 1
-    assert constant.sum() == 6
+    assert constant.sum() == 9
     assert not batch['image'][constant, 1].any()
     assert batch['image'][~constant, 1].any(axis=(1, 2)).all()
     assert np.isfinite(make(flat, ALL).batch(0, 0)['image']).all()
 
 
-@pytest.mark.parametrize('step', [-1, 8])
+@pytest.mark.parametrize('step', [-1, 11])
 def test_steps_outside_the_epoch_do_not_exist(volume: Volume, step: int):
-    with pytest.raises(IndexError, match=f'Step {step} of 8'):
+    with pytest.raises(IndexError, match=f'Step {step} of 11'):
         make(volume).batch(0, step)
 
 
@@ -201,7 +200,7 @@ def window_threads() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith('windows')]
 
 
-@pytest.mark.parametrize('first_step', [0, 5, 8])
+@pytest.mark.parametrize('first_step', [0, 5, 11])
 @pytest.mark.parametrize('shift', [False, True])
 def test_batches_made_ahead_are_the_same_in_the_same_order(
     volume: Volume, first_step: int, shift: bool
@@ -209,7 +208,7 @@ def test_batches_made_ahead_are_the_same_in_the_same_order(
     loader = make(volume, ALL)
     with loader.epoch(2, first_step, shift=shift) as batches:
         made = list(batches)
-    assert len(made) == 8 - first_step
+    assert len(made) == 11 - first_step
     for step, batch in enumerate(made, first_step):
         assert_same(batch, make(volume, ALL).batch(2, step, shift=shift))
     assert batches.seconds_waited >= 0
@@ -252,7 +251,7 @@ def test_leaving_the_loop_early_stops_the_threads(volume: Volume):
         raise KeyError
     assert not window_threads()
     assert next(batches, None) is None
-    assert loader.made <= set(range(6))  # two taken, four ahead, of 27
+    assert loader.made <= set(range(6))  # two taken and four ahead
     batches.close()
 
 

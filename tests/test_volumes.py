@@ -133,6 +133,29 @@ def test_cut_off_files_are_refused(
         read_stack(path)
 
 
+def test_a_cut_off_imagej_file_is_read_only_if_all_pixels_are_there(
+    tmp_path: Path, stack: np.ndarray
+):
+    # The pixels come first, then what describes pages that the first page describes already.
+    path = tmp_path / 'cut.tif'
+    tifffile.imwrite(path, stack, imagej=True)
+    data = path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        last = file.pages[-1]
+        end = last.dataoffsets[0] + last.databytecounts[0]
+    assert end < len(data)
+    for size in [*range(0, end, 97), end - 1]:
+        path.write_bytes(data[:size])
+        with pytest.raises(InputError, match=r'cut\.tif'):
+            read_stack(path)
+    for size in range(end, len(data), 31):
+        path.write_bytes(data[:size])
+        try:
+            np.testing.assert_array_equal(read_stack(path), stack)
+        except InputError as error:
+            assert 'cut.tif' in str(error)
+
+
 def test_unusable_files_are_named_with_the_reason(tmp_path: Path, stack: np.ndarray):
     def refuse(name: str, message: str) -> None:
         with pytest.raises(InputError, match=message) as caught:

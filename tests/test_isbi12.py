@@ -1,0 +1,208 @@
+"""ISBI 2012 through tensorflow-datasets: without TensorFlow, prepared once, never stale."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from taclnet_jax.data import isbi12
+from taclnet_jax.data.isbi12 import IMAGE, LABELS, load_isbi12
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import write_stack
+
+DATA_DIR = os.environ.get('TACLNET_DATA_DIR', '')
+real = pytest.mark.skipif(
+    not Path(DATA_DIR, 'isbi12').is_dir(), reason='needs TACLNET_DATA_DIR with isbi12/ in it'
+)
+
+
+def write_raw(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A stack of odd size, of more sections than sort alike as text and as numbers."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (12, 21, 34)).astype(np.uint8)
+    membrane = rng.random(image.shape) < 0.2
+    write_stack(folder / IMAGE, image)
+    write_stack(folder / LABELS, ~membrane)
+    return image, membrane
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    write_raw(tmp_path / 'raw', seed=0)
+    return tmp_path / 'raw'
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    return tmp_path / 'prepared'
+
+
+def versions(prepared: Path) -> list[Path]:
+    """What has been prepared whole."""
+    return sorted(prepared.glob('isbi12/*/1.0.0'))
+
+
+def test_sections_come_in_order_with_membranes_where_labels_are_0(tmp_path: Path, prepared: Path):
+    image, membrane = write_raw(tmp_path, seed=3)
+    for _ in range(2):  # prepares, then reads what was prepared
+        volume = load_isbi12(tmp_path, prepared)
+        np.testing.assert_array_equal(volume.image, image)
+        np.testing.assert_array_equal(volume.membrane, membrane)
+    assert volume.name == 'isbi12' and volume.resolution_nm == (50, 4, 4)
+    assert volume.ids is None and volume.membrane.dtype == bool
+
+
+def test_raw_files_are_converted_only_once(raw: Path, prepared: Path, monkeypatch):
+    load_isbi12(raw, prepared)
+    monkeypatch.setattr(isbi12, 'read_raw', None)
+    assert load_isbi12(os.fspath(raw), os.fspath(prepared)).shape == (12, 21, 34)
+
+
+@pytest.mark.parametrize('changed', [IMAGE, LABELS])
+def test_changed_raw_files_are_prepared_anew(raw: Path, prepared: Path, changed: str):
+    before = load_isbi12(raw, prepared)
+    original = (raw / changed).read_bytes()
+    stack = tifffile.imread(raw / changed)
+    stack[7, 20, 33] ^= 255
+    status = (raw / changed).stat()
+    write_stack(raw / changed, stack)
+    os.utime(raw / changed, ns=(status.st_atime_ns, status.st_mtime_ns))  # contents alone count
+    after = load_isbi12(raw, prepared)
+    for name, differs in (('image', changed == IMAGE), ('membrane', changed == LABELS)):
+        where = np.argwhere(getattr(before, name) != getattr(after, name)).tolist()
+        assert where == ([[7, 20, 33]] if differs else [])
+    # The original is still prepared.
+    (raw / changed).write_bytes(original)
+    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, before.image)
+    assert len(versions(prepared)) == 2
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, MemoryError])
+def test_an_interrupted_preparation_is_not_trusted(
+    raw: Path, prepared: Path, monkeypatch, error: type[BaseException]
+):
+    def some_sections(self: object, data_dir: Path):
+        yield 0, {'image': image[0], 'membrane': membrane[0], 'z': 0}
+        (unfinished,) = prepared.glob('isbi12/*/*')  # the name that a kill would leave
+        assert unfinished.name.startswith('1.0.0.incomplete')
+        raise error
+
+    image, membrane = isbi12.read_raw(raw)
+    with monkeypatch.context() as patch:
+        patch.setattr(isbi12.Isbi12, '_generate_examples', some_sections)
+        with pytest.raises((error, InputError)):
+            load_isbi12(raw, prepared)
+    assert not versions(prepared)
+    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, image)
+
+
+def test_a_killed_preparation_is_not_trusted(raw: Path, prepared: Path):
+    image = load_isbi12(raw, prepared).image
+    (whole,) = versions(prepared)
+    # What a kill leaves: tensorflow-datasets writes into a folder of another name.
+    left = whole.rename(whole.with_name('1.0.0.incompleteABC123'))
+    (record,) = left.glob('*.array_record*')
+    record.write_bytes(record.read_bytes()[:500])
+    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, image)
+    assert versions(prepared) == [whole]
+
+
+def test_two_processes_may_prepare_the_same(raw: Path, prepared: Path, tmp_path: Path, monkeypatch):
+    load_isbi12(raw, tmp_path / 'other')
+    generate = isbi12.Isbi12._generate_examples
+
+    def overtaken(self: isbi12.Isbi12, data_dir: Path):
+        yield from generate(self, data_dir)
+        shutil.copytree(tmp_path / 'other', prepared, dirs_exist_ok=True)
+
+    monkeypatch.setattr(isbi12.Isbi12, '_generate_examples', overtaken)
+    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, isbi12.read_raw(raw)[0])
+    assert len(versions(prepared)) == 1
+
+
+@pytest.mark.parametrize('damage', ['cut', 'overwritten', 'deleted', 'no description'])
+def test_damaged_prepared_data_are_named(raw: Path, prepared: Path, damage: str):
+    load_isbi12(raw, prepared)
+    (whole,) = versions(prepared)
+    (record,) = whole.glob('*.array_record*')
+    if damage == 'cut':
+        record.write_bytes(record.read_bytes()[:5000])
+    elif damage == 'overwritten':
+        data = bytearray(record.read_bytes())
+        data[2000] ^= 255
+        record.write_bytes(data)
+    elif damage == 'deleted':
+        record.unlink()
+    else:
+        (whole / 'dataset_info.json').unlink()
+    with pytest.raises(InputError, match='cannot be read .* delete that folder') as caught:
+        load_isbi12(raw, prepared)
+    assert whole.parent.name in str(caught.value) and str(prepared) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_named(raw: Path, tmp_path: Path):
+    (tmp_path / 'file').write_text('no folder')
+    with pytest.raises(InputError, match='Cannot write the prepared ISBI12 data to .*prepared_dir'):
+        load_isbi12(raw, tmp_path / 'file')
+
+
+@pytest.mark.parametrize('name', [IMAGE, LABELS])
+def test_a_missing_file_is_named_with_where_to_get_it(raw: Path, prepared: Path, name: str):
+    (raw / name).unlink()
+    with pytest.raises(InputError, match='no such file.*ISBI-2012-challenge') as caught:
+        load_isbi12(raw, prepared)
+    assert str(raw / name) in str(caught.value)
+    assert not prepared.exists()
+
+
+def test_unfit_raw_files_are_refused_before_anything_is_prepared(raw: Path, prepared: Path):
+    def refuse(message: str) -> None:
+        with pytest.raises(InputError, match=message):
+            load_isbi12(raw, prepared)
+        assert not prepared.exists()
+
+    image, membrane = isbi12.read_raw(raw)
+    labels = np.where(membrane, 0, 255).astype(np.uint8)
+    write_stack(raw / LABELS, labels[:11])
+    refuse(r'\(12, 21, 34\) and labels \(11, 21, 34\) differ in size')
+    write_stack(raw / LABELS, labels // 255)
+    refuse(r'0 \(membrane\) and 255 \(cell interior\) .* found 0, 1;')
+    write_stack(raw / LABELS, image)
+    refuse(r'found 0, 1, 2, 3, 4, 5, 6, 7, \.\.\.;')
+    write_stack(raw / LABELS, labels)
+    write_stack(raw / IMAGE, np.full(image.shape, np.nan, np.float32))
+    refuse('NaN or infinity in sections 0, 1, ')
+    (raw / IMAGE).write_bytes(b'no pixels')
+    refuse('cannot be read as one')
+
+
+@real
+def test_the_real_stack_loads_without_tensorflow(tmp_path: Path):
+    # A process of its own: another test may have imported TensorFlow, or hidden it.
+    script = (
+        'import sys\n'
+        'import numpy as np\n'
+        'from taclnet_jax.data.isbi12 import load_isbi12\n'
+        f'volume = load_isbi12({DATA_DIR!r}, {str(tmp_path)!r})\n'
+        "assert not [m for m in sys.modules if m.split('.')[0] == 'tensorflow'], 'imported'\n"
+        f'np.savez({str(tmp_path / "got.npz")!r}, image=volume.image, membrane=volume.membrane)\n'
+    )
+    done = subprocess.run(
+        [sys.executable, '-c', script], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == '' and done.stderr == ''
+    got = np.load(tmp_path / 'got.npz')
+    image, membrane = got['image'], got['membrane']
+    np.testing.assert_array_equal(image, tifffile.imread(Path(DATA_DIR, IMAGE)))
+    np.testing.assert_array_equal(membrane, tifffile.imread(Path(DATA_DIR, LABELS)) == 0)
+    assert image.shape == (30, 512, 512)
+    assert membrane.mean() == pytest.approx(0.22, abs=0.005)
+    assert image[membrane].mean() < image[~membrane].mean() - 40  # membranes are dark
