@@ -5,7 +5,8 @@
 Fold 3 trains on sections 0-19 (the last three of them choose the checkpoint) and scores 20-29.
 The plain ConvLSTM and ConvLSTM + STA are --config.attention.kind=none and =sta; runs that differ
 in nothing else can share their phase one with --config.start_from.
-ISBI12_COST
+A run takes 672 steps, 17 minutes of two CPU cores at 1.5 s a step, and reaches DICE 0.90,
+ARI 0.46 and VOI 3.3 (P_hat): this short schedule and three layers of 3x3 do not reach the poster.
 """
 
 from taclnet_jax.config import get_config as default_config
