@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -73,10 +74,11 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
     infer = create_inference(config, model)
 
     # --- State: of this run's last checkpoint, of another run's phase one, or new.
+    new = create_train_state(config, model, optimizer, len(samples))
+    other = start_from(config, new)
     folder = open_workdir(config, workdir)
     checkpoints = Checkpoints(folder, config)
-    new = create_train_state(config, model, optimizer, len(samples))
-    state = checkpoints.restore_last(new) or start_from(config, new) or new
+    state = checkpoints.restore_last(new) or other or new
     first_step = int(state.step)
     with (
         Reporter(folder, first_step, epochs * per_epoch) as reporter,
@@ -99,32 +101,34 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
                 config, step_fn, state, loader, epoch, first, reporter, signals
             )
             host = state.to_host(len(samples))
+            step, last = int(host.step), epoch == epochs - 1
+
+            # --- Validation, unless a signal came in the middle of the epoch.
+            scores: dict[str, float] = {}
+            if step == (epoch + 1) * per_epoch:
+                if validation_runs and (last or (epoch + 1) % config.evaluate.every_epochs == 0):
+                    scores, picture = validate(config, infer, host.params, volume, validation_runs)
+                    reporter.image(step, 'attention', picture)
+                reporter.metrics(
+                    step,
+                    {'epoch': epoch + 1, 'phase': 1 + phase_two}
+                    | measured
+                    | {f'validation/{key}': value for key, value in scores.items()},
+                )
+                if epoch == config.phase_one.epochs - 1:
+                    checkpoints.save_phase_one(host)
+
+            # --- Checkpoint.
+            if signals or last or (epoch + 1) % config.checkpoint.every_epochs == 0:
+                in_last_phase = phase_two or config.phase_two.epochs == 0
+                checkpoints.save(host, scores if scores and in_last_phase else None)
             if signals:
-                checkpoints.save(host)
                 checkpoints.close()
                 raise Interrupted(
                     signals[0],
-                    f'Stopped at step {host.step} of {epochs * per_epoch}, and saved. Start the '
-                    'same command again to go on.',
+                    f'Stopped at step {step} of {epochs * per_epoch}, and saved. Start the same '
+                    'command again to go on.',
                 )
-
-            # --- Validation and checkpoint.
-            last = epoch == epochs - 1
-            scores: dict[str, float] = {}
-            if validation_runs and (last or (epoch + 1) % config.evaluate.every_epochs == 0):
-                scores, picture = validate(config, infer, host.params, volume, validation_runs)
-                reporter.image(int(host.step), 'attention', picture)
-            reporter.metrics(
-                int(host.step),
-                {'epoch': epoch + 1, 'phase': 1 + phase_two}
-                | measured
-                | {f'validation/{key}': value for key, value in scores.items()},
-            )
-            if epoch == config.phase_one.epochs - 1:
-                checkpoints.save_phase_one(host)
-            if last or (epoch + 1) % config.checkpoint.every_epochs == 0:
-                in_last_phase = phase_two or config.phase_two.epochs == 0
-                checkpoints.save(host, scores if scores and in_last_phase else None)
         checkpoints.wait()
 
     # --- Result.
@@ -155,6 +159,7 @@ def train_epoch(
     if phase_two and first == 0 and state.memory is not None:
         state = state.replace(memory=state.memory.begin_epoch())
     losses: list[jax.Array] = []
+    running: deque[float] = deque(maxlen=20)
     start = None
     batches = loader.epoch(epoch, first, shift=config.augment.shift and not phase_two)
     with batches:
@@ -162,8 +167,8 @@ def train_epoch(
             state, output = step_fn(state, parallel.shard(batch))
             losses.append(output['loss'])
             # The loss of the step before: waiting for this one would keep the device idle.
-            shown = float(losses[max(len(losses) - 2, 0)][0])
-            reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', shown)
+            running.append(float(losses[max(len(losses) - 2, 0)][0]))
+            reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', float(np.mean(running)))
             if start is None:  # The first step compiles.
                 start, waited, timed = time.perf_counter(), batches.seconds_waited, 0
             else:

@@ -8,6 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import tifffile
+
 from taclnet_jax.config import flatten
 from taclnet_jax.config import get_config as default_config
 
@@ -44,6 +47,16 @@ def arguments(workdir: Path, **changes: object) -> list[str]:
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
     config = ROOT / 'configs' / 'synthetic.py'
     return [f'--config={config}', f'--workdir={workdir}', *flags]
+
+
+def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
+    """Writes the stacks where ISBI12 is expected; the command line that trains on them."""
+    (folder / 'isbi12').mkdir()
+    tifffile.imwrite(folder / 'isbi12' / 'train-volume.tif', image)
+    tifffile.imwrite(folder / 'isbi12' / 'train-labels.tif', labels)
+    return arguments(
+        folder / 'run', dataset='isbi12', data_dir=folder, prepared_dir=folder / 'prepared'
+    )
 
 
 def environment(devices: int = 1) -> dict[str, str]:

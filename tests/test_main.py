@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
-from commands import arguments, environment, run
+from commands import arguments, environment, isbi12, run
 
 from taclnet_jax.config import check_config, get_config
 from taclnet_jax.errors import InputError
@@ -26,16 +25,6 @@ def refused(*args: str, devices: int = 1) -> str:
     messages = [line for line in output.splitlines() if line.startswith('taclnet: error: ')]
     assert len(messages) == 1, output
     return messages[0]
-
-
-def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
-    """Writes the stacks where ISBI12 is expected; the command line that trains on them."""
-    (folder / 'isbi12').mkdir()
-    tifffile.imwrite(folder / 'isbi12' / 'train-volume.tif', image)
-    tifffile.imwrite(folder / 'isbi12' / 'train-labels.tif', labels)
-    return arguments(
-        folder / 'run', dataset='isbi12', data_dir=folder, prepared_dir=folder / 'prepared'
-    )
 
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 48, 48)).astype(np.uint8)

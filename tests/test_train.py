@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 import tifffile
-from commands import arguments, run, small_config, start
+from commands import arguments, isbi12, run, small_config, start
 
 from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.data.synthetic import synthetic_volume
@@ -196,7 +196,29 @@ def test_predicts_odd_sizes_and_constant_sections(
     assert (tmp_path / 'out' / 'attention.png').exists()
 
 
-def test_training_learns_and_a_constant_section_does_not_stop_it(tmp_path: Path) -> None:
+def test_a_damaged_best_checkpoint_is_named(trained: tuple[Path, str], tmp_path: Path) -> None:
+    workdir = tmp_path / 'run'
+    shutil.copytree(trained[0], workdir)
+    (best,) = (workdir / 'checkpoints' / 'best').glob('[0-9]*')
+    for path in (best / 'params').rglob('*'):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    status, output = run('--mode=evaluate', f'--workdir={workdir}')
+    assert status == 2 and f'{best} cannot be read' in output and 'Traceback' not in output, output
+
+
+def test_constant_sections_train_and_are_scored(tmp_path: Path) -> None:
+    volume = synthetic_volume(seed=1, shape=(12, 48, 48))
+    image, labels = volume.image.copy(), np.where(volume.membrane, 0, 255).astype(np.uint8)
+    image[[1, 9]] = 80  # of the training and of the test sections
+    labels[[2, 10]] = 255  # sections without any membrane
+    status, output = run(*isbi12(tmp_path, image, labels))
+    assert status == 0, output
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert np.isfinite([list(s.values()) for s in results['P_hat']['per_section']]).all()
+
+
+def test_training_learns(tmp_path: Path) -> None:
     # No attention, threshold from training sections, AdamW, bfloat16, one slice: the other ways.
     status, output = run(
         *arguments(
