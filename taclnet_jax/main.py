@@ -27,6 +27,16 @@ from ml_collections import config_flags
 
 from taclnet_jax.errors import InputError, Interrupted
 
+# What the operating system says where a file stands in the way of a folder, or rights are missing.
+_PLACE_ERRORS = (
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
+
 _CONFIG = config_flags.DEFINE_config_file(
     'config',
     None,
@@ -113,9 +123,14 @@ def _main_with_messages(argv: Sequence[str]) -> None:
         print(error, file=sys.stderr)
         sys.exit(128 + error.signal)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _fail(f'The disk is full ({error}); make room and start the same command again.')
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f'The disk is full ({error}); make room and start the same command again.')
+        if error.errno in _PLACE_ERRORS:
+            _fail(
+                f'Expected a folder that can be written, found {error.filename}: {error.strerror}. '
+                'Choose another --workdir or --output.'
+            )
+        raise
     except Exception as error:
         # Orbax and tensorstore have errors of their own for it.
         if 'No space left on device' in str(error):

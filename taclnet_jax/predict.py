@@ -49,6 +49,7 @@ def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[st
     infer = create_inference(config, create_model(config))
 
     folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
     names = ('membrane', 'refined', 'attention')
     maps = {name: np.empty(image.shape, np.float32) for name in names}
     segments = np.empty(image.shape, np.int32)
@@ -62,7 +63,6 @@ def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[st
         maps['attention'][z] = section.attention
         segments[z] = segment(section.refined if refines else section.prob, threshold)
         if z == len(image) // 2:
-            folder.mkdir(parents=True, exist_ok=True)
             attention_panels(
                 files['picture'],
                 image[z],

@@ -147,7 +147,8 @@ def write_stack(
             f'Cannot write {path}: {error.strerror or error}; nothing was changed there.'
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where the folder is none, there is nothing to remove
+            partial.unlink()
 
 
 def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:

@@ -136,6 +136,11 @@ def test_a_file_as_workdir(tmp_path: Path) -> None:
     assert (tmp_path / 'run').read_text() == 'mine'
 
 
+def test_a_workdir_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('mine')
+    assert f'{tmp_path}/file' in refused(*arguments(tmp_path / 'file' / 'run'))
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
         pytest.skip('needs root, unshare and mount for a small file system')

@@ -195,6 +195,15 @@ def test_predicts_odd_sizes_and_constant_sections(
     np.testing.assert_array_equal(maps['segments'] == 0, maps['refined'] >= 0.5)
     assert (tmp_path / 'out' / 'attention.png').exists()
 
+    (tmp_path / 'file').write_text('mine')
+    status, output = run(
+        '--mode=predict',
+        f'--workdir={trained[0]}',
+        f'--input={tmp_path / "stack.tif"}',
+        f'--output={tmp_path / "file"}',
+    )
+    assert status == 2 and f'{tmp_path}/file' in output and 'Traceback' not in output, output
+
 
 def test_a_damaged_best_checkpoint_is_named(trained: tuple[Path, str], tmp_path: Path) -> None:
     workdir = tmp_path / 'run'

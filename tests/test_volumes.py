@@ -77,6 +77,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     assert os.listdir(tmp_path) == ['stack.tif']
 
 
+def test_a_folder_that_is_a_file_is_named(tmp_path: Path, stack: np.ndarray):
+    (tmp_path / 'file').write_text('no folder')
+    with pytest.raises(InputError, match=r'Cannot write .*file/stack\.tif'):
+        write_stack(tmp_path / 'file' / 'stack.tif', stack)
+
+
 def test_a_2d_file_is_one_section(tmp_path: Path, stack: np.ndarray):
     tifffile.imwrite(tmp_path / 'flat.tif', stack[0])
     np.testing.assert_array_equal(read_stack(tmp_path / 'flat.tif'), stack[:1])
