@@ -122,19 +122,16 @@ def _main_with_messages(argv: Sequence[str]) -> None:
     except Interrupted as error:
         print(error, file=sys.stderr)
         sys.exit(128 + error.signal)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        # Orbax and tensorstore have errors of their own for a full disk.
+        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error):
             _fail(f'The disk is full ({error}); make room and start the same command again.')
-        if error.errno in _PLACE_ERRORS:
+        if isinstance(error, OSError) and code in _PLACE_ERRORS:
             _fail(
                 f'Expected a folder that can be written, found {error.filename}: {error.strerror}. '
                 'Choose another --workdir or --output.'
             )
-        raise
-    except Exception as error:
-        # Orbax and tensorstore have errors of their own for it.
-        if 'No space left on device' in str(error):
-            _fail(f'The disk is full ({error}); make room and start the same command again.')
         raise
 
 

@@ -27,13 +27,12 @@ def open_workdir(config: ConfigDict, workdir: str) -> Path:
     """
     folder = Path(workdir)
     if (folder / 'config.json').exists():
-        found = differences(config, read_config(workdir))
-        if found:
-            raise InputError(
-                f'{folder} holds the run of another configuration ('
-                + '; '.join(found)
-                + '). Choose another --workdir, or the settings of that run.'
-            )
+        _check_same_run(
+            config,
+            read_config(workdir),
+            workdir,
+            'Choose another --workdir, or the settings of that run.',
+        )
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +67,14 @@ def config_of_run(config: ConfigDict | None, workdir: str) -> ConfigDict:
     run = read_config(workdir)
     if config is None:
         return run
-    if found := differences(config, run):
-        raise InputError(
-            f'{workdir} holds the run of another configuration ('
-            + '; '.join(found)
-            + '). Leave --config out to use the settings of that run.'
-        )
+    _check_same_run(config, run, workdir, 'Leave --config out to use the settings of that run.')
     for key in FREE_KEYS:
         run[key] = config[key]
     return run
+
+
+def _check_same_run(config: ConfigDict, run: ConfigDict, workdir: str, advice: str) -> None:
+    if found := differences(config, run):
+        raise InputError(
+            f'{workdir} holds the run of another configuration ({"; ".join(found)}). {advice}'
+        )
