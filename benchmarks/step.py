@@ -33,6 +33,7 @@ def jax_step(kind: str, slices: int, batch: int, crop: int) -> Callable[[], None
     data = {
         'image': image,
         'membrane': membrane,
+        'valid': np.ones_like(membrane),
         'sample_id': np.arange(batch, dtype=np.int32),
         'symmetry': np.arange(batch, dtype=np.int32) % 8,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +19,20 @@ from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.config import check_config
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Runs, fold_sections
+from taclnet_jax.data.windows import Runs, fold_sections, targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import SectionPrediction, create_inference, predict_sections
 from taclnet_jax.losses import LOSSES
 from taclnet_jax.models import create_model
-from taclnet_jax.reporting import Progress, write_text
+from taclnet_jax.reporting import with_progress, write_text
 
 # Of P or P_hat; tried on training sections where config.evaluate.threshold_from says so.
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
 
-COLUMNS = {
-    'dice': 'DICE',
-    'dice_membrane': 'DICE membrane',
-    'ari': 'ARI',
-    'voi': 'VOI',
-    'voi_split': 'VOI split',
-    'voi_merge': 'VOI merge',
-    'betti_error': 'Betti error',
-}
 
-
-def split_sections(config: Any, depth: int) -> tuple[Runs, Runs, Runs]:
-    """(training, validation, test) runs of sections; validation is the end of the training part."""
-    train, test = fold_sections(depth, config.fold)
+def split_sections(config: Any, parts: Sequence[range]) -> tuple[Runs, Runs, Runs]:
+    """(training, validation, test) runs; validation is the end of the last training run."""
+    train, test = fold_sections(parts, config.fold)
     held_out = config.validation_sections
     if held_out == 0:
         return train, (), test
@@ -84,33 +74,41 @@ def evaluate(
         What results.json holds: for 'P' and 'P_hat' the threshold, each section's scores, and their
         mean and standard deviation over sections.
     """
-    train_runs, validation_runs, test_runs = split_sections(config, volume.shape[0])
+    train_runs, validation_runs, test_runs = split_sections(config, volume.parts)
     infer = create_inference(config, model)
 
-    def predictions(runs: Runs, what: str) -> Iterable[SectionPrediction]:
-        progress = Progress(0, sum(map(len, runs)), unit='section')
-        for prediction in predict_sections(infer, params, volume, runs, config.slices):
-            yield prediction
-            progress.step(what)
-        progress.close()
+    def predictions(runs: Runs, limit: int, what: str) -> Iterable[SectionPrediction]:
+        targets = targets_of(runs, limit)
+        predicted = predict_sections(infer, params, volume.image, targets)
+        return with_progress(predicted, len(targets), what, 'section')
 
     thresholds = dict.fromkeys(('P', 'P_hat'), config.evaluate.threshold)
-    if config.evaluate.threshold_from == 'training':
-        train = list(predictions((*train_runs, *validation_runs), 'threshold'))
-        thresholds = choose_thresholds(train, volume)
+    if config.evaluate.threshold_from != 'fixed':
+        known = {'training': (*train_runs, *validation_runs), 'validation': validation_runs}
+        runs = known[config.evaluate.threshold_from]
+        tried = list(predictions(runs, config.evaluate.threshold_sections, 'threshold'))
+        thresholds = {
+            'P': choose_threshold(volume, {p.section: p.prob for p in tried}),
+            'P_hat': choose_threshold(volume, {p.section: p.refined for p in tried}),
+        }
     scores: dict[str, list[dict[str, float]]] = {'P': [], 'P_hat': []}
     pictures: list[str] = []
     (workdir / 'pictures').mkdir(exist_ok=True)
-    for i, prediction in enumerate(predictions(test_runs, 'test sections')):
+    test = predictions(test_runs, config.evaluate.test_sections, 'test sections')
+    tested: list[int] = []
+    for i, prediction in enumerate(test):
+        tested.append(prediction.section)
         for name, prob in (('P', prediction.prob), ('P_hat', prediction.refined)):
-            scores[name].append(score(config, volume, prediction.section, prob, thresholds[name]))
+            scores[name].append(
+                score(config, volume, prediction.section, prob, thresholds[name], extended=True)
+            )
         if i % config.evaluate.picture_every == 0:
             pictures += write_pictures(volume, prediction, thresholds, workdir / 'pictures')
 
     results: dict[str, Any] = {
         'dataset': config.dataset,
         'fold': config.fold,
-        'sections': [section for run in test_runs for section in run],
+        'sections': tested,
         'step': step,
         'hardware': hardware(),
         'version': taclnet_jax.__version__,
@@ -136,51 +134,65 @@ def validate(
 ) -> tuple[dict[str, float], np.ndarray]:
     """Scores of validation sections and the poster's Fig. 5 of the first one.
 
-    P_hat is scored where the run trains attention, P elsewhere.
+    P_hat is scored where the run trains attention, P elsewhere; at the threshold that evaluation
+    takes if it is fixed, at the best one for these sections otherwise.
 
     Returns:
         ({'voi': ..., ...}, picture `[height, width, 3]` uint8).
     """
     assert volume.membrane is not None
-    picture, sections = None, []
-    for prediction in predict_sections(infer, params, volume, runs, config.slices):
-        prob = prediction.prob if config.attention.kind == 'none' else prediction.refined
-        z = prediction.section
-        scores = score(config, volume, z, prob, config.evaluate.threshold)
-        loss = LOSSES[config.loss](jax.numpy.asarray(prob), jax.numpy.asarray(volume.membrane[z]))
-        sections.append(scores | {'loss': float(loss)})
-        if picture is None:
-            picture = attention_picture(volume, prediction, None)
-    assert picture is not None
+    targets = targets_of(runs, config.evaluate.threshold_sections)
+    predictions = list(predict_sections(infer, params, volume.image, targets))
+    probs = {
+        p.section: p.prob if config.attention.kind == 'none' else p.refined for p in predictions
+    }
+    threshold = config.evaluate.threshold
+    if config.evaluate.threshold_from != 'fixed':
+        threshold = choose_threshold(volume, probs)
+    sections = []
+    for z, prob in probs.items():
+        valid = np.ones(prob.shape, bool) if volume.ignore is None else ~volume.ignore[z]
+        loss = LOSSES[config.loss](*map(jax.numpy.asarray, (prob, volume.membrane[z], valid)))
+        scores = score(config, volume, z, prob, threshold)
+        sections.append(scores | {'loss': float(loss), 'threshold': threshold})
     means = {key: mean for key, (mean, _) in metrics.summarise(sections).items()}
-    return means, picture
+    return means, attention_picture(volume, predictions[0], None)
 
 
 def score(
-    config: Any, volume: Volume, section: int, prob: np.ndarray, threshold: float
+    config: Any,
+    volume: Volume,
+    section: int,
+    prob: np.ndarray,
+    threshold: float,
+    extended: bool = False,
 ) -> dict[str, float]:
-    """All metrics of one section."""
+    """The main scores of one section, or all of them."""
     assert volume.membrane is not None
     return metrics.section_scores(
         prob,
         volume.membrane[section],
         None if volume.ids is None else volume.ids[section],
+        ignore=None if volume.ignore is None else volume.ignore[section],
         threshold=threshold,
         betti_patch=config.evaluate.betti_patch,
         betti_patches=config.evaluate.betti_patches,
         seed=config.evaluate.betti_seed,
+        extended=extended,
+        resolution_nm=volume.resolution_nm,
     )
 
 
-def choose_thresholds(train: list[SectionPrediction], volume: Volume) -> dict[str, float]:
-    """For P and for P_hat the threshold with the lowest VOI on training sections."""
+def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
+    """The threshold of the lowest VOI on the given sections, `[height, width]` by number."""
     assert volume.membrane is not None
-    membranes = [volume.membrane[p.section] for p in train]
-    ids = None if volume.ids is None else [volume.ids[p.section] for p in train]
-    return {
-        'P': metrics.choose_threshold([p.prob for p in train], membranes, ids, THRESHOLDS),
-        'P_hat': metrics.choose_threshold([p.refined for p in train], membranes, ids, THRESHOLDS),
-    }
+    return metrics.choose_threshold(
+        list(probs.values()),
+        [volume.membrane[z] for z in probs],
+        None if volume.ids is None else [volume.ids[z] for z in probs],
+        THRESHOLDS,
+        ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
+    )
 
 
 def write_pictures(
@@ -189,17 +201,20 @@ def write_pictures(
     """Writes the two pictures of a section and returns their paths."""
     assert volume.membrane is not None
     z = prediction.section
+    membrane = volume.membrane[z]
+    ids = None if volume.ids is None else volume.ids[z]
+    ignore = None if volume.ignore is None else volume.ignore[z]
     comparison = folder / f'section_{z:03d}.png'
     attention = folder / f'attention_{z:03d}.png'
     figures.section_comparison(
         comparison,
         volume.image[z],
-        volume.membrane[z],
+        membrane,
         prediction.prob,
         prediction.refined,
-        metrics.true_segments(volume.membrane[z], None if volume.ids is None else volume.ids[z]),
-        metrics.segment(prediction.prob, thresholds['P']),
-        metrics.segment(prediction.refined, thresholds['P_hat']),
+        metrics.true_segments(membrane, ids, ignore),
+        metrics.segment(prediction.prob, thresholds['P'], ignore),
+        metrics.segment(prediction.refined, thresholds['P_hat'], ignore),
     )
     attention_picture(volume, prediction, attention)
     return [str(comparison), str(attention)]
@@ -219,19 +234,20 @@ def attention_picture(
 
 
 def format_table(results: dict[str, Any]) -> str:
-    """The scores as a Markdown table: mean and standard deviation over sections."""
+    """The scores as Markdown tables, main and further ones: mean and deviation over sections."""
     sections = results['sections']
     lines = [
-        f'{results["dataset"]}, fold {results["fold"]}, sections {sections[0]}-{sections[-1]}, '
-        f'parameters of step {results["step"]} (mean ± standard deviation over sections)',
-        '',
-        '| map | threshold | ' + ' | '.join(COLUMNS.values()) + ' |',
-        '|---|---|' + '---|' * len(COLUMNS),
+        f'{results["dataset"]}, fold {results["fold"]}, {len(sections)} sections from '
+        f'{sections[0]} to {sections[-1]}, parameters of step {results["step"]} (mean ± standard '
+        'deviation over sections)',
     ]
-    for name in ('P', 'P_hat'):
-        mean, std = results[name]['mean'], results[name]['std']
-        cells = ' | '.join(f'{mean[key]:.4f} ± {std[key]:.4f}' for key in COLUMNS)
-        lines.append(f'| {name} | {results[name]["threshold"]:.2f} | {cells} |')
+    for names in (metrics.MAIN, metrics.EXTENDED):
+        titles = ' | '.join(metrics.COLUMNS[name] for name in names)
+        lines += ['', f'| map | threshold | {titles} |', '|---|---|' + '---|' * len(names)]
+        for prob in ('P', 'P_hat'):
+            mean, std = results[prob]['mean'], results[prob]['std']
+            cells = ' | '.join(f'{mean[name]:.4f} ± {std[name]:.4f}' for name in names)
+            lines.append(f'| {prob} | {results[prob]["threshold"]:.2f} | {cells} |')
     return '\n'.join(lines) + '\n'
 
 

@@ -88,7 +88,7 @@ def attention_panels(
     ]
     picture = _grid(panels, columns=len(panels) // 2)
     if path is not None:
-        _write_png(path, picture)
+        write_png(path, picture)
     return picture
 
 
@@ -152,7 +152,7 @@ def section_comparison(
         top.append(_Panel(r'Refined $\hat{P}$', _coloured(maps['refined'], 'gray_r'), 'gray_r'))
         bottom.append(_Panel(r'Segments of $\hat{P}$', _segment_colours(matched)))
     picture = _grid(top + bottom, columns=len(top))
-    _write_png(path, picture)
+    write_png(path, picture)
     return picture
 
 
@@ -187,7 +187,7 @@ def training_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str,
         axis = figure.add_subplot(rows, columns, place)
         _draw_curves(axis, title, lines)
         _mark_phases(axis, records)
-    _write_png(path, _rendered(figure))
+    write_png(path, rendered(figure))
 
 
 def _finite(value: Any) -> bool:
@@ -390,20 +390,21 @@ def _grid(panels: Sequence[_Panel], columns: int) -> NDArray[np.uint8]:
             bar.ax.set_yticklabels(['0', '0.5', '1'])
             bar.ax.tick_params(labelsize=_points(0.8 * _FONT_PX), length=3, pad=2)
             bar.outline.set_linewidth(0.5)
-    return _rendered(figure)
+    return rendered(figure)
 
 
 def _points(pixels: float) -> float:
     return pixels * 72 / _DPI
 
 
-def _rendered(figure: Figure) -> NDArray[np.uint8]:
+def rendered(figure: Figure) -> NDArray[np.uint8]:
+    """The pixels of a figure, `[height, width, 3]`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def _write_png(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+def write_png(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
     """Writes under another name first: whoever looks finds the old file or the whole new one."""
     encoded = io.BytesIO()
     Image.fromarray(picture).save(encoded, format='PNG')

@@ -1,8 +1,9 @@
-"""From windows of whole sections to P, attention and P_hat."""
+"""From sections of any size to P, attention and P_hat."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -10,10 +11,9 @@ import jax
 import numpy as np
 
 from taclnet_jax.attention import STAOutput, sta_attention
-from taclnet_jax.data.pipeline import section_windows
-from taclnet_jax.data.volume import Volume
-
-Inference = Callable[[Any, np.ndarray], tuple[jax.Array, STAOutput]]
+from taclnet_jax.data.pipeline import normalised, read_window
+from taclnet_jax.data.windows import check_slices
+from taclnet_jax.volumes import Sections
 
 
 class SectionPrediction(NamedTuple):
@@ -42,29 +42,98 @@ def sta_options(config: Any) -> dict[str, Any]:
     }
 
 
-def create_inference(config: Any, model: nn.Module) -> Inference:
-    """A compiled function from parameters and a window `[slices, height, width]`.
+@dataclass(frozen=True)
+class Inference:
+    """The prediction of a section of any size.
 
-    It returns P of all sections of the window and the attention's output for the target. STA has
-    no parameters, so it is there for a network that was trained without it as well.
+    Sections larger than a tile go through the network in tiles, each with a halo around it;
+    topology and attention see the whole section.
+
+    Attributes:
+        network: compiled, from parameters and a normalised window `[slices, height, width]` to P of
+            all its sections.
+        attend: compiled, from these to the attention's output for the target.
+        slices: odd number of sections in a window.
+        tile_px, halo_px: sides in pixels.
+    """
+
+    network: Any
+    attend: Any
+    slices: int
+    tile_px: int
+    halo_px: int
+
+    def __call__(
+        self, params: Any, image: Sections, target: int, run: range
+    ) -> tuple[jax.Array, STAOutput]:
+        """P of the target's window, and the attention's output for the target.
+
+        Args:
+            params: of the network.
+            image: `normalised` sections.
+            target: the section's number.
+            run: the sections that its window may use.
+        """
+        height, width = image.shape[1:]
+        tile, halo = self.tile_px, self.halo_px
+
+        def prob_of(rows: slice, columns: slice) -> jax.Array:
+            window = read_window(image, target, run, self.slices, rows, columns)
+            return self.network(params, window)
+
+        if max(height, width) <= tile:
+            prob = prob_of(slice(0, height), slice(0, width))
+            return prob, self.attend(prob)
+        tiled = np.empty((self.slices, height, width), np.float32)
+        for y in range(0, height, tile):
+            for x in range(0, width, tile):
+                top, left = max(y - halo, 0), max(x - halo, 0)
+                rows = slice(top, min(y + tile + halo, height))
+                columns = slice(left, min(x + tile + halo, width))
+                inner = np.asarray(prob_of(rows, columns))[:, y - top :, x - left :]
+                tiled[:, y : y + tile, x : x + tile] = inner[:, :tile, :tile]
+        prob = jax.numpy.asarray(tiled)
+        return prob, self.attend(prob)
+
+
+def create_inference(config: Any, model: nn.Module) -> Inference:
+    """The inference of a run's network.
+
+    STA has no parameters, so it is there for a network that was trained without it as well.
     """
 
     @jax.jit
-    def infer(params: Any, window: jax.Array) -> tuple[jax.Array, STAOutput]:
+    def network(params: Any, window: jax.Array) -> jax.Array:
         logits: Any = model.apply({'params': params}, window[None])
-        prob = jax.nn.sigmoid(logits[0])
-        return prob, sta_attention(prob, **sta_options(config))
+        return jax.nn.sigmoid(logits[0])
 
-    return infer
+    @jax.jit
+    def attend(prob: jax.Array) -> STAOutput:
+        return sta_attention(prob, **sta_options(config))
+
+    evaluate = config.evaluate
+    return Inference(network, attend, config.slices, evaluate.tile_px, evaluate.halo_px)
 
 
 def predict_sections(
-    infer: Inference, params: Any, volume: Volume, runs: Sequence[range], slices: int
+    infer: Inference,
+    params: Any,
+    image: Sections,
+    targets: Sequence[tuple[int, range]],
 ) -> Iterator[SectionPrediction]:
-    """Predicts the sections of `runs` one by one, on whole sections of any size."""
-    target = slices // 2
-    for section, window in section_windows(volume, runs, slices):
-        prob, output = infer(params, window)
+    """Predicts sections one by one.
+
+    Args:
+        infer: of `create_inference`.
+        params: of its network.
+        image: `[z, y, x]` uint8.
+        targets: each section's number, and the run that its window may use.
+    """
+    check_slices([run for _, run in targets], infer.slices)
+    sections = normalised(image)
+    for section, run in targets:
+        prob, output = infer(params, sections, section, run)
+        target = infer.slices // 2
         yield SectionPrediction(
             section,
             np.asarray(prob[target]),

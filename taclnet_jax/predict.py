@@ -1,4 +1,4 @@
-"""Membrane, attention and segments of a TIFF stack, from a trained network."""
+"""Membrane, attention and segments of a stack of sections, from a trained network."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from skimage.transform import resize
 
 from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.config import check_config
-from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.lazy import halved_image
+from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.figures import attention_panels
 from taclnet_jax.inference import create_inference, predict_sections
 from taclnet_jax.metrics import segment
 from taclnet_jax.models import create_model
-from taclnet_jax.reporting import Progress
-from taclnet_jax.volumes import as_uint8_image, read_stack, write_stack
+from taclnet_jax.reporting import with_progress
+from taclnet_jax.volumes import as_uint8_sections, open_array, write_stack
 
 
-def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[str, Path]:
+def predict(
+    config: Any, workdir: Path, input_path: str, dataset: str, output: str
+) -> dict[str, Path]:
     """Predicts a stack of sections of any size with a run's best network.
 
     Args:
         config: of the run.
         workdir: of the run.
-        input_path: a TIFF stack, at least `config.slices` sections.
+        input_path: a stack of at least `config.slices` sections in any format of
+            `taclnet_jax.volumes.open_array`, of the resolution of the run's volume; where the run
+            works at half of it (`config.downsample` = 2), the maps are interpolated back.
+        dataset: inside an HDF5, zarr or N5 file.
         output: folder of the results, made if it is not there: membrane.tif (P), refined.tif
             (P_hat) and attention.tif (o), float32 in [0, 1]; segments.tif, the 4-connected
             pieces of cell of each section, numbered section by section, 0 = membrane; and
@@ -39,8 +46,10 @@ def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[st
         InputError: the run or the stack cannot be used, or a file cannot be written.
     """
     check_config(config)
-    image = as_uint8_image(read_stack(input_path), str(input_path))
-    volume = Volume(str(input_path), image, None, None, (1.0, 1.0, 1.0))
+    stored = open_array(input_path, 'image', dataset)
+    image = as_uint8_sections(stored, str(input_path))
+    depth, height, width = image.shape
+    seen = image if config.downsample == 1 else halved_image(image)
     refines = config.attention.kind != 'none'
     threshold = run_threshold(config, workdir, 'P_hat' if refines else 'P')
     checkpoints = Checkpoints(workdir, config)
@@ -55,28 +64,31 @@ def predict(config: Any, workdir: Path, input_path: str, output: str) -> dict[st
     segments = np.empty(image.shape, np.int32)
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'
-    progress = Progress(0, len(image), unit='section')
-    for section in predict_sections(infer, params, volume, (range(len(image)),), config.slices):
+    targets = targets_of([range(depth)])
+    predicted = predict_sections(infer, params, seen, targets)
+    for section in with_progress(predicted, depth, 'sections', 'section'):
         z = section.section
-        maps['membrane'][z] = section.prob
-        maps['refined'][z] = section.refined
-        maps['attention'][z] = section.attention
-        segments[z] = segment(section.refined if refines else section.prob, threshold)
-        if z == len(image) // 2:
+        for name, part in (
+            ('membrane', section.prob),
+            ('refined', section.refined),
+            ('attention', section.attention),
+        ):
+            maps[name][z] = resize(part, (height, width), order=1)
+        segments[z] = segment(maps['refined' if refines else 'membrane'][z], threshold)
+        if z == depth // 2:
             attention_panels(
                 files['picture'],
-                image[z],
+                seen[z],
                 section.critical_map,
                 section.attention,
                 section.refined,
                 section.prob,
             )
-        progress.step('sections')
-    progress.close()
     for name, array in maps.items():
-        write_stack(files[name], array)
+        write_stack(files[name], array, stored.resolution_nm)
     fits = segments.max() <= np.iinfo(np.uint16).max
-    write_stack(files['segments'], segments.astype(np.uint16 if fits else np.uint32))
+    whole = segments.astype(np.uint16 if fits else np.uint32)
+    write_stack(files['segments'], whole, stored.resolution_nm)
     return files
 
 
@@ -89,6 +101,6 @@ def run_threshold(config: Any, workdir: Path, name: str) -> float:
         return json.loads(path.read_text())[name]['threshold']
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f'Expected the threshold chosen on training sections in {path}, but it cannot be read; '
+            f'Expected the threshold that evaluation chose in {path}, but it cannot be read; '
             'evaluate the run first with --mode=evaluate.'
         ) from error

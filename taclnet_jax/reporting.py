@@ -6,16 +6,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
+
+Item = TypeVar('Item')
 
 
 class Reporter:
@@ -31,6 +30,10 @@ class Reporter:
     """
 
     def __init__(self, workdir: Path, first_step: int, total_steps: int) -> None:
+        # Imported late: it imports PyTorch where that is installed, which takes seconds.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         self._path = Path(workdir) / 'metrics.jsonl'
         keep = [record for record in read_metrics(self._path) if record['step'] <= first_step]
         write_text(self._path, ''.join(json.dumps(record) + '\n' for record in keep))
@@ -50,6 +53,8 @@ class Reporter:
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends a record; its numbers become TensorBoard scalars."""
+        from tensorboardX import summary
+
         self._file.write(json.dumps({'step': step, **metrics}) + '\n')
         self._file.flush()
         for key, value in metrics.items():
@@ -59,6 +64,8 @@ class Reporter:
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture `[height, width, 3]` uint8 to TensorBoard."""
+        from tensorboardX import summary
+
         self._event(step, summary.image(name, picture, dataformats='HWC'))
 
     def print(self, line: str) -> None:
@@ -79,6 +86,8 @@ class Reporter:
         self._events.close()
 
     def _event(self, step: int, value: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
         self._events.write_event(Event(step=step, wall_time=time.time(), summary=value))
 
 
@@ -119,6 +128,15 @@ class Progress:
         self._bar.close()
         if self._sink is not None:
             self._sink.close()
+
+
+def with_progress(items: Iterable[Item], total: int, what: str, unit: str) -> Iterator[Item]:
+    """The items, with progress shown as they are taken."""
+    progress = Progress(0, total, unit)
+    for item in items:
+        yield item
+        progress.step(what)
+    progress.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

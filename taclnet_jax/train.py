@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -18,17 +20,17 @@ from clu import parameter_overview
 from jax import lax
 
 from taclnet_jax import figures, parallel
-from taclnet_jax.attention import sta_attention, topological_attention
+from taclnet_jax.attention import topological_attention
 from taclnet_jax.checkpoints import Checkpoints, restore_phase_one
-from taclnet_jax.config import check_config, differences
+from taclnet_jax.config import PHASE_TWO_KEYS, check_config, differences
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.pipeline import WindowLoader
-from taclnet_jax.data.windows import grid_samples
+from taclnet_jax.data.windows import balanced_weights, grid_samples, labelled_samples
 from taclnet_jax.errors import InputError, Interrupted
 from taclnet_jax.evaluate import evaluate, split_sections, validate
 from taclnet_jax.inference import create_inference, sta_options
-from taclnet_jax.losses import LOSSES
 from taclnet_jax.models import create_model
+from taclnet_jax.objective import create_objective
 from taclnet_jax.reporting import Reporter, read_metrics
 from taclnet_jax.state import TrainState, create_optimizer, create_train_state
 from taclnet_jax.topology import check_callbacks_can_run, critical_map
@@ -57,15 +59,27 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
     check_config(config)
     check_devices(config)
     volume = load_volume(config)
-    train_runs, validation_runs, _ = split_sections(config, volume.shape[0])
-    samples = grid_samples(train_runs, volume.shape[1:], tuple(config.crop))
+    train_runs, validation_runs, _ = split_sections(config, volume.parts)
+    samples = labelled_samples(
+        volume,
+        grid_samples(
+            train_runs, volume.shape[1:], tuple(config.crop), config.crops_limit, config.seed
+        ),
+    )
+    check_memory(config, len(samples))
     if config.batch_size > len(samples):
         raise InputError(
             f'Expected config.batch_size to be at most {len(samples)}, the number of training '
             f'crops; found {config.batch_size}. Use smaller batches or smaller crops.'
         )
     loader = WindowLoader(
-        volume, samples, config.slices, config.batch_size, config.seed, config.augment
+        volume,
+        samples,
+        config.slices,
+        config.batch_size,
+        config.seed,
+        config.augment,
+        balanced_weights(volume, samples) if config.crops_balanced else None,
     )
     per_epoch = loader.steps_per_epoch
     epochs = config.phase_one.epochs + config.phase_two.epochs
@@ -75,10 +89,13 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
 
     # --- State: of this run's last checkpoint, of another run's phase one, or new.
     new = create_train_state(config, model, optimizer, len(samples))
-    other = start_from(config, new)
+    # Read before the workdir is made, so that a mistake leaves none behind; a run that goes on
+    # from its own checkpoint does not need the other any more.
+    begun = (Path(workdir) / 'checkpoints').exists()
+    other = None if begun else start_from(config, new)
     folder = open_workdir(config, workdir)
     checkpoints = Checkpoints(folder, config)
-    state = checkpoints.restore_last(new) or other or new
+    state = checkpoints.restore_last(new) or other or start_from(config, new) or new
     first_step = int(state.step)
     with (
         Reporter(folder, first_step, epochs * per_epoch) as reporter,
@@ -161,7 +178,7 @@ def train_epoch(
     losses: list[jax.Array] = []
     running: deque[float] = deque(maxlen=20)
     start = None
-    batches = loader.epoch(epoch, first, shift=config.augment.shift and not phase_two)
+    batches = loader.epoch(epoch, first, displace=not phase_two)
     with batches:
         for batch in batches:
             state, output = step_fn(state, parallel.shard(batch))
@@ -198,34 +215,18 @@ def create_step(
     It takes the state and a sharded batch to the new state and, by device, 'loss' and 'prob'
     `[batch, slices, height, width]`.
     """
-    loss_fn = LOSSES[config.loss]
-    target = config.slices // 2
-    attends = phase_two and config.attention.kind != 'none'
+    objective = create_objective(config, model, phase_two)
     remembers = phase_two and config.attention.kind == 'ita'
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
         memory = state.memory if remembers else None
-        history: jax.Array | None = None
-        beta: Any = 0.0
+        ita: Arrays = {}
         if memory is not None:
-            history, beta = memory.read(
+            ita['history'], ita['beta'] = memory.read(
                 batch['sample_id'], batch['symmetry'], config.attention.beta
             )
-
-        def loss_of(params: Any) -> tuple[jax.Array, Any]:
-            logits: Any = model.apply({'params': params}, batch['image'])
-            prob = jax.nn.sigmoid(logits)
-            if not phase_two:
-                return loss_fn(prob, batch['membrane']), (prob, None)
-            refined, attention = prob[:, target], None
-            if attends:
-                refined, attention, _ = sta_attention(
-                    prob, history=history, beta=beta, **sta_options(config)
-                )
-            return loss_fn(refined, batch['membrane'][:, target]), (prob, attention)
-
-        gradient_fn = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (prob, attention)), gradients = gradient_fn(state.params)
+        gradient_fn = jax.value_and_grad(objective, has_aux=True)
+        (loss, (prob, attention)), gradients = gradient_fn(state.params, batch, **ita)
         loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         if memory is not None:
@@ -278,17 +279,26 @@ def start_from(config: Any, new: TrainState) -> TrainState | None:
     if not config.start_from:
         return None
     state, other = restore_phase_one(config.start_from, new)
-    found = [
-        line
-        for line in differences(config, other)
-        if not line.startswith(('attention.', 'phase_two.'))
-    ]
-    if found:
+    if found := differences(config, other, PHASE_TWO_KEYS):
         raise InputError(
             f'The phase one of {config.start_from} had other settings (' + '; '.join(found) + '); '
-            'runs can share it only if nothing but attention and phase two differ.'
+            'runs can share it only if nothing but attention, phase two and its losses differ.'
         )
     return state
+
+
+def check_memory(config: Any, samples: int) -> None:
+    """Refuses an ITA memory larger than half of this machine's."""
+    if config.attention.kind != 'ita':
+        return
+    needed = 2 * 4 * samples * config.crop[0] * config.crop[1]  # two float32 maps a sample
+    there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if needed > there / 2:
+        raise InputError(
+            f'The ITA memory of {samples} training crops needs {needed / 1e9:.0f} GB, and this '
+            f'machine has {there / 1e9:.0f}. Set config.crops_limit, for instance to '
+            f'{int(samples * there / needed / 4)}, or config.attention.kind to sta.'
+        )
 
 
 def check_devices(config: Any) -> None:

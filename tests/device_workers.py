@@ -58,6 +58,7 @@ def large(output: str) -> None:
     batch = {
         'image': rng.normal(size=(devices, 3, 512, 512)).astype(np.float32),
         'membrane': rng.integers(0, 2, (devices, 3, 512, 512)).astype(np.uint8),
+        'valid': np.ones((devices, 3, 512, 512), np.uint8),
         'sample_id': np.arange(devices, dtype=np.int32)[::-1],
         'symmetry': np.arange(devices, dtype=np.int32),
     }

@@ -237,8 +237,8 @@ def test_comparison_of_constant_sections_is_drawn(membrane, tmp_path):
 def drawn(monkeypatch):
     """The figure behind the last picture."""
     drawn = []
-    render = figures._rendered
-    monkeypatch.setattr(figures, '_rendered', lambda figure: drawn.append(figure) or render(figure))
+    render = figures.rendered
+    monkeypatch.setattr(figures, 'rendered', lambda figure: drawn.append(figure) or render(figure))
     return drawn
 
 

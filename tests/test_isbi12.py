@@ -1,4 +1,7 @@
-"""ISBI 2012 through tensorflow-datasets: without TensorFlow, prepared once, never stale."""
+"""ISBI 2012 through tensorflow-datasets: found, unpacked or downloaded, prepared once, not stale.
+
+What the other published data sets share with it is tested here.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,19 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+from file_server import FileServer
 
-from taclnet_jax.data import isbi12
-from taclnet_jax.data.isbi12 import IMAGE, LABELS, load_isbi12
+from taclnet_jax.data import download, isbi12
+from taclnet_jax.data.builder import voxels_sha256
+from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256, load_isbi12
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import LazySections, write_stack
 
 DATA_DIR = os.environ.get('TACLNET_DATA_DIR', '')
 real = pytest.mark.skipif(
@@ -46,7 +52,7 @@ def prepared(tmp_path: Path) -> Path:
 
 def versions(prepared: Path) -> list[Path]:
     """What has been prepared whole."""
-    return sorted(prepared.glob('isbi12/*/1.0.0'))
+    return sorted(prepared.glob('isbi12/*/2.0.0'))
 
 
 def test_sections_come_in_order_with_membranes_where_labels_are_0(tmp_path: Path, prepared: Path):
@@ -61,7 +67,7 @@ def test_sections_come_in_order_with_membranes_where_labels_are_0(tmp_path: Path
 
 def test_raw_files_are_converted_only_once(raw: Path, prepared: Path, monkeypatch):
     load_isbi12(raw, prepared)
-    monkeypatch.setattr(isbi12, 'read_raw', None)
+    monkeypatch.setattr(isbi12.Isbi12, 'raw', None)
     assert load_isbi12(os.fspath(raw), os.fspath(prepared)).shape == (12, 21, 34)
 
 
@@ -84,19 +90,24 @@ def test_changed_raw_files_are_prepared_anew(raw: Path, prepared: Path, changed:
     assert len(versions(prepared)) == 2
 
 
-@pytest.mark.parametrize('error', [KeyboardInterrupt, MemoryError])
+@pytest.mark.parametrize('error', [KeyboardInterrupt, MemoryError, RuntimeError])
 def test_an_interrupted_preparation_is_not_trusted(
     raw: Path, prepared: Path, monkeypatch, error: type[BaseException]
 ):
-    def some_sections(self: object, data_dir: Path):
-        yield 0, {'image': image[0], 'membrane': membrane[0], 'z': 0}
+    def first_section_only(z: int, rows: slice, columns: slice) -> np.ndarray:
+        if z == 0:
+            return image[z]
         (unfinished,) = prepared.glob('isbi12/*/*')  # the name that a kill would leave
-        assert unfinished.name.startswith('1.0.0.incomplete')
+        assert unfinished.name.startswith('incomplete.')
         raise error
 
-    image, membrane = isbi12.read_raw(raw)
+    image = tifffile.imread(raw / IMAGE)
     with monkeypatch.context() as patch:
-        patch.setattr(isbi12.Isbi12, '_generate_examples', some_sections)
+        stacks = {
+            'image': LazySections(image.shape, np.uint8, first_section_only),
+            'membrane': np.zeros(image.shape, bool),
+        }
+        patch.setattr(isbi12.Isbi12, 'raw', lambda self, folder: stacks)
         with pytest.raises((error, InputError)):
             load_isbi12(raw, prepared)
     assert not versions(prepared)
@@ -107,7 +118,7 @@ def test_a_killed_preparation_is_not_trusted(raw: Path, prepared: Path):
     image = load_isbi12(raw, prepared).image
     (whole,) = versions(prepared)
     # What a kill leaves: tensorflow-datasets writes into a folder of another name.
-    left = whole.rename(whole.with_name('1.0.0.incompleteABC123'))
+    left = whole.rename(whole.with_name('incomplete.ABC123_2.0.0'))
     (record,) = left.glob('*.array_record*')
     record.write_bytes(record.read_bytes()[:500])
     np.testing.assert_array_equal(load_isbi12(raw, prepared).image, image)
@@ -116,14 +127,14 @@ def test_a_killed_preparation_is_not_trusted(raw: Path, prepared: Path):
 
 def test_two_processes_may_prepare_the_same(raw: Path, prepared: Path, tmp_path: Path, monkeypatch):
     load_isbi12(raw, tmp_path / 'other')
-    generate = isbi12.Isbi12._generate_examples
+    read = isbi12.Isbi12.raw
 
-    def overtaken(self: isbi12.Isbi12, data_dir: Path):
-        yield from generate(self, data_dir)
+    def overtaken(self: isbi12.Isbi12, folder: Path):
         shutil.copytree(tmp_path / 'other', prepared, dirs_exist_ok=True)
+        return read(self, folder)
 
-    monkeypatch.setattr(isbi12.Isbi12, '_generate_examples', overtaken)
-    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, isbi12.read_raw(raw)[0])
+    monkeypatch.setattr(isbi12.Isbi12, 'raw', overtaken)
+    np.testing.assert_array_equal(load_isbi12(raw, prepared).image, tifffile.imread(raw / IMAGE))
     assert len(versions(prepared)) == 1
 
 
@@ -153,12 +164,83 @@ def test_a_folder_that_cannot_be_written_is_named(raw: Path, tmp_path: Path):
         load_isbi12(raw, tmp_path / 'file')
 
 
-@pytest.mark.parametrize('name', [IMAGE, LABELS])
-def test_a_missing_file_is_named_with_where_to_get_it(raw: Path, prepared: Path, name: str):
-    (raw / name).unlink()
-    with pytest.raises(InputError, match='no such file.*ISBI-2012-challenge') as caught:
-        load_isbi12(raw, prepared)
-    assert str(raw / name) in str(caught.value)
+@pytest.fixture
+def published(tmp_path: Path, monkeypatch) -> bytes:
+    """An archive like the published one, whose voxels count as the published ones."""
+    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
+    monkeypatch.setattr(download, 'PAUSE_S', 0.01)
+    write_raw(tmp_path / 'publisher', seed=5)
+    return archive_of(tmp_path / 'publisher', monkeypatch)
+
+
+def archive_of(folder: Path, monkeypatch) -> bytes:
+    with zipfile.ZipFile(folder / 'a.zip', 'w') as archive:
+        for name in (IMAGE, LABELS):
+            archive.write(folder / name, f'ISBI-2012-challenge/{Path(name).name}')
+            voxels = voxels_sha256(tifffile.imread(folder / name))
+            monkeypatch.setitem(VOXELS_SHA256, name, voxels)
+        archive.writestr('ISBI-2012-challenge/test-volume.tif', b'...')
+    return (folder / 'a.zip').read_bytes()
+
+
+def publishers_image(tmp_path: Path) -> np.ndarray:
+    return tifffile.imread(tmp_path / 'publisher' / IMAGE)
+
+
+def test_missing_files_are_downloaded(published: bytes, tmp_path: Path, prepared: Path):
+    with FileServer({ARCHIVE: published}) as server:
+        server.faults = [503]
+        volume = load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+        np.testing.assert_array_equal(volume.image, publishers_image(tmp_path))
+        assert sorted(p.name for p in (tmp_path / 'new' / 'isbi12').iterdir()) == [
+            Path(name).name for name in (ARCHIVE, LABELS, IMAGE)
+        ]
+        load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+        assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize('place', [ARCHIVE, Path(ARCHIVE).name])
+def test_an_archive_placed_by_hand_is_unpacked(
+    published: bytes, tmp_path: Path, prepared: Path, place: str
+):
+    (tmp_path / 'new' / 'isbi12').mkdir(parents=True)
+    (tmp_path / 'new' / place).write_bytes(published)
+    volume = load_isbi12(tmp_path / 'new', prepared)
+    np.testing.assert_array_equal(volume.image, publishers_image(tmp_path))
+
+
+def test_what_was_placed_by_hand_is_not_replaced(
+    published: bytes, tmp_path: Path, raw: Path, prepared: Path
+):
+    (raw / LABELS).unlink()
+    (raw / ARCHIVE).write_bytes(published)
+    volume = load_isbi12(raw, prepared)
+    np.testing.assert_array_equal(volume.image, tifffile.imread(raw / IMAGE))
+    labels = tifffile.imread(tmp_path / 'publisher' / LABELS)
+    np.testing.assert_array_equal(volume.membrane, labels == 0)
+
+
+def test_an_archive_with_other_voxels_is_refused(
+    published: bytes, tmp_path: Path, prepared: Path, monkeypatch
+):
+    monkeypatch.setitem(VOXELS_SHA256, LABELS, '0' * 64)
+    with (
+        FileServer({ARCHIVE: published}) as server,
+        pytest.raises(InputError, match=f'voxels of sha256 {"0" * 64}; found ') as caught,
+    ):
+        load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+    assert f'unpack the file yourself to {tmp_path / "new" / LABELS}' in str(caught.value)
+    assert not (tmp_path / 'new' / LABELS).exists() and not prepared.exists()
+
+
+def test_a_file_that_cannot_be_had_is_named_with_its_place(tmp_path: Path, prepared: Path):
+    with (
+        FileServer({}) as server,
+        pytest.raises(InputError, match='answers 404 Not Found') as caught,
+    ):
+        load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+    assert f'{server.url}/{ARCHIVE}' in str(caught.value)
+    assert f'place it at {tmp_path / "new" / ARCHIVE}' in str(caught.value)
     assert not prepared.exists()
 
 
@@ -166,9 +248,10 @@ def test_unfit_raw_files_are_refused_before_anything_is_prepared(raw: Path, prep
     def refuse(message: str) -> None:
         with pytest.raises(InputError, match=message):
             load_isbi12(raw, prepared)
-        assert not prepared.exists()
+        assert not versions(prepared)
 
-    image, membrane = isbi12.read_raw(raw)
+    image = tifffile.imread(raw / IMAGE)
+    membrane = tifffile.imread(raw / LABELS) == 0
     labels = np.where(membrane, 0, 255).astype(np.uint8)
     write_stack(raw / LABELS, labels[:11])
     refuse(r'\(12, 21, 34\) and labels \(11, 21, 34\) differ in size')
@@ -198,7 +281,8 @@ def test_the_real_stack_loads_without_tensorflow(tmp_path: Path):
         [sys.executable, '-c', script], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == '' and done.stderr == ''
+    assert done.stdout == '' and done.stderr.count('\n') == 1
+    assert 'Preparing ISBI12: 100%' in done.stderr and '30/30' in done.stderr
     got = np.load(tmp_path / 'got.npz')
     image, membrane = got['image'], got['membrane']
     np.testing.assert_array_equal(image, tifffile.imread(Path(DATA_DIR, IMAGE)))
@@ -206,3 +290,5 @@ def test_the_real_stack_loads_without_tensorflow(tmp_path: Path):
     assert image.shape == (30, 512, 512)
     assert membrane.mean() == pytest.approx(0.22, abs=0.005)
     assert image[membrane].mean() < image[~membrane].mean() - 40  # membranes are dark
+    for name in (IMAGE, LABELS):  # what an archive must hold
+        assert voxels_sha256(tifffile.imread(Path(DATA_DIR, name))) == VOXELS_SHA256[name]

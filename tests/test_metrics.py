@@ -6,39 +6,12 @@ import gudhi
 import numpy as np
 import pytest
 import skimage.metrics
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
+from metric_cases import MASKS, SEGMENTS, membrane_section, no_deadline, numbered_zeros
 
 from taclnet_jax import metrics
 from taclnet_jax.errors import InputError
-
-SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
-SEGMENTS = SHAPES.flatmap(
-    lambda shape: st.tuples(*[hnp.arrays(np.int64, shape, elements=st.integers(0, 5))] * 2)
-)
-MASKS = SHAPES.flatmap(lambda shape: st.tuples(*[hnp.arrays(np.bool_, shape)] * 2))
-no_deadline = settings(deadline=None)  # cores are shared
-
-
-def numbered_zeros(predicted):
-    """Every 0 with a number of its own: the reading of predicted membrane for scikit-image."""
-    predicted = np.array(predicted, dtype=np.int64)
-    zeros = predicted == 0
-    predicted[zeros] = predicted.max() + 1 + np.arange(np.count_nonzero(zeros))
-    return predicted
-
-
-def membrane_section(size=80, cells=20, seed=0):
-    """A Voronoi section: membrane between cells, and a smooth probability of it."""
-    rng = np.random.default_rng(seed)
-    centres = rng.uniform(0, size, (cells, 2))
-    grid = np.stack(np.mgrid[:size, :size], -1)[:, :, None]
-    nearest = np.sort(np.linalg.norm(grid - centres, axis=-1), axis=-1)
-    gap = nearest[..., 1] - nearest[..., 0]
-    noise = rng.normal(0, 0.08, gap.shape)
-    return np.clip(np.exp(-gap / 4) + noise, 0, 1), gap < 2
-
 
 # DICE
 
@@ -313,12 +286,15 @@ def test_betti_error_refuses_what_has_no_patches():
 # A section's scores, their summary, the threshold
 
 
+RESOLUTION = (40.0, 4.0, 4.0)
+
+
 def test_section_scores_are_those_of_the_single_functions():
     prob, membrane = membrane_section()
     scores = metrics.section_scores(
         prob, membrane, threshold=0.4, betti_patch=32, betti_patches=7, seed=5
     )
-    assert list(scores) == list(metrics.HIGHER_IS_BETTER)
+    assert list(scores) == list(metrics.MAIN)
     segments, true = metrics.segment(prob, 0.4), metrics.true_segments(membrane)
     predicted = prob >= 0.4
     split, merge = metrics.variation_of_information(true, segments)
@@ -334,12 +310,66 @@ def test_section_scores_are_those_of_the_single_functions():
     assert all(type(score) is float for score in scores.values())
 
 
+def test_extended_scores_are_those_of_the_single_functions():
+    prob, membrane = membrane_section()
+    scores = metrics.section_scores(prob, membrane, extended=True, resolution_nm=RESOLUTION)
+    segments, true = metrics.segment(prob, 0.5), metrics.true_segments(membrane)
+    grown = metrics.grow_segments(segments)
+    islands, pieces = metrics.betti_matching_error(prob >= 0.5, membrane)
+    splits, merges = metrics.false_splits_and_merges(true, segments)
+    assert {name: scores[name] for name in metrics.EXTENDED} == {
+        'v_rand': metrics.v_rand(true, grown),
+        'v_info': metrics.v_info(true, grown),
+        'cremi_score': metrics.cremi_score(true, grown, RESOLUTION).score,
+        'cl_dice': metrics.cl_dice(prob >= 0.5, membrane),
+        'betti_matching_error': islands + pieces,
+        'betti_matching_error_0': islands,
+        'betti_matching_error_1': pieces,
+        'false_splits': splits,
+        'false_merges': merges,
+    }
+    assert all(type(score) is float for score in scores.values())
+    assert tuple(scores) == (*metrics.MAIN, *metrics.EXTENDED)
+
+
+def test_extended_scores_can_be_asked_for_by_name():
+    prob, membrane = membrane_section()
+    scores = metrics.section_scores(prob, membrane, extended=['cl_dice', 'false_merges'])
+    assert tuple(scores) == (*metrics.MAIN, 'cl_dice', 'false_merges')
+    with pytest.raises(InputError, match="v_rand, .* got 'v_rant'"):
+        metrics.section_scores(prob, membrane, extended=['v_rant'])
+    with pytest.raises(InputError, match=r'resolution_nm=\(z, y, x\)'):
+        metrics.section_scores(prob, membrane, extended=['cremi_score'])
+
+
+def test_every_score_has_a_direction_and_a_column():
+    names = (*metrics.MAIN, *metrics.EXTENDED)
+    assert tuple(metrics.HIGHER_IS_BETTER) == tuple(metrics.COLUMNS) == names
+    assert len(set(metrics.COLUMNS.values())) == len(names)
+
+
 @pytest.mark.parametrize('shape', [(1, 1), (1, 30), (33, 17), (70, 90)])
 def test_perfect_prediction_is_perfect_in_every_score(shape):
     membrane = membrane_section(90)[1][: shape[0], : shape[1]]
-    scores = metrics.section_scores(membrane.astype(np.float32), membrane)
-    for key, higher in metrics.HIGHER_IS_BETTER.items():
-        assert scores[key] == (1 if higher else 0), key
+    scores = metrics.section_scores(
+        membrane.astype(np.float32), membrane, extended=True, resolution_nm=RESOLUTION
+    )
+    for name, higher in metrics.HIGHER_IS_BETTER.items():
+        assert scores[name] == pytest.approx(1 if higher else 0, abs=1e-9), name
+
+
+def test_scores_get_worse_with_the_prediction():
+    _, membrane = membrane_section()
+    rng = np.random.default_rng(0)
+    gaps = membrane & (rng.random(membrane.shape) < 0.2)
+    lines = np.zeros_like(membrane)
+    lines[::17] = True
+    worse = metrics.section_scores(
+        (membrane & ~gaps) | lines, membrane, extended=True, resolution_nm=RESOLUTION
+    )
+    for name, higher in metrics.HIGHER_IS_BETTER.items():
+        if name != 'betti_matching_error_0':  # lines and what is left of membranes hang together
+            assert (worse[name] < 1) if higher else (worse[name] > 0), name
 
 
 def test_perfect_prediction_is_perfect_for_ids_in_several_pieces():
@@ -353,7 +383,9 @@ def test_perfect_prediction_is_perfect_for_ids_in_several_pieces():
 @pytest.mark.parametrize('membrane', [False, True])
 @pytest.mark.parametrize('shape', [(1, 1), (6, 9)])
 def test_constant_sections_have_finite_scores(prob, membrane, shape):
-    scores = metrics.section_scores(np.full(shape, prob), np.full(shape, membrane))
+    scores = metrics.section_scores(
+        np.full(shape, prob), np.full(shape, membrane), extended=True, resolution_nm=RESOLUTION
+    )
     assert all(np.isfinite(score) for score in scores.values())
 
 
@@ -372,17 +404,25 @@ def test_summary_is_mean_and_population_deviation():
         metrics.summarise([])
 
 
-@pytest.mark.parametrize('metric', ['voi', 'ari', 'betti_error'])
+@pytest.mark.parametrize('metric', ['voi', 'ari', 'betti_error', 'v_rand', 'cremi_score'])
 def test_chosen_threshold_has_the_best_mean_score(metric):
+    options = {'extended': [metric], 'resolution_nm': RESOLUTION}
     sections = [membrane_section(seed=seed) for seed in range(3)]
     probs, membranes = zip(*sections, strict=True)
     grid = [0.2, 0.4, 0.6, 0.8]
     means = [
-        np.mean([metrics.section_scores(p, m, threshold=t)[metric] for p, m in sections])
+        np.mean([metrics.section_scores(p, m, threshold=t, **options)[metric] for p, m in sections])
         for t in grid
     ]
     best = max(means) if metrics.HIGHER_IS_BETTER[metric] else min(means)
-    assert metrics.choose_threshold(probs, membranes, None, grid, metric) == grid[means.index(best)]
+    found = metrics.best_over_thresholds(
+        probs, membranes, None, grid, metric, resolution_nm=RESOLUTION
+    )
+    assert found == (pytest.approx(best), grid[means.index(best)])
+    chosen = metrics.choose_threshold(
+        probs, membranes, None, grid, metric, resolution_nm=RESOLUTION
+    )
+    assert chosen == found[1]
 
 
 def test_chosen_threshold_uses_ids_and_prefers_the_earliest():

@@ -192,7 +192,8 @@ def test_predicts_odd_sizes_and_constant_sections(
         assert maps[name].dtype == np.float32
         assert maps[name].min() >= 0 and maps[name].max() <= 1
     assert (maps['refined'] >= maps['membrane'] - 1e-6).all()
-    np.testing.assert_array_equal(maps['segments'] == 0, maps['refined'] >= 0.5)
+    threshold = json.loads((trained[0] / 'results.json').read_text())['P_hat']['threshold']
+    np.testing.assert_array_equal(maps['segments'] == 0, maps['refined'] >= threshold)
     assert (tmp_path / 'out' / 'attention.png').exists()
 
     (tmp_path / 'file').write_text('mine')

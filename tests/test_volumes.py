@@ -1,4 +1,4 @@
-"""TIFF stacks, the Volume type and the choice of a data set."""
+"""TIFF stacks and the Volume type."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import os
 import struct
 from pathlib import Path
 
-import ml_collections
 import numpy as np
 import pytest
 import tifffile
 
-from taclnet_jax import volumes
-from taclnet_jax.data import load_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import as_uint8_image, read_stack, write_stack
+from taclnet_jax.volumes import read_stack, tiff, write_stack
 
 RESOLUTION_NM = (40.0, 4.0, 4.0)
 
@@ -53,7 +50,7 @@ def test_imagej_sees_a_calibrated_z_stack(tmp_path: Path, stack: np.ndarray):
 
 
 def test_large_stacks_are_bigtiff(tmp_path: Path, stack: np.ndarray, monkeypatch):
-    monkeypatch.setattr(volumes, '_BIGTIFF_BYTES', stack.nbytes)
+    monkeypatch.setattr(tiff, '_BIGTIFF_BYTES', stack.nbytes)
     write_stack(tmp_path / 'big.tif', stack, RESOLUTION_NM)
     with tifffile.TiffFile(tmp_path / 'big.tif') as file:
         assert file.is_bigtiff
@@ -185,36 +182,6 @@ def test_unusable_files_are_named_with_the_reason(tmp_path: Path, stack: np.ndar
     refuse('sizes.tif', '2 images')
 
 
-def test_images_become_8_bit_without_losing_contrast(stack: np.ndarray):
-    assert as_uint8_image(stack, 'a') is stack
-    twelve_bit = np.array([[[1000, 1010, 3040]]], np.uint16)
-    np.testing.assert_array_equal(as_uint8_image(twelve_bit, 'a'), [[[0, 1, 255]]])
-    np.testing.assert_array_equal(as_uint8_image(np.full((1, 2, 2), 7, np.uint16), 'a'), 0)
-    for dtype in (np.float16, np.float32, np.float64):
-        floats = np.array([[[0, 0.5, 1]]], dtype)
-        np.testing.assert_array_equal(as_uint8_image(floats, 'a'), [[[0, 128, 255]]])
-
-
-def test_sections_with_nan_or_infinity_are_named():
-    image = np.zeros((30, 4, 4), np.float32)
-    image[3, 1, 1] = np.nan
-    image[17, 0, 0] = np.inf
-    with pytest.raises(InputError, match=r'scan\.tif .* sections 3, 17 '):
-        as_uint8_image(image, 'scan.tif')
-
-
-@pytest.mark.parametrize('image', [np.full((1, 2, 2), 1.5), np.full((1, 2, 2), -0.1)])
-def test_floats_outside_0_to_1_are_refused(image: np.ndarray):
-    with pytest.raises(InputError, match='found values from'):
-        as_uint8_image(image, 'scan.tif')
-
-
-@pytest.mark.parametrize('dtype', [np.int16, np.uint32, bool, np.complex64])
-def test_other_image_types_are_refused(dtype: type):
-    with pytest.raises(InputError, match=np.dtype(dtype).name):
-        as_uint8_image(np.zeros((1, 2, 2), dtype), 'scan.tif')
-
-
 def test_a_volume_refuses_what_does_not_fit(stack: np.ndarray):
     mask = stack > 100
     volume = Volume('a', stack, mask, stack.astype(np.uint64), RESOLUTION_NM)
@@ -234,31 +201,3 @@ def test_a_volume_refuses_what_does_not_fit(stack: np.ndarray):
         Volume('a', stack, mask, None, (40.0, 0.0, 4.0))
     with pytest.raises(InputError, match='empty'):
         Volume('a', stack[:0], None, None, RESOLUTION_NM)
-
-
-def config(**changes: object) -> ml_collections.ConfigDict:
-    fields = {'dataset': 'synthetic', 'data_dir': '', 'prepared_dir': '', 'seed': 0}
-    fields['synthetic'] = {'seed': 3, 'shape': (2, 40, 50)}
-    return ml_collections.ConfigDict(fields | changes)
-
-
-def test_the_config_chooses_the_data_set():
-    volume = load_volume(config())
-    assert volume.name == 'synthetic' and volume.shape == (2, 40, 50)
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'dataset': 'isbi2012'}, "synthetic, isbi12, isbi13, cremi, found 'isbi2012'"),
-        ({'dataset': 'isbi12'}, 'TACLNET_DATA_DIR'),
-        ({'dataset': 'isbi13'}, 'TACLNET_DATA_DIR'),
-        ({'dataset': 'isbi13', 'data_dir': '/nowhere'}, '/nowhere/snemi3d/train-input.tif'),
-        ({'dataset': 'cremi'}, 'reads the data sets synthetic, isbi12 and isbi13'),
-        ({'synthetic': {'seed': -1, 'shape': (2, 9, 9)}}, 'seed of 0 or above'),
-        ({'synthetic': {'seed': 1, 'shape': (0, 9, 9)}}, 'above 0'),
-    ],
-)
-def test_a_choice_that_cannot_be_is_refused(changes: dict[str, object], message: str):
-    with pytest.raises(InputError, match=message):
-        load_volume(config(**changes))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import (
+    balanced_weights,
     check_slices,
     fold_sections,
     grid_samples,
-    normalise,
+    labelled_samples,
+    targets_of,
     window_sections,
 )
 from taclnet_jax.errors import InputError
@@ -28,14 +33,14 @@ from taclnet_jax.errors import InputError
     ],
 )
 def test_folds_are_contiguous_thirds(depth: int, fold: int, train: list[range], test: range):
-    assert fold_sections(depth, fold) == (tuple(train), (test,))
+    assert fold_sections([range(depth)], fold) == (tuple(train), (test,))
 
 
 @pytest.mark.parametrize(('depth', 'folds'), [(29, 3), (125, 3), (8, 5), (7, 7), (2, 2)])
 def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: int, folds: int):
     tested: list[int] = []
     for fold in range(1, folds + 1):
-        train, (test,) = fold_sections(depth, fold, folds)
+        train, (test,) = fold_sections([range(depth)], fold, folds)
         assert sorted([*test, *(z for run in train for z in run)]) == list(range(depth))
         assert depth // folds <= len(test) <= depth // folds + 1
         tested += test
@@ -45,12 +50,12 @@ def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: 
 @pytest.mark.parametrize(('fold', 'folds'), [(0, 3), (4, 3), (1, 1), (-1, 3)])
 def test_folds_that_do_not_exist_are_refused(fold: int, folds: int):
     with pytest.raises(InputError, match=f'found {fold} of {folds}'):
-        fold_sections(30, fold, folds)
+        fold_sections([range(30)], fold, folds)
 
 
 def test_fewer_sections_than_folds_are_refused():
     with pytest.raises(InputError, match='2 sections cannot be split into 3'):
-        fold_sections(2, 1)
+        fold_sections([range(2)], 1)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +81,7 @@ def test_windows_repeat_the_end_sections_of_their_run(
 @pytest.mark.parametrize('slices', [1, 3, 5])
 @pytest.mark.parametrize('fold', [1, 2, 3])
 def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
-    train, test = fold_sections(31, fold)
+    train, test = fold_sections([range(31)], fold)
     held_out = set(test[0])
     for runs, allowed in ((train, set(range(31)) - held_out), (test, held_out)):
         for run in runs:
@@ -160,18 +165,58 @@ def test_crops_that_do_not_fit_are_refused(crop: tuple[int, int]):
         grid_samples([range(3)], (5, 7), crop)
 
 
-@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.float32])
-def test_sections_are_normalised(dtype: type):
-    section = np.random.default_rng(0).integers(0, 200, (31, 23)).astype(dtype)
-    result = normalise(section)
-    assert result.dtype == np.float32 and result.shape == section.shape
-    assert abs(result.mean(dtype=float)) < 1e-6 and abs(result.var(dtype=float) - 1) < 1e-6
-    order = np.argsort(section, axis=None, kind='stable')
-    assert (np.diff(result.reshape(-1)[order]) >= 0).all()
-    np.testing.assert_allclose(normalise(np.array([[1, 3], [1, 3]], dtype)), [[-1, 1]] * 2)
+def test_each_part_is_folded_on_its_own():
+    train, test = fold_sections([range(6), range(6, 15)], 2)
+    assert train == (range(2), range(4, 6), range(6, 9), range(12, 15))
+    assert test == (range(2, 4), range(9, 12))
 
 
-@pytest.mark.parametrize('value', [0, 255, 0.1, 1e-3, 1e6])
-def test_a_constant_section_becomes_zeros(value: float):
-    np.testing.assert_array_equal(normalise(np.full((37, 41), value)), 0)
-    assert not normalise(np.full((37, 41), value, np.float32)).any()
+@pytest.mark.parametrize(('limit', 'expected'), [(0, 9), (4, 4), (1, 1), (20, 9)])
+def test_targets_are_spread_evenly(limit: int, expected: int):
+    runs = [range(2, 5), range(10, 16)]
+    targets = targets_of(runs, limit)
+    assert len(targets) == len(set(targets)) == expected
+    assert all(z in run and run in runs for z, run in targets)
+    if limit == 1:
+        assert targets == [(11, runs[1])]
+
+
+def test_a_limit_draws_crops_of_the_same_grid_from_all_over_it():
+    whole = grid_samples([range(30)], (40, 50), (10, 10))
+    some = grid_samples([range(30)], (40, 50), (10, 10), limit=120, seed=3)
+    corners = lambda s: list(zip(s.section, s.y, s.x, strict=True))  # noqa: E731
+    assert len(whole) == 600 and len(some) == 120
+    assert set(corners(some)) < set(corners(whole)) and corners(some) == sorted(corners(some))
+    assert len(set(some.section.tolist())) > 25
+    other = grid_samples([range(30)], (40, 50), (10, 10), limit=120, seed=4)
+    assert corners(other) != corners(some)
+
+
+def test_a_grid_of_billions_of_crops_is_drawn_from_in_little_memory():
+    tracemalloc.start()
+    samples = grid_samples([range(20000)], (100_000, 100_000), (100, 100), limit=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 1000 and peak < 50e6
+
+
+def test_crops_without_a_label_are_left_out():
+    image = np.zeros((3, 8, 8), np.uint8)
+    ignore = np.zeros(image.shape, bool)
+    ignore[1, :4] = True
+    ignore[2, 0, 0] = True
+    volume = Volume('v', image, ~ignore, None, (1, 1, 1), ignore)
+    samples = labelled_samples(volume, grid_samples([range(3)], (8, 8), (4, 4)))
+    assert len(samples) == 10
+    assert samples.y[samples.section == 1].tolist() == [4, 4]
+    everything = Volume('v', image, ignore, None, (1, 1, 1), np.ones_like(ignore))
+    with pytest.raises(InputError, match='nothing to train on'):
+        labelled_samples(everything, grid_samples([range(3)], (8, 8), (4, 4)))
+
+
+def test_balanced_crops_are_drawn_by_their_share_of_membrane():
+    membrane = np.zeros((10, 4, 4), bool)
+    membrane[9] = True  # one crop of membrane, nine without
+    volume = Volume('v', np.zeros(membrane.shape, np.uint8), membrane, None, (1, 1, 1))
+    weights = balanced_weights(volume, grid_samples([range(10)], (4, 4), (4, 4)))
+    np.testing.assert_allclose(weights, [*[0.5 / 9] * 9, 0.5])

@@ -1,18 +1,33 @@
-"""What training changes about a window, drawn from one generator per sample."""
+"""What training changes about a window, drawn from one generator per sample.
+
+Here are the draws of symmetries and places and all that changes grey values;
+`taclnet_jax.data.deformation` moves pixels.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import numpy as np
+from scipy import ndimage
+
+from taclnet_jax.errors import InputError
 
 GREY = np.arange(256) / 255
 """The grey values of an 8-bit section, in [0, 1]."""
+
+FAULTS = ('dark', 'blur', 'noise', 'missing', 'misaligned', 'elastic')
+"""The settings of `Augmentation` that are probabilities."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Which augmentations are on and how strong they are; the default is none at all.
+
+    `dark`, `blur` and `noise` are probabilities that each section draws for itself; `missing`,
+    `misaligned` and `elastic` are probabilities of one fault in a window. The strengths of dark
+    sections, blur and noise are drawn evenly between half the one given and all of it.
 
     Attributes:
         symmetries: flips and rotations: the eight symmetries of the square.
@@ -20,6 +35,20 @@ class Augmentation:
         gain: contrast is multiplied by 1 - gain to 1 + gain.
         offset: brightness moves by up to this many standard deviations of the section.
         gamma: grey values are raised to a power from 1 / (1 + gamma) to 1 + gamma.
+        dark, dark_strength: a dark section of low contrast: at strength s contrast is multiplied
+            by 1 - s and brightness falls by s standard deviations.
+        blur, blur_px: a section out of focus: Gaussian of this sigma.
+        noise, noise_strength: Gaussian noise of so many standard deviations of the section.
+        missing: one section is lost, whole (its pixels are 0, as those of a blank section are) or
+            half the time in part: on one side of a line everything is one grey value.
+        misaligned, misaligned_px: displacements of whole pixels up to this one
+            (`deformation.misalignment`).
+        shift: crops move off their grid by up to half their size.
+        elastic, elastic_px, elastic_spacing_px: a smooth deformation with displacements up to
+            `elastic_px`, the same in all sections (`deformation.elastic_displacement`).
+
+    Raises:
+        InputError: a value out of its range, or an elastic deformation that would fold.
     """
 
     symmetries: bool = False
@@ -27,6 +56,37 @@ class Augmentation:
     gain: float = 0.0
     offset: float = 0.0
     gamma: float = 0.0
+    dark: float = 0.0
+    dark_strength: float = 0.5
+    blur: float = 0.0
+    blur_px: float = 1.0
+    noise: float = 0.0
+    noise_strength: float = 0.3
+    missing: float = 0.0
+    misaligned: float = 0.0
+    misaligned_px: int = 8
+    shift: bool = False
+    elastic: float = 0.0
+    elastic_px: float = 8.0
+    elastic_spacing_px: int = 48
+
+    def __post_init__(self) -> None:
+        at_most_one = (*FAULTS, 'dark_strength')
+        for field in fields(self):
+            value = getattr(self, field.name)
+            low = 1 if field.name == 'elastic_spacing_px' else 0
+            high = 1 if field.name in at_most_one or field.type == 'bool' else math.inf
+            if not low <= value <= high or value == math.inf:
+                bounds = f'{low} or more' if high == math.inf else f'from {low} to {high}'
+                raise InputError(
+                    f'Expected config.augment.{field.name} to be {bounds}; found {value}.'
+                )
+        if self.elastic and self.elastic_px > self.elastic_spacing_px / 4:
+            raise InputError(
+                'Expected config.augment.elastic_px to be at most a quarter of elastic_spacing_px, '
+                f'beyond which a section can fold; found {self.elastic_px} and '
+                f'{self.elastic_spacing_px}.'
+            )
 
 
 def random_symmetry(rng: np.random.Generator, crop: tuple[int, int]) -> int:
@@ -55,7 +115,7 @@ def grey_tables(
 
     Sections of a real stack differ in contrast from one to the next, so each has its own draw. The
     gamma is applied to the grey values; the mean and variance that normalise the section are those
-    after it, so that only `gain` and `offset` move them from 0 and 1.
+    after it, so that only `gain`, `offset` and `dark` move them from 0 and 1.
 
     Args:
         rng: the sample's generator.
@@ -67,8 +127,10 @@ def grey_tables(
     """
     a, slices = augmentation, len(histograms)
     draw = rng.uniform(-1, 1, (3, slices, 1))
+    dark = _strengths(rng, slices, a.dark, a.dark_strength)[:, None]
     tables = normalised_tables(histograms, (1 + a.gamma) ** draw[0])
-    return (tables * (1 + a.gain * draw[1]) + a.offset * draw[2]).astype(np.float32)
+    tables = tables * (1 + a.gain * draw[1]) + a.offset * draw[2]
+    return (tables * (1 - dark) - dark).astype(np.float32)
 
 
 def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:
@@ -79,3 +141,55 @@ def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -
     deviation = np.sqrt((weights * centred**2).sum(axis=-1, keepdims=True))
     constant = np.count_nonzero(histograms, axis=-1, keepdims=True) < 2
     return np.where(constant, 0, centred / np.where(constant, 1, deviation))
+
+
+def degrade(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> None:
+    """Blurs sections, adds noise to them and loses one, in place; the labels know nothing of it.
+
+    Args:
+        rng: the sample's generator.
+        image: `[slices, height, width]` float32, normalised.
+        augmentation: the probabilities and strengths.
+    """
+    a, slices = augmentation, len(image)
+    blur = _strengths(rng, slices, a.blur, a.blur_px)
+    noise = _strengths(rng, slices, a.noise, a.noise_strength)
+    lost = _missing(rng, image.shape, a.missing)
+    for section, sigma in zip(image, blur, strict=True):
+        if sigma:
+            ndimage.gaussian_filter(section, sigma, output=section, mode='mirror')
+    # Drawn last: how much of it there is changes nothing that others draw.
+    for section, sigma in zip(image, noise, strict=True):
+        if sigma:
+            section += np.float32(sigma) * rng.standard_normal(section.shape, np.float32)
+    if lost is not None:
+        place, pixels, grey = lost
+        image[place][pixels] = grey
+
+
+def _strengths(
+    rng: np.random.Generator, slices: int, probability: float, strength: float
+) -> np.ndarray:
+    """`[slices]`: 0, or with the probability one of half the strength to all of it."""
+    chance, share = rng.random((2, slices))
+    return np.where(chance < probability, strength * (1 + share) / 2, 0)
+
+
+def _missing(
+    rng: np.random.Generator, shape: tuple[int, ...], probability: float
+) -> tuple[int, np.ndarray, float] | None:
+    """(section, its missing pixels, their value), or None if nothing is missing.
+
+    The only section of a window is never missing as a whole: nothing would be left to learn from.
+    """
+    slices, height, width = shape
+    chance, part, place, y, x, direction, grey = rng.random(7)
+    if chance >= probability:
+        return None
+    section = int(place * slices)
+    if part < 0.5 and slices > 1:
+        return section, np.ones((height, width), bool), 0.0
+    # One side of a line through a random pixel.
+    down = (np.arange(height) - y * (height - 1)) * math.cos(2 * math.pi * direction)
+    right = (np.arange(width) - x * (width - 1)) * math.sin(2 * math.pi * direction)
+    return section, down[:, None] + right >= 0, 4 * grey - 2

@@ -1,69 +1,123 @@
-"""ISBI 2013 (SNEMI3D): 100 sections of mouse cortex with instance ids."""
+"""ISBI 2013 (SNEMI3D): 100 sections of mouse cortex with instance ids, through tfds."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+import tensorflow_datasets as tfds
 
+from taclnet_jax.data.builder import (
+    VERSION,
+    Prepared,
+    VolumeBuilder,
+    files_of_archive,
+    fingerprint,
+    raw_folder,
+    volume_of_ids,
+)
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import as_uint8_image, read_stack
+from taclnet_jax.volumes import LazySections, Sections, as_uint8_image, read_stack
 
-URL = 'https://zenodo.org/records/7142003'
+URL = 'https://zenodo.org/records/7142003/files/snemi.zip?download=1'
+ARCHIVE = 'snemi3d/snemi.zip'
 RESOLUTION_NM = (30.0, 6.0, 6.0)
 IMAGE = 'snemi3d/train-input.tif'
 LABELS = 'snemi3d/train-labels.tif'
+VOXELS_SHA256 = {
+    IMAGE: '8f6bdb7afd7698189e94b0b99261fb5a10b61bdd7a02031b072fc7524881cbde',
+    LABELS: '35ca2901b3ce6a30053c84b28efd7b8adfcbd71cdbad4dc945dd4147a62e27db',
+}
+"""Of the stacks as published."""
+
+_CITATION = """\
+@article{kasthuri2015saturated,
+  title={Saturated reconstruction of a volume of neocortex},
+  author={Kasthuri, Narayanan and Hayworth, Kenneth Jeffrey and Berger, Daniel Raimund and others},
+  journal={Cell}, volume={162}, number={3}, pages={648--661}, year={2015}
+}
+"""
 
 
-def load_isbi13(data_dir: str | os.PathLike[str]) -> Volume:
-    """Loads the SNEMI3D training volume.
+class Isbi13(VolumeBuilder):
+    """One example a section: `image` `[y, x]` uint8 and `ids` `[y, x]` uint32, 0 = none."""
 
-    Args:
-        data_dir: the folder of raw files, which holds `snemi3d/train-input.tif` and
-            `snemi3d/train-labels.tif` (instance ids).
+    TITLE = 'SNEMI3D'
+    FEATURES = {'image': np.uint8, 'ids': np.uint32}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'
 
-    Returns:
-        Image, ids and the membranes between them (`membrane_from_ids`), (30, 6, 6) nm.
-    """
-    data_dir = Path(data_dir).expanduser().resolve()
-    for name in (IMAGE, LABELS):
-        if not (data_dir / name).is_file():
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.information(
+            description='Training volume of the ISBI 2013 challenge SNEMI3D.',
+            homepage='https://zenodo.org/records/7142003',
+            citation=_CITATION,
+        )
+
+    def raw(self, folder: Path) -> Mapping[str, Sections]:
+        image = as_uint8_image(read_stack(folder / IMAGE, 'image'), IMAGE)
+        ids = read_stack(folder / LABELS, 'labels')
+        if ids.shape != image.shape:
             raise InputError(
-                f'Expected the SNEMI3D volume at {data_dir / name} (config.data_dir is '
-                f'{data_dir}), but there is no such file; it is published at {URL}.'
+                f'isbi13: image {image.shape} and instance ids {ids.shape} differ in size '
+                f'[z, y, x]; copy {IMAGE} and {LABELS} again.'
             )
-    image = as_uint8_image(read_stack(data_dir / IMAGE, 'image'), IMAGE)
-    ids = read_stack(data_dir / LABELS, 'labels')
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise InputError(f'Expected integer ids in {data_dir / LABELS}, found {ids.dtype}.')
-    return Volume('isbi13', image, membrane_from_ids(ids), ids, RESOLUTION_NM)
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise InputError(f'Expected integer ids in {folder / LABELS}, found {ids.dtype}.')
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or high >= 2**32:
+            raise InputError(
+                f'Expected ids from 0 to {2**32 - 1} in {folder / LABELS}, found {low} to {high}; '
+                'use the labels as published.'
+            )
+        converted = LazySections(
+            ids.shape, np.uint32, lambda z, y, x: ids[z, y, x].astype(np.uint32)
+        )
+        return {'image': image, 'ids': converted}
 
 
-def membrane_from_ids(ids: np.ndarray, dilation_px: int = 1) -> np.ndarray:
-    """Membranes of an instance segmentation, section by section.
-
-    A membrane is where id 0 is, and where two cells meet: the pixels of two different ids that
-    touch by an edge, dilated by `dilation_px` (steps to the four neighbours).
+def load_isbi13(
+    data_dir: str | os.PathLike[str] | None = None,
+    prepared_dir: str | os.PathLike[str] | None = None,
+    *,
+    membrane_dilation_px: int = 1,
+    unlabelled_beyond_px: int = 8,
+    cache_mb: float = 2000,
+    mirror: str = '',
+) -> Volume:
+    """Loads the SNEMI3D training volume, first downloading and preparing it where needed.
 
     Args:
-        ids: `[z, y, x]` integers, 0 = outside every cell.
-        dilation_px: 0 leaves a line two pixels wide, one on each side of the border.
+        data_dir: the folder of raw files, in which `snemi3d/train-input.tif` (uint8) and
+            `snemi3d/train-labels.tif` (instance ids) are looked for, each as it is or in a zip of
+            its own name, or `snemi.zip`, which holds both; None = `downloads/manual` below the
+            prepared data.
+        prepared_dir: where prepared data are kept; None = tensorflow-datasets' own folder.
+        membrane_dilation_px: as `membranes_from_ids` has it.
+        unlabelled_beyond_px: zeros farther than this from every id are tissue nobody labelled, to
+            be ignored; 0 = all of them are membrane.
+        cache_mb: memory for sections read before.
+        mirror: address of such a folder on a web server, to download from instead of the publisher.
 
     Returns:
-        `[z, y, x]` bool.
+        Image, ids, the membranes between them and what to ignore, read section by section,
+        (30, 6, 6) nm.
+
+    Raises:
+        InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
+            read.
     """
-    membrane = np.empty(ids.shape, bool)
-    for z, section in enumerate(ids):
-        touching = np.zeros(section.shape, bool)
-        for axis in (0, 1):
-            a, t = np.moveaxis(section, axis, 0), np.moveaxis(touching, axis, 0)
-            border = (a[1:] != a[:-1]) & (a[1:] != 0) & (a[:-1] != 0)
-            t[1:] |= border
-            t[:-1] |= border
-        if dilation_px:
-            touching = ndimage.binary_dilation(touching, iterations=dilation_px)
-        membrane[z] = touching | (section == 0)
-    return membrane
+    folder = raw_folder(data_dir, prepared_dir)
+    paths = files_of_archive(folder, VOXELS_SHA256, archive=ARCHIVE, url=URL, mirror=mirror)
+    config = tfds.core.BuilderConfig(name=fingerprint(*paths), version=VERSION)
+    prepared = Prepared(Isbi13, config, folder, prepared_dir)
+    return volume_of_ids(
+        'isbi13',
+        [prepared],
+        RESOLUTION_NM,
+        membrane_dilation_px=membrane_dilation_px,
+        unlabelled_beyond_px=unlabelled_beyond_px,
+        cache_mb=cache_mb,
+    )

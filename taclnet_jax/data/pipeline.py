@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from types import TracebackType
@@ -14,16 +15,35 @@ import numpy as np
 
 from taclnet_jax.data.augmentation import (
     Augmentation,
+    degrade,
     grey_tables,
+    normalised_tables,
     random_corner,
     random_symmetry,
 )
+from taclnet_jax.data.deformation import (
+    elastic_displacement,
+    inside,
+    is_within,
+    margin_px,
+    misalignment,
+    read_mirrored,
+    warp,
+)
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Samples, check_slices, normalise, window_sections
+from taclnet_jax.data.windows import Samples, check_slices, window_sections
 from taclnet_jax.errors import InputError
 from taclnet_jax.symmetry import symmetry
+from taclnet_jax.volumes import LazySections, Sections
 
 Batch = dict[str, np.ndarray]
+
+# Threads that make batches: most of their time is spent in NumPy, without the interpreter's lock.
+WORKERS = min(8, max(2, (os.cpu_count() or 2) // 2))
+
+# Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
+_WHOLE_PX = 2**22
+_BLOCK_PX = 256
 
 
 class WindowLoader:
@@ -39,6 +59,8 @@ class WindowLoader:
         batch_size: samples a batch.
         seed: everything random follows from it.
         augment: an `Augmentation`, or anything with its fields (a ConfigDict).
+        weights: `[samples]` probabilities by which an epoch draws as many samples as there are,
+            some of them several times and some not at all; None draws every one.
     """
 
     def __init__(
@@ -49,6 +71,7 @@ class WindowLoader:
         batch_size: int,
         seed: int,
         augment: Any = Augmentation(),  # noqa: B008 (frozen)
+        weights: np.ndarray | None = None,
     ) -> None:
         if volume.membrane is None:
             raise InputError(f'{volume.name} has no membrane labels, which training needs.')
@@ -63,27 +86,31 @@ class WindowLoader:
         self.slices = slices
         self.batch_size = batch_size
         self.seed = seed
-        self.augment = augment
+        self.augment = augment if isinstance(augment, Augmentation) else Augmentation(**augment)
+        self.weights = weights
         self._histograms: dict[int, np.ndarray] = {}
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that draw every sample at least once."""
+        """Batches that make up one pass over the samples."""
         return -(-len(self.samples) // self.batch_size)
 
-    def batch(self, epoch: int, step: int, *, shift: bool = False) -> Batch:
+    def batch(self, epoch: int, step: int, *, displace: bool = False) -> Batch:
         """The batch of this epoch and step, the same whenever and wherever it is asked for.
 
         Args:
             epoch: counted from 0.
             step: 0 to `steps_per_epoch` - 1.
-            shift: move each crop at random about its place in the grid. The sample id then no
-                longer stands for one crop: not for use with the ITA memory.
+            displace: also what only phase one may do, `shift` and `elastic`. With them the sample
+                id no longer stands for one crop, nor does undoing `symmetry` bring the target's
+                pixels back to their places, as it does after all else: not for the ITA memory.
 
         Returns:
             image: `[batch, slices, height, width]` float32, normalised by section.
             membrane: the same shape, uint8, 1 = membrane.
+            valid: the same shape, uint8, 0 = not labelled or mirrored at the section's border, to
+                be left out of the loss.
             sample_id: `[batch]` int32.
             symmetry: `[batch]` int32, the symmetry (`taclnet_jax.symmetry`) of each sample.
         """
@@ -94,6 +121,7 @@ class WindowLoader:
         batch: Batch = {
             'image': np.empty(shape, np.float32),
             'membrane': np.empty(shape, np.uint8),
+            'valid': np.empty(shape, np.uint8),
             'sample_id': np.empty(self.batch_size, np.int32),
             'symmetry': np.empty(self.batch_size, np.int32),
         }
@@ -103,42 +131,74 @@ class WindowLoader:
             # A generator a draw: the samples do not depend on how they are put into batches.
             rng = np.random.default_rng([self.seed, epoch, 1 + draw])
             sample = int(order[draw % len(order)])
-            self._write_sample(rng, sample, shift, batch, i)
+            for name, value in self.window(rng, sample, displace=displace).items():
+                batch[name][i] = value
         return batch
 
-    def epoch(self, epoch: int, first_step: int = 0, *, shift: bool = False) -> Prefetch:
-        """The batches of an epoch from `first_step` on, made ahead in the background."""
-        return Prefetch(self, epoch, first_step, shift)
-
-    def _draw_order(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([self.seed, epoch, 0]).permutation(len(self.samples))
-
-    def _write_sample(
-        self, rng: np.random.Generator, sample: int, shift: bool, batch: Batch, i: int
-    ) -> None:
-        samples, augment = self.samples, self.augment
+    def window(self, rng: np.random.Generator, sample: int, *, displace: bool = False) -> Batch:
+        """One sample as the generator augments it: an entry of `batch`."""
+        samples, a = self.samples, self.augment
         corner = int(samples.y[sample]), int(samples.x[sample])
-        if shift:
+        if displace and a.shift:
             corner = random_corner(rng, corner, samples.crop, samples.section_shape)
         run = range(*samples.run[sample].tolist())
         sections = window_sections(int(samples.section[sample]), run, self.slices)
-        if augment.reverse_z and rng.integers(2):
+        if a.reverse_z and rng.integers(2):
             sections.reverse()
-        k = random_symmetry(rng, samples.crop) if augment.symmetries else 0
-        tables = grey_tables(rng, np.stack([self._histogram(z) for z in sections]), augment)
-        rows, columns = (slice(c, c + n) for c, n in zip(corner, samples.crop, strict=True))
-        membrane = self.volume.membrane
-        assert membrane is not None  # checked at the start
+        k = random_symmetry(rng, samples.crop) if a.symmetries else 0
+        tables = grey_tables(rng, np.stack([self._histogram(z) for z in sections]), a)
+        corners = corner + misalignment(rng, self.slices, a.misaligned, a.misaligned_px)
+        elastic = elastic_displacement(
+            rng, samples.crop, a.elastic if displace else 0, a.elastic_px, a.elastic_spacing_px
+        )
+        margin = 0 if elastic is None else margin_px(a.elastic_px)
+        image, membrane, valid = self._read(sections, corners, margin, tables)
+        if elastic is not None:
+            image, (membrane, valid) = warp(image, (membrane, valid), elastic)
+        image, membrane, valid = (symmetry(x, k) for x in (image, membrane, valid))
+        degrade(rng, image, a)
+        return {
+            'image': image,
+            'membrane': membrane,
+            'valid': valid,
+            'sample_id': np.int32(sample),
+            'symmetry': np.int32(k),
+        }
+
+    def epoch(self, epoch: int, first_step: int = 0, *, displace: bool = False) -> Prefetch:
+        """The batches of an epoch from `first_step` on, made ahead in the background."""
+        return Prefetch(self, epoch, first_step, displace)
+
+    def _draw_order(self, epoch: int) -> np.ndarray:
+        rng = np.random.default_rng([self.seed, epoch, 0])
+        if self.weights is None:
+            return rng.permutation(len(self.samples))
+        return rng.choice(len(self.samples), len(self.samples), p=self.weights)
+
+    def _read(
+        self, sections: list[int], corners: np.ndarray, margin: int, tables: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Normalised image, membrane and what is valid, at a corner a section, with a margin."""
+        volume = self.volume
+        assert volume.membrane is not None  # checked at the start
+        height, width = (n + 2 * margin for n in self.samples.crop)
+        image = np.empty((self.slices, height, width), np.float32)
+        membrane, valid = np.empty(image.shape, bool), np.ones(image.shape, bool)
         for j, z in enumerate(sections):
-            grey = symmetry(np.asarray(self.volume.image[z, rows, columns]), k)
-            np.take(tables[j], grey, out=batch['image'][i, j], mode='clip')
-            batch['membrane'][i, j] = symmetry(np.asarray(membrane[z, rows, columns]), k)
-        batch['sample_id'][i] = sample
-        batch['symmetry'][i] = k
+            y, x = (corners[j] - margin).tolist()
+            crop = (y, x), (height, width)
+            grey = read_mirrored(volume.image, z, *crop)
+            np.take(tables[j], grey, out=image[j], mode='clip')
+            membrane[j] = read_mirrored(volume.membrane, z, *crop)
+            if volume.ignore is not None:
+                valid[j] = ~read_mirrored(volume.ignore, z, *crop)
+            if not is_within(*crop, self.samples.section_shape):
+                valid[j] &= inside(*crop, self.samples.section_shape)
+        return image, membrane, valid
 
     def _histogram(self, z: int) -> np.ndarray:
         if z not in self._histograms:
-            self._histograms[z] = np.bincount(self.volume.image[z].reshape(-1), minlength=256)
+            self._histograms[z] = section_histogram(self.volume.image, z)
         return self._histograms[z]
 
 
@@ -152,15 +212,13 @@ class Prefetch:
         seconds_waited: how long the consumer has waited for batches so far.
     """
 
-    def __init__(
-        self, loader: WindowLoader, epoch: int, first_step: int, shift: bool, ahead: int = 4
-    ) -> None:
+    def __init__(self, loader: WindowLoader, epoch: int, first_step: int, displace: bool) -> None:
         self.seconds_waited = 0.0
-        self._make = lambda step: loader.batch(epoch, step, shift=shift)
+        self._make = lambda step: loader.batch(epoch, step, displace=displace)
         self._steps = iter(range(first_step, loader.steps_per_epoch))
-        self._pool = ThreadPoolExecutor(max_workers=2, thread_name_prefix='windows')
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix='windows')
         self._pending: deque[Future[Batch]] = deque()
-        for _ in range(ahead):
+        for _ in range(2 * WORKERS):
             self._start_next()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -202,26 +260,47 @@ class Prefetch:
             self._pending.append(self._pool.submit(self._make, step))
 
 
-def section_windows(
-    volume: Volume, runs: Sequence[range], slices: int
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Whole sections for evaluation and prediction.
+def normalised(image: Sections) -> LazySections:
+    """The image with mean 0 and variance 1 in each section, float32; a constant one is zeros."""
+    table = lru_cache(maxsize=64)(
+        lambda z: normalised_tables(section_histogram(image, z)).astype(np.float32)
+    )
+
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        return table(z)[image[z, rows, columns]]
+
+    return LazySections(image.shape, np.float32, read)
+
+
+def section_histogram(image: Sections, z: int) -> np.ndarray:
+    """Counts of a section's 256 grey values; of 8 x 8 squares spread over it if it is very large.
 
     Args:
-        volume: the image; its labels are not looked at.
-        runs: runs of target sections; no window reaches beyond its run.
-        slices: odd number of sections in a window.
-
-    Yields:
-        (target, window): the section's number and `[slices, height, width]` float32, normalised.
+        image: uint8.
+        z: the section.
     """
-    check_slices(runs, slices)
-    section = lru_cache(maxsize=slices)(lambda z: normalise(volume.image[z]))
-    for run in runs:
-        for target in run:
-            yield target, np.stack([section(z) for z in window_sections(target, run, slices)])
+    height, width = image.shape[1:]
+    if height * width <= _WHOLE_PX:
+        blocks = [image[z]]
+    else:
+        blocks = [
+            image[z, slice(y, y + _BLOCK_PX), slice(x, x + _BLOCK_PX)]
+            for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
+            for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
+        ]
+    return np.sum([np.bincount(block.reshape(-1), minlength=256) for block in blocks], axis=0)
 
 
-def read_window(volume: Volume, target: int, run: range, slices: int) -> np.ndarray:
-    """The window around one target section, `[slices, height, width]` float32, normalised."""
-    return np.stack([normalise(volume.image[z]) for z in window_sections(target, run, slices)])
+def read_window(
+    sections: Sections, target: int, run: range, slices: int, rows: slice, columns: slice
+) -> np.ndarray:
+    """Part of the window around a target section, `[slices, rows, columns]`.
+
+    Args:
+        sections: normalised, for a network.
+        target: the section in the middle.
+        run: the sections that the window may use.
+        slices: odd number of sections in a window.
+        rows, columns: which part.
+    """
+    return np.stack([sections[z, rows, columns] for z in window_sections(target, run, slices)])

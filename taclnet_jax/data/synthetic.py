@@ -53,7 +53,7 @@ def synthetic_volume(
         raise InputError(f'Expected a seed of 0 or above, found {seed}.')
     tissue = SyntheticTissue(seed, (shape[1], shape[2]), resolution_nm)
     image = np.empty(shape, np.uint8)
-    ids = np.empty(shape, np.uint16 if tissue.cells < 2**16 else np.uint32)
+    ids = np.empty(shape, tissue.id_type)
     for z in range(shape[0]):
         image[z], ids[z] = tissue.section(z)
     return Volume('synthetic', image, ids == 0, ids, resolution_nm)
@@ -80,6 +80,10 @@ class SyntheticTissue:
         seed: what to make.
         section_shape: (height, width) in pixels.
         resolution_nm: voxel size (z, y, x) in nm.
+
+    Attributes:
+        cells: how many there are; ids are 1 to `cells`, and 0 on membranes.
+        id_type: the smaller of uint16 and uint32 that holds them.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class SyntheticTissue:
         # One cell in each square of a grid, anywhere in it: even, but not regular.
         grid = [int(size / CELL_SPACING) + 1 + 2 * int(MARGIN / CELL_SPACING) for size in frame]
         self.cells = grid[0] * grid[1]
+        self.id_type = np.dtype(np.uint16 if self.cells < 2**16 else np.uint32)
         rng = self._rng('cells')
         corner = np.stack(np.meshgrid(*map(np.arange, grid), indexing='ij'), -1).reshape(-1, 2)
         jitter = rng.random((self.cells, 2), np.float32)

@@ -1,12 +1,14 @@
-"""One EM volume in memory: image, labels and voxel size."""
+"""One EM volume: image, labels and voxel size, in memory or read section by section."""
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import Sections, read_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,35 +21,44 @@ class Volume:
         membrane: `[z, y, x]` bool, True = membrane; None without labels.
         ids: `[z, y, x]` integer instance ids, 0 = none; None where only membranes are labelled.
         resolution_nm: voxel size (z, y, x) in nm.
+        ignore: `[z, y, x]` bool, True = not labelled: neither trained on nor scored; None = all is.
+        parts: runs of consecutive sections that belong together, in order and without gaps, such
+            as CREMI's samples laid end to end; one run over all if not given.
 
     Raises:
         InputError: labels of another size than the image, wrong types or a voxel size of 0.
     """
 
     name: str
-    image: np.ndarray
-    membrane: np.ndarray | None
-    ids: np.ndarray | None
+    image: Sections
+    membrane: Sections | None
+    ids: Sections | None
     resolution_nm: tuple[float, float, float]
+    ignore: Sections | None = None
+    parts: tuple[range, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.image.ndim != 3 or self.image.dtype != np.uint8:
+        if len(self.image.shape) != 3 or self.image.dtype != np.uint8:
             raise InputError(
                 f'{self.name}: expected the image as uint8 [z, y, x], found {self.image.dtype} of '
                 f'shape {self.image.shape}.'
             )
         if 0 in self.image.shape:
             raise InputError(f'{self.name}: the image is empty (shape {self.image.shape}).')
-        for what, labels in (('membrane labels', self.membrane), ('instance ids', self.ids)):
-            if labels is not None and labels.shape != self.image.shape:
+        for what, labels in (
+            ('membrane labels', self.membrane),
+            ('instance ids', self.ids),
+            ('ignored regions', self.ignore),
+        ):
+            if labels is not None and tuple(labels.shape) != tuple(self.image.shape):
                 raise InputError(
-                    f'{self.name}: image {self.image.shape} and {what} {labels.shape} differ in '
-                    'size [z, y, x]; give the two stacks of the same region.'
+                    f'{self.name}: image {tuple(self.image.shape)} and {what} '
+                    f'{tuple(labels.shape)} differ in size [z, y, x]; give the two stacks of the '
+                    'same region.'
                 )
-        if self.membrane is not None and self.membrane.dtype != bool:
-            raise InputError(
-                f'{self.name}: expected membrane labels as booleans, found {self.membrane.dtype}.'
-            )
+        for what, labels in (('membrane labels', self.membrane), ('ignored regions', self.ignore)):
+            if labels is not None and labels.dtype != bool:
+                raise InputError(f'{self.name}: expected {what} as booleans, found {labels.dtype}.')
         if self.ids is not None and not np.issubdtype(self.ids.dtype, np.integer):
             raise InputError(f'{self.name}: expected integer ids, found {self.ids.dtype}.')
         if len(self.resolution_nm) != 3 or not all(0 < nm < np.inf for nm in self.resolution_nm):
@@ -55,9 +66,21 @@ class Volume:
                 f'{self.name}: expected a voxel size (z, y, x) in nm above 0, found '
                 f'{tuple(self.resolution_nm)}.'
             )
+        if not self.parts:
+            object.__setattr__(self, 'parts', (range(self.image.shape[0]),))
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(sections, height, width)."""
         sections, height, width = self.image.shape
         return sections, height, width
+
+    def in_memory(self) -> Volume:
+        """The same volume, all of it read."""
+        return dataclasses.replace(
+            self,
+            image=read_whole(self.image),
+            membrane=None if self.membrane is None else read_whole(self.membrane),
+            ids=None if self.ids is None else read_whole(self.ids),
+            ignore=None if self.ignore is None else read_whole(self.ignore),
+        )

@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import Sections
 
 Runs = tuple[range, ...]
 """Stretches of consecutive sections; no window reaches from one into another."""
 
 
-def fold_sections(depth: int, fold: int, folds: int = 3) -> tuple[Runs, Runs]:
-    """Splits the sections into contiguous parts, one of them held out.
+def fold_sections(parts: Sequence[range], fold: int, folds: int = 3) -> tuple[Runs, Runs]:
+    """Splits the sections of each part into contiguous pieces, one of them held out.
 
-    With 30 sections, fold 3 of 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19 and
-    trains on two runs, 0-9 and 20-29.
+    With one part of 30 sections, fold 3 of 3 trains on 0-19 and tests on 20-29; fold 2 tests on
+    10-19 and trains on two runs, 0-9 and 20-29.
 
     Args:
-        depth: number of sections.
-        fold: the part held out, 1 to `folds`.
-        folds: number of parts, 2 or more.
+        parts: runs of consecutive sections, as `Volume.parts`.
+        fold: the piece held out, 1 to `folds`.
+        folds: number of pieces, 2 or more.
 
     Returns:
         (train, test), each a tuple of runs of consecutive sections.
     """
     if folds < 2 or not 1 <= fold <= folds:
         raise InputError(f'Expected a fold from 1 to folds (2 or more), found {fold} of {folds}.')
-    if depth < folds:
-        raise InputError(f'{depth} sections cannot be split into {folds} folds.')
-    borders = [depth * part // folds for part in range(folds + 1)]
-    start, stop = borders[fold - 1], borders[fold]
-    train = tuple(run for run in (range(start), range(stop, depth)) if run)
-    return train, (range(start, stop),)
+    train: list[range] = []
+    test: list[range] = []
+    for part in parts:
+        if len(part) < folds:
+            raise InputError(f'{len(part)} sections cannot be split into {folds} folds.')
+        start, stop = (part.start + len(part) * i // folds for i in (fold - 1, fold))
+        train += [run for run in (range(part.start, start), range(stop, part.stop)) if run]
+        test.append(range(start, stop))
+    return tuple(train), tuple(test)
+
+
+def targets_of(runs: Sequence[range], limit: int = 0) -> list[tuple[int, range]]:
+    """Every section of the runs with its run, or at most `limit` of them, evenly spread."""
+    targets = [(z, run) for run in runs for z in run]
+    if not 0 < limit < len(targets):
+        return targets
+    return [targets[(2 * i + 1) * len(targets) // (2 * limit)] for i in range(limit)]
 
 
 def window_sections(target: int, run: range, slices: int) -> list[int]:
@@ -75,9 +89,23 @@ class Samples:
     def __len__(self) -> int:
         return len(self.section)
 
+    def take(self, chosen: np.ndarray) -> Samples:
+        """Some of the samples, by their indices."""
+        return dataclasses.replace(
+            self,
+            section=self.section[chosen],
+            y=self.y[chosen],
+            x=self.x[chosen],
+            run=self.run[chosen],
+        )
+
 
 def grid_samples(
-    runs: Sequence[range], section_shape: tuple[int, int], crop: tuple[int, int]
+    runs: Sequence[range],
+    section_shape: tuple[int, int],
+    crop: tuple[int, int],
+    limit: int = 0,
+    seed: int = 0,
 ) -> Samples:
     """Covers every section of the runs with crops that overlap as little as possible.
 
@@ -85,6 +113,8 @@ def grid_samples(
         runs: runs of target sections.
         section_shape: (height, width) of a section.
         crop: (height, width) of a crop, at most the section.
+        limit: if there are more crops than this, so many of them at random; 0 = all.
+        seed: of that choice.
 
     Returns:
         The samples, ordered by section, then row, then column.
@@ -94,28 +124,66 @@ def grid_samples(
             f'Expected a crop between 1 x 1 and the section, {section_shape[0]} x '
             f'{section_shape[1]} pixels, found {crop[0]} x {crop[1]}; choose a smaller crop.'
         )
-    rows, columns = (_offsets(s, c) for s, c in zip(section_shape, crop, strict=True))
+    rows, columns = (
+        np.array(_offsets(s, c), np.int32) for s, c in zip(section_shape, crop, strict=True)
+    )
     targets = [(z, run.start, run.stop) for run in runs for z in run]
-    grid = np.array([(*t, y, x) for t in targets for y in rows for x in columns], np.int32)
-    grid = grid.reshape(-1, 5)
+    target = np.array(targets, np.int32).reshape(-1, 3)
+    count = len(target) * len(rows) * len(columns)
+    if 0 < limit < count:
+        rng = np.random.default_rng(seed)
+        index = np.sort(rng.choice(count, limit, replace=False, shuffle=False))
+    else:
+        index = np.arange(count)
+    z, row, column = np.unravel_index(index, (len(target), len(rows), len(columns)))
     return Samples(
-        section=grid[:, 0],
-        y=grid[:, 3],
-        x=grid[:, 4],
-        run=grid[:, 1:3],
+        section=target[z, 0],
+        y=rows[row],
+        x=columns[column],
+        run=target[z, 1:],
         crop=(int(crop[0]), int(crop[1])),
         section_shape=(int(section_shape[0]), int(section_shape[1])),
     )
 
 
-def normalise(section: np.ndarray) -> np.ndarray:
-    """Brings a whole section to mean 0 and variance 1, float32; a constant one becomes zeros."""
-    section = np.asarray(section, np.float64)
-    deviation = section.std()
-    # Rounding leaves a constant float section a deviation that is tiny, not zero.
-    if deviation <= 1e-9 * max(1.0, float(np.abs(section).max())):
-        return np.zeros(section.shape, np.float32)
-    return ((section - section.mean()) / deviation).astype(np.float32)
+def labelled_samples(volume: Volume, samples: Samples) -> Samples:
+    """Without the crops of which no pixel is labelled."""
+    if volume.ignore is None:
+        return samples
+    ignore = volume.ignore
+    labelled = [not crop.all() for crop in target_crops(ignore, samples)]
+    if not any(labelled):
+        raise InputError(
+            f'{volume.name}: every training crop lies in ignored regions; there is nothing to '
+            'train on. Check the ignored regions.'
+        )
+    return samples.take(np.flatnonzero(labelled))
+
+
+def balanced_weights(volume: Volume, samples: Samples) -> np.ndarray:
+    """Probabilities that draw crops with little and with much membrane equally often.
+
+    Crops are sorted into ten classes by their share of membrane; each class that has any is drawn
+    with the same probability.
+
+    Returns:
+        `[samples]`, summing to 1.
+    """
+    assert volume.membrane is not None
+    share = np.array([crop.mean() for crop in target_crops(volume.membrane, samples)])
+    span = max(float(np.ptp(share)), 1e-9)
+    kind = np.minimum((share - share.min()) / span * 10, 9).astype(int)
+    weight = 1 / np.bincount(kind, minlength=10)[kind]
+    return weight / weight.sum()
+
+
+def target_crops(sections: Sections, samples: Samples) -> Iterator[np.ndarray]:
+    """The crop of each sample in its target section."""
+    height, width = samples.crop
+    for z, y, x in zip(
+        samples.section.tolist(), samples.y.tolist(), samples.x.tolist(), strict=True
+    ):
+        yield sections[z, slice(y, y + height), slice(x, x + width)]
 
 
 def check_slices(runs: Sequence[range], slices: int) -> None:

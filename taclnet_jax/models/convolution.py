@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+_PATCH_BYTES = 4 << 20
+"""Of one matrix product of the kernel's gradient: about what the cores' caches hold."""
 
 
 def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -18,8 +23,8 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves `x` with `kernel`, zeros beyond the border, stride 1.
 
     XLA writes the kernel's gradient as a convolution whose window is the whole image, which CPUs
-    run 6 times slower than the matrix product it is (`benchmarks/step.py`: with it a training
-    step of the ConvLSTM takes a third of the time). Accelerators keep XLA's.
+    run up to 10 times slower than the matrix products it is (`benchmarks/step.py`: with them a
+    training step of the ConvLSTM takes a third of the time). Accelerators keep XLA's.
 
     Args:
         x: `[batch, height, width, channels]`.
@@ -40,19 +45,43 @@ def _kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> ja
 
 
 def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-    side, radius = kernel.shape[0], kernel.shape[0] // 2
-    height, width = x.shape[1:3]
+    side = kernel.shape[0]
+    # Patches are taken of the array with fewer channels: they are side * side times its size.
+    if x.shape[-1] <= upstream.shape[-1]:
+        gradient = _products_with_patches(x, upstream, side)
+    else:
+        turned = _products_with_patches(upstream, x, side)
+        gradient = jnp.swapaxes(turned[::-1, ::-1], 2, 3)
+    return gradient.astype(kernel.dtype)
 
-    def one_image(arrays: tuple[jax.Array, jax.Array]) -> jax.Array:
-        image, gradient = arrays
-        padded = jnp.pad(image, ((radius, radius), (radius, radius), (0, 0)))
-        patches = jnp.concatenate(
-            [padded[i : i + height, j : j + width] for i in range(side) for j in range(side)], -1
+
+def _products_with_patches(a: jax.Array, b: jax.Array, side: int) -> jax.Array:
+    """Sums a[p + offset, i] * b[p, j] over pixels p, `[side, side, channels of a, of b]`."""
+    radius = side // 2
+    count, height, width, channels = a.shape
+    # Strips of rows, or some images, at a time: their patches stay in the cache.
+    room = max(_PATCH_BYTES // (width * side * side * channels * a.dtype.itemsize), 1)
+    strips = math.ceil(height / room)
+    rows = math.ceil(height / strips)
+    fitting = (n for n in range(2, count + 1) if count % n == 0 and n * height <= room)
+    images = max(fitting, default=1)
+    below = rows * strips - height
+    a = jnp.pad(a, ((0, 0), (radius, radius + below), (radius, radius), (0, 0)))
+    b = jnp.pad(b, ((0, 0), (0, below), (0, 0), (0, 0)))
+
+    def product(index: jax.Array) -> jax.Array:
+        corner = (index // strips * images, index % strips * rows, 0, 0)
+        strip = lax.dynamic_slice(
+            a, corner, (images, rows + 2 * radius, width + 2 * radius, channels)
         )
-        return jnp.einsum('hwp,hwf->pf', patches, gradient, preferred_element_type=jnp.float32)
+        patches = jnp.concatenate(
+            [strip[:, i : i + rows, j : j + width] for i in range(side) for j in range(side)], -1
+        )
+        values = lax.dynamic_slice(b, corner, (images, rows, width, b.shape[-1]))
+        return jnp.einsum('nhwp,nhwf->pf', patches, values, preferred_element_type=jnp.float32)
 
-    # One image at a time: its patches stay in the cache, those of a batch do not.
-    return lax.map(one_image, (x, upstream)).sum(0).reshape(kernel.shape).astype(kernel.dtype)
+    products = lax.map(product, jnp.arange(count // images * strips))
+    return products.sum(0).reshape(side, side, channels, b.shape[-1])
 
 
 def _backward(

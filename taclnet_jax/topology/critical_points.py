@@ -42,6 +42,13 @@ def critical_points(
     Raises:
         ValueError: an argument is outside of what is listed here.
         RuntimeError: the callback could hang (see `check_callbacks_can_run`).
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
+        >>> prob = prob.at[3, 5].set(0.5)
+        >>> jnp.argwhere(critical_points(prob)).tolist()
+        [[3, 5]]
     """
     image = persistence.as_images(prob)
     options = persistence.check_options(dimension, border, filtration, backend)
@@ -70,6 +77,14 @@ def critical_map(prob: Any, *, sigma: float = 1.0, **options: Any) -> jax.Array:
 
     Raises:
         ValueError: as `critical_points`, or `sigma` is not positive.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
+        >>> prob = prob.at[3, 5].set(0.5)
+        >>> cp = critical_map(prob)
+        >>> divmod(int(cp.argmax()), 8), float(cp.max())
+        ((3, 5), 1.0)
     """
     if not sigma > 0:
         raise ValueError(f'sigma must be positive, got {sigma}.')

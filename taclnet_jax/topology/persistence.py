@@ -61,6 +61,16 @@ def persistence_pairs(
     Raises:
         ValueError: an argument is outside of what is listed here.
         RuntimeError: the callback could hang (see `check_callbacks_can_run`).
+
+    Example:
+        A loop of membrane that is born at its weakest pixel:
+
+        >>> import jax.numpy as jnp
+        >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
+        >>> prob = prob.at[3, 5].set(0.5)
+        >>> pairs = persistence_pairs(prob, border='open', max_pairs=1)
+        >>> pairs.birth.tolist(), pairs.death.tolist(), int(pairs.dropped)
+        ([[3, 5]], [[4, 4]], 0)
     """
     image = as_images(prob)
     options = check_options(dimension, border, filtration, backend)
@@ -90,6 +100,14 @@ def persistence_diagram(prob: Any, **options: Any) -> tuple[jax.Array, jax.Array
         `diagram`, `[..., K, 2]` of `prob`'s dtype: values at birth and death, equal to each other
         (so of no persistence) and without gradient where there is no pair; and the mask `[..., K]`.
         The gradient of a value goes to the one pixel that it was read from.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
+        >>> prob = prob.at[3, 5].set(0.5)
+        >>> diagram, mask = persistence_diagram(prob, border='open', max_pairs=1)
+        >>> diagram.tolist(), mask.tolist()
+        ([[0.5, 0.25]], [True])
     """
     prob = jnp.asarray(prob)
     pairs = persistence_pairs(prob, **options)

@@ -1,0 +1,34 @@
+"""TACLNet on your own volume: an image stack and its labels, in any common format.
+
+    python -m taclnet_jax.main --config=configs/custom.py --workdir=runs/mine \\
+        --config.custom.image=raw.tif --config.custom.labels=labels.tif \\
+        --config.custom.resolution_nm="(40, 4, 4)"
+
+Image: TIFF stack, folder of PNG or TIFF sections, HDF5, zarr (v2, v3), N5, Neuroglancer precomputed
+(also at gs://, s3:// and https:// addresses). Labels: the same, of the same size [z, y, x], as
+instance ids (label_kind=ids; membranes are drawn where two meet), or as a mask (label_kind=membrane
+or interior). Of HDF5, zarr and N5 name the dataset with image_dataset and labels_dataset. Leave
+resolution_nm out where the files say it. At least 15 sections; the last third is scored.
+
+To try it without a volume of your own: `python -m taclnet_jax.synthesize --help` writes one in each
+of these formats.
+"""
+
+from taclnet_jax.config import get_config as default_config
+
+
+def get_config():
+    config = default_config()
+    config.dataset = 'custom'
+    config.crop = (128, 128)
+    config.batch_size = 8
+    # About 1500 crops a pass, whatever the volume's size; an epoch is then 188 steps.
+    config.crops_limit = 1500
+    config.phase_one.epochs = 20
+    config.phase_one.learning_rate = 3e-3
+    config.phase_one.schedule = 'cosine'
+    config.phase_two.epochs = 4
+    config.phase_two.learning_rate = 2e-4
+    config.evaluate.threshold_from = 'validation'
+    config.evaluate.test_sections = 20
+    return config

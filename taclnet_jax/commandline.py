@@ -1,0 +1,142 @@
+"""What the commands share: --help from the docstring, and one message instead of a traceback."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+
+from taclnet_jax.errors import InputError, Interrupted
+
+# What the operating system says where a file stands in the way of a folder, or rights are missing.
+_PLACE_ERRORS = (
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def run(
+    main: Callable[[], None], description: str | None, shown: Sequence[flags.FlagHolder[Any]]
+) -> NoReturn:
+    """Parses the flags, calls `main` and ends the process, with status 0 where all went well.
+
+    --help prints the description and the flags. Bad input (`InputError`, unknown flags, wrong
+    values, a broken configuration file), a full disk and a place that cannot be written end with
+    one line `taclnet: error: ...` and status 2. SIGINT and SIGTERM raise KeyboardInterrupt in
+    `main`, so that what is half done is cleaned up, and end with status 128 + the signal's number.
+    Any other exception is a mistake of the program and keeps its traceback.
+
+    Args:
+        main: takes nothing; the flags' values are in their holders.
+        description: of the command; its module's `__doc__`.
+        shown: what the `flags.DEFINE_*` of the command returned, in the order to show them in. One
+            named `config` is of `config_flags.DEFINE_config_file`, and is read at once.
+    """
+
+    def parse(argv: list[str]) -> list[str]:
+        if any(argument in ('-h', '--help', '-help') for argument in argv[1:]):
+            print(help_text(description, shown))
+            sys.exit(0)
+        return _parse(argv, shown)
+
+    def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
+        signal.signal(signal.SIGTERM, _interrupt)
+        sys.unraisablehook = _unraisable
+        with_messages(main)
+
+    app.run(guarded, flags_parser=parse)
+    raise AssertionError('app.run ends the process')
+
+
+def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:
+    """The description, then each flag with its meaning and default."""
+    lines = [(description or '').strip(), '', 'Flags:']
+    for holder in shown:
+        flag = flags.FLAGS[holder.name]
+        # As it is written on the command line.
+        default = (flag.default_as_str or '').strip("'")
+        default = f' Default: {default}.' if default else ''
+        text = textwrap.fill(flag.help + default, 70)
+        lines += [f'  --{holder.name}', textwrap.indent(text, ' ' * 6)]
+    return '\n'.join(lines)
+
+
+def with_messages(main: Callable[[], None]) -> None:
+    """Calls `main`; errors that the user can mend become one message and exit status 2."""
+    try:
+        main()
+    except InputError as error:
+        fail(str(error))
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        sys.exit(128 + error.signal)
+    except KeyboardInterrupt as error:
+        number = _signal_of(error)
+        print(f'Stopped by {signal.Signals(number).name}.', file=sys.stderr)
+        sys.exit(128 + number)
+    except Exception as error:
+        code = error.errno if isinstance(error, OSError) else None
+        # Orbax and tensorstore have errors of their own for a full disk.
+        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error):
+            fail(f'The disk is full ({error}); make room and start the same command again.')
+        if isinstance(error, OSError) and code in _PLACE_ERRORS:
+            fail(
+                f'Expected a place that can be written, found {error.filename}: {error.strerror}. '
+                'Choose another one.'
+            )
+        raise
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the process with `taclnet: error: <message>` and exit status 2."""
+    print(f'taclnet: error: {message}', file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]:
+    try:
+        rest = flags.FLAGS(argv)
+        for holder in shown:
+            if holder.name == 'config' and holder.value is not None:
+                holder.value.items()  # A file that is not there raises only when it is used.
+    except OSError as error:
+        reason = str(error).splitlines()[-1].strip()
+        fail(f'Expected --config to be a Python file with get_config(): {reason}.')
+    except (KeyError, AttributeError) as error:
+        fail(f'The configuration has no setting {error}; taclnet_jax/config.py lists all of them.')
+    # Values of a wrong type, and errors inside a config file.
+    except Exception as error:
+        fail(str(error).strip() or type(error).__name__)
+    if len(rest) > 1:
+        fail(f'Expected only --flags, found {rest[1]!r}. See --help.')
+    return rest
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    raise KeyboardInterrupt(number)
+
+
+def _signal_of(interrupt: BaseException) -> int:
+    return interrupt.args[0] if interrupt.args else signal.SIGINT  # Python's own has no number
+
+
+def _unraisable(swallowed: Any) -> None:
+    """Finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
+    if isinstance(swallowed.exc_value, KeyboardInterrupt):
+        # From another thread and later: here it would be swallowed again.
+        main = threading.main_thread().ident
+        number = _signal_of(swallowed.exc_value)
+        threading.Timer(0.05, signal.pthread_kill, [main, number]).start()
+    else:
+        sys.__unraisablehook__(swallowed)

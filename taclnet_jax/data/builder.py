@@ -1,0 +1,284 @@
+"""What the published data sets share: raw files, found or downloaded, prepared once, read lazily.
+
+tensorflow-datasets prepares array_record files; TensorFlow is neither needed nor imported.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from taclnet_jax.data.download import address, fetch, unpack
+from taclnet_jax.data.lazy import (
+    SectionCache,
+    concatenated,
+    membranes_from_ids,
+    unlabelled_far_from_ids,
+)
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.errors import InputError
+from taclnet_jax.reporting import Progress
+from taclnet_jax.volumes import LazySections, Sections, read_stack
+
+VERSION = tfds.core.Version('2.0.0')
+"""Of the prepared data's layout."""
+
+# tensorflow-datasets holds one file's sections in memory until it has written them.
+_FILE_BYTES = 2**26
+
+
+class VolumeBuilder(tfds.core.ShardBasedBuilder):
+    """Prepares a volume: one example a section, in order, several to a file.
+
+    Needs little memory however many sections there are. The raw files lie below the download
+    configuration's `manual_dir`. Prepare it under a configuration named by their `fingerprint`:
+    changed files are then other data.
+    """
+
+    VERSION = VERSION
+    TITLE: str
+    """The data set's name in messages."""
+    FEATURES: Mapping[str, Any]
+    """Each feature's type, such as {'image': np.uint8}; all are `[y, x]` in an example."""
+
+    @abc.abstractmethod
+    def raw(self, folder: Path) -> Mapping[str, Sections]:
+        """Opens and checks the raw files below this folder: a stack for each feature."""
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]]:
+        stacks = self.raw(Path(dl_manager.manual_dir))
+        depth, height, width = next(iter(stacks.values())).shape
+        section = height * width * sum(s.dtype.itemsize for s in stacks.values())
+        each = max(1, _FILE_BYTES // section)
+        progress = Progress(0, depth, 'section')
+
+        def sections(first: int) -> Iterator[tuple[int, dict[str, Any]]]:
+            end = min(first + each, depth)
+            more = False
+            try:
+                for z in range(first, end):
+                    yield z, {name: np.ascontiguousarray(s[z]) for name, s in stacks.items()}
+                    progress.step(f'Preparing {self.TITLE}')
+                more = end < depth
+            finally:
+                if not more:
+                    progress.close()
+
+        return {'train': [partial(sections, z) for z in range(0, depth, each)]}
+
+    def information(self, **about: Any) -> tfds.core.DatasetInfo:
+        """What tensorflow-datasets wants to know about the data set."""
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    name: tfds.features.Tensor(shape=(None, None), dtype=dtype, encoding='zlib')
+                    for name, dtype in self.FEATURES.items()
+                }
+            ),
+            **about,
+        )
+
+
+class Prepared:
+    """A prepared volume, prepared first where that has not been done.
+
+    Args:
+        kind: the data set.
+        config: named by the raw files' `fingerprint`.
+        folder: of the raw files.
+        prepared_dir: where prepared data are kept; None or '' = tensorflow-datasets' own folder.
+
+    Raises:
+        InputError: a raw file is unfit, or the prepared data cannot be written or read.
+    """
+
+    def __init__(
+        self,
+        kind: type[VolumeBuilder],
+        config: tfds.core.BuilderConfig,
+        folder: Path,
+        prepared_dir: str | os.PathLike[str] | None,
+    ) -> None:
+        place = os.fspath(Path(prepared_dir).expanduser()) if prepared_dir else None
+        with _quiet():
+            self._builder = _prepared(
+                lambda: kind(config=config, data_dir=place, file_format='array_record'), folder
+            )
+            with self._readable():
+                self._depth = self._builder.info.splits['train'].num_examples
+                self._shape = self._source('image')[0]['image'].shape
+
+    def sections(self, feature: str) -> LazySections:
+        """One of the features as a stack; several threads may read it at once."""
+        with _quiet(), self._readable():
+            source = self._source(feature)
+
+        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+            with self._readable():
+                return source[z][feature][rows, columns]
+
+        return LazySections((self._depth, *self._shape), self._builder.FEATURES[feature], read)
+
+    def _source(self, feature: str) -> Sequence[Any]:
+        others = self._builder.FEATURES.keys() - {feature}
+        skip = {other: tfds.decode.SkipDecoding() for other in others}
+        return self._builder.as_data_source(split='train', decoders=skip)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # array_record, protobuf and zlib each have errors of their own
+            raise InputError(
+                f'The prepared {self._builder.TITLE} data in {self._builder.data_path} cannot be '
+                f'read ({error}); delete that folder and start again.'
+            ) from error
+
+
+def raw_folder(
+    data_dir: str | os.PathLike[str] | None, prepared_dir: str | os.PathLike[str] | None
+) -> Path:
+    """Where raw files are looked for, and downloaded to.
+
+    Args:
+        data_dir: the user's choice; None or '' = `downloads/manual` below the prepared data, where
+            tensorflow-datasets expects files placed by hand.
+        prepared_dir: where prepared data are kept; None or '' = tensorflow-datasets' own folder.
+    """
+    chosen = data_dir or Path(prepared_dir or tfds.core.constants.DATA_DIR, 'downloads', 'manual')
+    return Path(chosen).expanduser().resolve()
+
+
+def files_of_archive(
+    folder: Path,
+    names: Mapping[str, str],
+    *,
+    archive: str,
+    url: str,
+    mirror: str,
+) -> list[Path]:
+    """TIFF stacks that are published together in a zip: as they are, unpacked, or downloaded.
+
+    Args:
+        folder: of the raw files.
+        names: the files below it, such as `snemi3d/train-input.tif`, each with its `voxels_sha256`
+            as published: what comes out of a zip must be that.
+        archive: the zip below it, such as `snemi3d/snemi.zip`; it may lie in `folder` itself, too,
+            and the files may each be in a zip of its own name.
+        url: of the zip.
+        mirror: as `taclnet_jax.data.download.address` has it.
+    """
+
+    def check(unpacked: Path) -> None:
+        found = voxels_sha256(read_stack(unpacked))
+        if found != names[name]:
+            raise InputError(
+                f'Expected the published {path.name} in {source}, voxels of sha256 {names[name]}; '
+                f'found {found}. Remove the archive to download it anew, or, if you want these '
+                f'voxels, unpack the file yourself to {path}.'
+            )
+
+    for name in names:
+        path = folder / name
+        if not path.exists():
+            zips = (path.with_suffix('.zip'), folder / archive, folder / Path(archive).name)
+            source = next((zip for zip in zips if zip.exists()), None)
+            if source is None:
+                source = fetch(address(url, archive, mirror), folder / archive)
+            unpack(source, path.name, path, check)
+    return [folder / name for name in names]
+
+
+def voxels_sha256(stack: np.ndarray) -> str:
+    """Of the shape and the whole numbers in a stack, however a file stores and compresses them."""
+    digest = hashlib.sha256(str(stack.shape).encode())
+    for section in stack:
+        digest.update(np.ascontiguousarray(section, '<i8'))
+    return digest.hexdigest()
+
+
+def volume_of_ids(
+    name: str,
+    prepared: Sequence[Prepared],
+    resolution_nm: tuple[float, float, float],
+    *,
+    membrane_dilation_px: int,
+    unlabelled_beyond_px: int,
+    cache_mb: float,
+) -> Volume:
+    """A volume with the features `image` and `ids`, each of the prepared ones a part of it.
+
+    The ids are the prepared ones; what is derived from them is kept in the cache, as the image is.
+    """
+    stacks = [p.sections('ids') for p in prepared]
+    ids = concatenated(stacks)
+    ends = np.cumsum([s.shape[0] for s in stacks]).tolist()
+    cache = SectionCache(cache_mb)
+    ignore = unlabelled_far_from_ids(ids, unlabelled_beyond_px) if unlabelled_beyond_px else None
+    return Volume(
+        name,
+        cache.of(concatenated([p.sections('image') for p in prepared])),
+        cache.of(membranes_from_ids(ids, membrane_dilation_px)),
+        ids,
+        resolution_nm,
+        None if ignore is None else cache.of(ignore),
+        tuple(range(start, end) for start, end in zip([0, *ends], ends, strict=False)),
+    )
+
+
+def fingerprint(*paths: Path) -> str:
+    """Names the contents of raw files, so that prepared data never outlive them."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open('rb') as file:
+                digest.update(hashlib.file_digest(file, 'sha256').digest())
+        except OSError as error:
+            raise InputError(f'Cannot read {path}: {error.strerror}.') from error
+    return digest.hexdigest()[:16]
+
+
+def _prepared(builder: Callable[[], VolumeBuilder], folder: Path) -> VolumeBuilder:
+    """The builder, after tensorflow-datasets has prepared it whole or not at all."""
+    first = builder()
+    if first.data_path.exists():
+        return first
+    try:
+        first.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
+        )
+    except (OSError, RuntimeError) as error:  # array_record reports a full disk as the latter
+        again = builder()
+        if again.data_path.exists():  # another process has prepared the same in the meantime
+            return again
+        raise InputError(
+            f'Cannot write the prepared {first.TITLE} data to {first.data_path} '
+            f'({getattr(error, "strerror", None) or error}); free some space there or choose '
+            'another folder with config.prepared_dir.'
+        ) from error
+    return first
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps what the library prints and logs off the terminal."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

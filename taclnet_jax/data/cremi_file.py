@@ -1,0 +1,108 @@
+"""Files in CREMI's layout."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import Sections
+from taclnet_jax.volumes.hdf5 import HonestFile
+
+RAW = 'volumes/raw'
+IDS = 'volumes/labels/neuron_ids'
+
+
+def write_cremi(
+    path: str | os.PathLike[str],
+    image: Sections,
+    ids: Sections,
+    *,
+    resolution_nm: tuple[float, float, float] = (40, 4, 4),
+    padding: tuple[int, int, int] = (0, 0, 0),
+    synthetic: bool = False,
+) -> None:
+    """Writes one sample as CREMI publishes them: an HDF5 file, whole or not at all.
+
+    `volumes/raw` (uint8) and `volumes/labels/neuron_ids` (uint64) have the attribute `resolution`,
+    (z, y, x) in nm; with padding the labels have `offset`, where they begin inside raw, in nm. Both
+    are compressed with gzip. Section z of the image and of the ids are read one after the other, so
+    who computes them together needs to keep only one.
+
+    Args:
+        path: such as `sample_A_20160501.hdf`; an existing file is replaced once the new one is
+            complete.
+        image: `[z, y, x]` uint8.
+        ids: `[z, y, x]` integers of 0 or above, of the image's inner part.
+        resolution_nm: voxel size (z, y, x) in nm.
+        padding: (z, y, x), voxels of the image before the first of the ids; after the last there
+            may be more or fewer.
+        synthetic: marks the file as made up, by an attribute `synthetic` of its root, so that no
+            score of it is taken for one of real tissue.
+
+    Raises:
+        InputError: the ids do not fit into the image, or the file cannot be written, for instance
+            because the disk is full.
+    """
+    shape, inner = tuple(image.shape), tuple(ids.shape)
+    if not (
+        len(shape) == len(inner) == len(padding) == 3
+        and all(p >= 0 and p + i <= n for p, i, n in zip(padding, inner, shape, strict=True))
+    ):
+        raise InputError(
+            f'Expected ids that fit into the image of shape {shape} [z, y, x] with padding '
+            f'{tuple(padding)} before them, found ids of shape {inner}.'
+        )
+    with (
+        _new_file(Path(path)) as partial,
+        HonestFile(partial, 'w+b') as target,
+        h5py.File(target, 'w') as file,
+    ):
+        file.attrs['file_format'] = '0.2'
+        if synthetic:
+            file.attrs['synthetic'] = True
+        raw, labels = (
+            file.create_dataset(
+                name,
+                array.shape,
+                dtype,
+                chunks=(1, *(min(n, 256) for n in array.shape[1:])),  # sections are read singly
+                compression='gzip',
+            )
+            for name, array, dtype in (
+                (RAW, image, np.uint8),
+                (IDS, ids, np.uint64),
+            )
+        )
+        for dataset in (raw, labels):
+            dataset.attrs['resolution'] = np.array(resolution_nm, float)
+        if any(padding):
+            labels.attrs['offset'] = np.array(padding, float) * np.array(resolution_nm, float)
+        for z in range(shape[0]):
+            raw[z] = image[z]
+            if 0 <= z - padding[0] < inner[0]:
+                labels[z - padding[0]] = ids[z - padding[0]]
+            file.flush()
+            target.raise_failure()
+
+
+@contextlib.contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A name to write to beside `path`, which becomes `path` when all went well."""
+    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise InputError(
+            f'Cannot write {path}: {error.strerror or error}; nothing was changed there.'
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()

@@ -1,0 +1,117 @@
+"""U-Net (Ronneberger et al. 2015), on each section of a window alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from taclnet_jax.models.layers import (
+    Block,
+    Convolution,
+    UpConvolution,
+    max_pool,
+    pad_to_multiple,
+)
+
+PUBLISHED = (64, 128, 256, 512, 1024)
+"""Channels of the published U-Net's levels: 31.0 million parameters."""
+
+
+class Contraction(nn.Module):
+    """The levels on the way down: a `Block` each, pooling after it.
+
+    Attributes:
+        features: channels of the levels, from full resolution down.
+        normalise: see `Block`.
+        dtype: of the computation.
+    """
+
+    features: Sequence[int]
+    normalise: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+        """`[n, height, width, channels]` to that after the last pooling, and each level's maps."""
+        levels = []
+        for features in self.features:
+            levels.append(Block(features, self.normalise, self.dtype)(x))
+            x = max_pool(levels[-1])
+        return x, levels
+
+
+class Expansion(nn.Module):
+    """The levels on the way up, each of which sees those of `Contraction` too.
+
+    Attributes:
+        features: channels of the levels, from full resolution down.
+        normalise: see `Block`.
+        dtype: of the computation.
+    """
+
+    features: Sequence[int]
+    normalise: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, levels: list[jax.Array]) -> jax.Array:
+        """Logits `[n, height, width, 1]`, float32."""
+        for features, level in zip(self.features[::-1], levels[::-1], strict=True):
+            x = UpConvolution(features, self.dtype)(x)
+            x = Block(features, self.normalise, self.dtype)(jnp.concatenate([level, x], axis=-1))
+        return Convolution(1, side=1, dtype=self.dtype)(x).astype(jnp.float32)
+
+
+class UNetBody(nn.Module):
+    """The U-Net of images with any number of channels, height and width; see `UNet`."""
+
+    features: Sequence[int]
+    normalise: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, height, width, channels]` to logits `[n, height, width]`, float32."""
+        height, width = x.shape[1:3]
+        *features, deepest = self.features
+        x = pad_to_multiple(x.astype(self.dtype), 2 ** len(features))
+        x, levels = Contraction(features, self.normalise, self.dtype)(x)
+        x = Block(deepest, self.normalise, self.dtype)(x)
+        logits = Expansion(features, self.normalise, self.dtype)(x, levels)
+        return logits[:, :height, :width, 0]
+
+
+class UNet(nn.Module):
+    """U-Net: two 3x3 convolutions a level, 2x2 pooling and up-convolution, skip connections.
+
+    Each section of the window goes through it alone, with the same weights. By default
+    it has 1,942,289 parameters, a quarter of the published channels on as many levels; with
+    `PUBLISHED` features 31.0 million.
+
+    Deviations from the paper, for all systems to be trained by one protocol: same-size
+    convolutions of the whole crop (the paper's shrink it, after mirroring the image around it; here
+    the image is mirrored only to a multiple of the pooling), one logit a pixel instead of two, no
+    dropout, no weight map in the loss. Group normalisation is not in the paper either; it is meant
+    for schedules of some hundred updates, and `normalise=False` leaves it out.
+
+    Attributes:
+        features: channels of the levels, from full resolution down.
+        normalise: group normalisation after each 3x3 convolution; it makes the receptive field
+            unbounded, as each section's mean and variance enter.
+        dtype: of the computation; parameters stay float32.
+    """
+
+    features: Sequence[int] = (16, 32, 64, 128, 256)
+    normalise: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> jax.Array:
+        """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
+        sections = image.reshape(-1, *image.shape[2:], 1)
+        body = UNetBody(self.features, self.normalise, self.dtype)
+        return body(sections).reshape(image.shape)

@@ -1,0 +1,93 @@
+"""What a training step minimises, in either phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from taclnet_jax.attention import sta_attention
+from taclnet_jax.inference import sta_options
+from taclnet_jax.losses import LOSSES, Loss, attention_loss, cross_entropy_topological
+from taclnet_jax.models import iterated_logits
+from taclnet_jax.models.vgg import load_vgg19, perceptual_distance
+
+Arrays = dict[str, Any]
+Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None]]]
+
+
+def create_loss(config: Any, phase_two: bool) -> Loss:
+    """The loss of maps; the topological and the perceptual loss join it in phase two.
+
+    TopoLoss' authors train that way. Mosinska et al. add theirs from the beginning, which takes
+    VGG19 over every section of every window: ten times the time of the network itself.
+    """
+    loss_fn = LOSSES[config.loss]
+    topological, perceptual = config.topological_loss, config.perceptual_loss
+    if not phase_two:
+        return loss_fn
+    if topological.weight:
+        loss_fn = partial(
+            cross_entropy_topological,
+            weight=topological.weight,
+            patch=topological.patch,
+            border=config.attention.border,
+            backend=config.attention.backend,
+        )
+    if perceptual.weight:
+        plain, (vgg19, _) = loss_fn, load_vgg19(perceptual.vgg19)
+
+        def with_perceptual(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
+            truth = jnp.where(valid != 0, membrane.astype(prob.dtype), prob)
+            distance = perceptual_distance(vgg19, prob, truth)
+            return plain(prob, membrane, valid) + perceptual.weight * distance
+
+        return with_perceptual
+    return loss_fn
+
+
+def create_objective(config: Any, model: nn.Module, phase_two: bool) -> Objective:
+    """The loss of a batch as a function of the network's parameters.
+
+    Phase one averages the loss over all sections of the windows. Phase two looks at the targets,
+    with attention where the run has any. Networks that iterate are trained on all iterations in
+    phase one and without attention; attention sees the last.
+
+    Args:
+        config: a ConfigDict.
+        model: maps windows to logits.
+        phase_two: which of the phases.
+
+    Returns:
+        A function of `params`, `batch` and the keywords `history` and `beta` of ITA to
+        (loss, (P `[batch, slices, height, width]`, o of the targets or None)).
+    """
+    loss_fn = create_loss(config, phase_two)
+    target = config.slices // 2
+    attention = config.attention
+
+    def objective(
+        params: Any, batch: Arrays, *, history: jax.Array | None = None, beta: Any = 0.0
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
+        logits, weights = iterated_logits(model, params, batch['image'])
+        probs = jax.nn.sigmoid(logits)
+        prob, membrane, valid = probs[-1], batch['membrane'], batch['valid']
+        if phase_two:
+            membrane, valid = membrane[:, target], valid[:, target]
+        if phase_two and attention.kind != 'none':
+            refined, o, _ = sta_attention(prob, history=history, beta=beta, **sta_options(config))
+            loss = attention_loss(
+                attention.form, loss_fn, prob[:, target], refined, o, membrane, valid
+            )
+            return loss, (prob, o)
+        losses = [
+            weight * loss_fn(p[:, target] if phase_two else p, membrane, valid)
+            for p, weight in zip(probs, weights, strict=True)
+        ]
+        return sum(losses, jnp.zeros(())), (prob, None)
+
+    return objective

@@ -1,0 +1,304 @@
+"""zarr (v2, v3), N5 and Neuroglancer precomputed through tensorstore: folders and addresses."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.axes import Axes, find_axes
+from taclnet_jax.volumes.chunked_metadata import (
+    Geometry,
+    array_axis_names,
+    first_level,
+    n5_downsampled,
+    n5_geometry,
+    ome_axis_names,
+    ome_geometry,
+    plain_geometry,
+    precomputed_geometry,
+)
+from taclnet_jax.volumes.sections import StoredArray, check_not_empty, check_type, place
+
+ADDRESSES = ('gs://', 's3://', 'http://', 'https://')
+# Decoded chunks of all open arrays together.
+_CACHE_BYTES = 2**28
+# tensorstore's own 32 retries would keep a wrong address waiting for a quarter of an hour.
+_RETRIES = {'max_retries': 5, 'initial_delay': '500ms', 'max_delay': '8s'}
+_LISTED = 20
+_VISITED = 2000
+_DRIVERS = {
+    'zarr2': 'zarr',
+    'zarr3': 'zarr3',
+    'n5': 'n5',
+    'precomputed': 'neuroglancer_precomputed',
+}
+
+
+@dataclass(frozen=True)
+class Node:
+    """What the metadata at one place of a store say.
+
+    Attributes:
+        format: zarr2, zarr3, n5 or precomputed.
+        array: the metadata of an array, None for a group.
+        attributes: what users added.
+    """
+
+    format: str
+    array: dict[str, Any] | None
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def describe(self) -> str:
+        """Shape and type of an array, for messages."""
+        array = self.array or {}
+        shape = array.get('shape') or array.get('dimensions')
+        dtype = array.get('data_type') or array.get('dataType') or array.get('dtype')
+        with contextlib.suppress(TypeError):  # zarr v2 has numpy's codes
+            dtype = np.dtype(dtype).name
+        return f'{tuple(shape or ())} {dtype}'
+
+
+class Store:
+    """A folder or an address whose metadata can be looked at.
+
+    Args:
+        path: a folder, or an address that starts as one of `ADDRESSES`.
+        what: what it holds, for the messages.
+    """
+
+    def __init__(self, path: str, what: str) -> None:
+        self.path = path
+        self.what = what
+        self.is_folder = '://' not in path
+        self._denied: Exception | None = None
+        spec: Any = path if path.endswith('/') else path + '/'
+        if self.is_folder:
+            spec = {'driver': 'file', 'path': os.path.abspath(path) + '/'}
+        try:
+            self._store = ts.KvStore.open(spec, context=context()).result()
+        except (ValueError, NotImplementedError) as error:
+            raise self.unreadable('', error) from error
+
+    def spec(self, where: str) -> Any:
+        """For tensorstore: the place `where` within the store."""
+        return (self._store / f'{where}/' if where else self._store).spec().to_json()
+
+    def node(self, where: str) -> Node | None:
+        """What is at a place; None if it has no metadata that are known here.
+
+        Raises:
+            InputError: they cannot be read, or are no JSON.
+        """
+        prefix = f'{where}/' if where else ''
+        if (found := self._json(f'{prefix}zarr.json')) is not None:
+            is_array = found.get('node_type') == 'array'
+            return Node('zarr3', found if is_array else None, found.get('attributes') or {})
+        array = self._json(f'{prefix}.zarray')
+        if array is not None or self._json(f'{prefix}.zgroup') is not None:
+            return Node('zarr2', array, self._json(f'{prefix}.zattrs') or {})
+        if (found := self._json(f'{prefix}attributes.json')) is not None:
+            return Node('n5', found if 'dimensions' in found else None, found)
+        if (found := self._json(f'{prefix}info')) is not None and 'scales' in found:
+            return Node('precomputed', found, found)
+        return None
+
+    def arrays(self, where: str) -> dict[str, Node]:
+        """The arrays in a group of a folder, by their place in the store.
+
+        Folders only: other stores may hold millions of chunks, or cannot be listed.
+        """
+        found: dict[str, Node] = {}
+        if not self.is_folder:
+            return found
+        top = os.path.join(self.path, where)
+        for visited, (folder, folders, _) in enumerate(os.walk(top)):
+            inside = os.path.relpath(folder, self.path)
+            inside = '' if inside == '.' else inside
+            node = self.node(inside)
+            if node is not None and node.array is not None:
+                found[inside] = node
+                folders.clear()  # chunks
+            if visited >= _VISITED:
+                break
+            folders.sort()
+        return found
+
+    def nothing_found(self, wanted: str) -> InputError:
+        """The message for a place without an array."""
+        if self._denied is not None:
+            return self.unreadable('', self._denied)
+        return InputError(
+            f'Expected {wanted} in {self.path}, found no metadata of zarr, N5 or precomputed '
+            'there; check the path and the dataset.'
+        )
+
+    def unreadable(self, where: str, error: Exception) -> InputError:
+        """The message for what tensorstore raised."""
+        reason = str(error).split(' [tensorstore_spec')[0].split(' [source')[0]
+        return InputError(
+            f'Cannot read the {self.what} {place(self.path, where)} ({reason}); check the path, '
+            'the permissions and the connection, or copy it again if it is damaged.'
+        )
+
+    def _json(self, key: str) -> dict[str, Any] | None:
+        try:
+            answer = self._store.read(key).result()
+        except (ValueError, NotImplementedError) as error:
+            if not self.is_folder and 'PERMISSION_DENIED' in str(error):
+                self._denied = error  # or not there: stores that hide their contents say so too
+                return None
+            raise self.unreadable(key, error) from error
+        if answer.state != 'value':
+            return None
+        try:
+            content = json.loads(answer.value)
+        except ValueError as error:
+            raise InputError(
+                f'The metadata {key} of the {self.what} {self.path} are damaged ({error}); copy '
+                'or export it again.'
+            ) from error
+        return content if isinstance(content, dict) else {}
+
+
+@functools.cache
+def context() -> ts.Context:
+    """Limits that all arrays share."""
+    return ts.Context(
+        {
+            'cache_pool': {'total_bytes_limit': _CACHE_BYTES},
+            **{f'{store}_request_retries': _RETRIES for store in ('http', 'gcs', 's3')},
+        }
+    )
+
+
+def is_chunked(folder: Path) -> bool:
+    """Whether a folder holds the metadata of one of these formats."""
+    names = ('zarr.json', '.zarray', '.zgroup', 'attributes.json', 'info')
+    return folder.suffix in ('.zarr', '.n5', '.precomputed') or any(
+        (folder / name).exists() for name in names
+    )
+
+
+def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
+    """Opens an array of a folder or an address.
+
+    Args:
+        path: a folder, or an address that starts as one of `ADDRESSES`.
+        dataset: the array in it; '' where there is one, or for the finest level of an image.
+        what: what it holds, for the messages.
+
+    Raises:
+        InputError: there is no such array, it is damaged or no grey stack.
+    """
+    store = Store(path, what)
+    where, node = _find(store, dataset.strip('/'))
+    name = place(path, where)
+    spec: dict[str, Any] = {
+        'driver': _DRIVERS[node.format],
+        'kvstore': store.spec(where),
+        'recheck_cached_data': 'open',
+        'recheck_cached_metadata': 'open',
+    }
+    if node.format == 'precomputed':
+        spec['scale_index'] = 0
+    try:
+        array = ts.open(spec, read=True, open=True, context=context()).result()
+    except (ValueError, NotImplementedError) as error:
+        raise store.unreadable(where, error) from error
+    array = array[ts.d[:].translate_to[0]]
+    dtype = array.dtype.numpy_dtype
+    check_type(dtype, what, name)
+    axes, geometry = _layout(store, where, node, array, name)
+    check_not_empty(axes.shape, what, name)
+
+    def read(z: int, rows: slice, columns: slice) -> Any:
+        try:
+            crop = array[axes.key(z, rows, columns)].read(order='C').result()
+        except (ValueError, NotImplementedError) as error:
+            raise store.unreadable(where, error) from error
+        return axes.turn(crop)
+
+    return StoredArray(path, where, axes.shape, dtype, read, *geometry)
+
+
+def _find(store: Store, dataset: str) -> tuple[str, Node]:
+    """The place of the array that is meant, and its metadata."""
+    node = store.node(dataset)
+    if node is not None and node.array is not None:
+        return dataset, node
+    prefix = f'{dataset}/' if dataset else ''
+    level = first_level(node.attributes) if node is not None else None
+    for finest in (level, 's0'):  # N5's pyramids are named s0, s1, ...
+        inside = store.node(prefix + finest) if finest is not None else None
+        if finest is not None and inside is not None and inside.array is not None:
+            return prefix + finest, inside
+    arrays = store.arrays(dataset)
+    if len(arrays) == 1:
+        return next(iter(arrays.items()))
+    arrays = arrays or store.arrays('')
+    wanted = f'the {store.what} array {dataset!r}' if dataset else f'one {store.what} array'
+    listed = ', '.join(
+        f'{where or "the folder itself"} {found.describe()}'
+        for where, found in list(arrays.items())[:_LISTED]
+    )
+    more = f' and {len(arrays) - _LISTED} more' if len(arrays) > _LISTED else ''
+    if listed:
+        raise InputError(
+            f'Expected {wanted} in {store.path}, found {listed}{more}; name one of them.'
+        )
+    raise store.nothing_found(wanted)
+
+
+def _layout(store: Store, where: str, node: Node, array: Any, name: str) -> tuple[Axes, Geometry]:
+    """Axes and geometry, from the array's metadata or those of the groups around it."""
+    shape, what = array.shape, store.what
+    labels = [label for label in array.domain.labels if label]
+    if node.format == 'precomputed':
+        axes = find_axes(shape, 'xyz', labels, what, name)
+        return axes, precomputed_geometry(node.attributes, axes)
+    groups = _groups_around(store, where, node.format)
+    if node.format == 'n5':
+        axes = find_axes(shape, 'xyz', labels, what, name)
+        geometry = n5_geometry(node.attributes, axes)
+        for _, group in groups:
+            if geometry.resolution_nm is None:
+                geometry = n5_downsampled(
+                    n5_geometry(group.attributes, axes),
+                    node.attributes.get('downsamplingFactors'),
+                    axes,
+                )
+        return axes, geometry
+    for level, group in groups:
+        if names := ome_axis_names(group.attributes, level):
+            axes = find_axes(shape, 'zyx', names, what, name)
+            geometry = ome_geometry(group.attributes, level, axes)
+            if geometry.resolution_nm is not None:
+                return axes, geometry
+            return axes, plain_geometry(node.attributes, axes)
+    axes = find_axes(shape, 'zyx', labels or array_axis_names(node.attributes), what, name)
+    return axes, plain_geometry(node.attributes, axes)
+
+
+def _groups_around(store: Store, where: str, format_: str) -> list[tuple[str, Node]]:
+    """The groups that hold an array, the nearest first, with its path within each."""
+    groups = []
+    parts = where.split('/') if where else []
+    for depth in range(len(parts) - 1, -1, -1):
+        group = store.node('/'.join(parts[:depth]))
+        if group is not None and group.format == format_:
+            groups.append(('/'.join(parts[depth:]), group))
+    if not parts and store.is_folder:  # the path of the array itself was given
+        folder = Path(os.path.abspath(store.path))
+        group = Store(str(folder.parent), store.what).node('')
+        if group is not None and group.format == format_:
+            groups.append((folder.name, group))
+    return groups

@@ -1,0 +1,142 @@
+"""Images in 8 bits; what follows normalises each section anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.sections import LazySections, Sections, read_whole
+
+# Of the voxels that are not 0: one hot pixel must not darken all others.
+_CLIPPED = 0.001
+# What the stretch of a 16-bit volume is estimated from: all of it up to this many voxels, else
+# blocks from all over it.
+_SAMPLE_VOXELS = 2**24
+_SAMPLE_SECTIONS = 16
+_SAMPLE_BLOCKS = 4
+_BLOCK_PX = 256
+
+
+def as_uint8_sections(stored: Sections, name: str) -> Sections:
+    """An image in 8 bits, converted as it is read.
+
+    uint8 stays as it is. uint16 is stretched, by one rule for the whole volume (12-bit cameras
+    would lose their contrast otherwise): the value below which 0.1 % of the voxels lie becomes 0,
+    the one above which 0.1 % lie 255, and what is beyond is clipped. Voxels of value 0 do not
+    count, for that is how volumes are padded. Where the volume has more than 2^24 voxels, the two
+    values are estimated from 256 blocks of 256 x 256 voxels on a regular grid. Floats must lie in
+    [0, 1] and are multiplied by 255.
+
+    Args:
+        stored: the image.
+        name: its file, for the error messages.
+
+    Returns:
+        uint8 sections of the same shape. Reading floats raises InputError where they are NaN,
+        infinite or outside [0, 1].
+
+    Raises:
+        InputError: another type than uint8, uint16 or float.
+    """
+    dtype = np.dtype(stored.dtype)
+    if dtype == np.uint8:
+        return stored
+    if dtype.kind == 'u' and dtype.itemsize == 2:
+        table = _stretch(stored)
+
+        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+            return table[stored[z, rows, columns]]
+
+        return LazySections(stored.shape, np.uint8, read)
+    if dtype.kind != 'f':
+        raise InputError(
+            f'Expected the image {name} as uint8, uint16 or floats in [0, 1], found {dtype}; '
+            'convert it.'
+        )
+
+    def read_float(z: int, rows: slice, columns: slice) -> np.ndarray:
+        crop = stored[z, rows, columns]
+        if not np.isfinite(crop).all():
+            raise _not_finite(name, [z])
+        low, high = crop.min(), crop.max()
+        if low < 0 or high > 1:
+            raise _out_of_range(name, low, high, f' in section {z} (counted from 0)')
+        return np.rint(crop * 255).astype(np.uint8)
+
+    return LazySections(stored.shape, np.uint8, read_float)
+
+
+def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:
+    """An image in memory in 8 bits, by the rule of `as_uint8_sections`.
+
+    Args:
+        stack: `[z, y, x]`.
+        name: the file or stack, for the error messages.
+
+    Raises:
+        InputError: another type, sections with NaN or infinity, floats outside [0, 1].
+    """
+    sections = as_uint8_sections(stack, name)
+    if sections is stack:
+        return stack
+    if stack.dtype.kind == 'f':
+        bad = [z for z, section in enumerate(stack) if not np.isfinite(section).all()]
+        if bad:
+            raise _not_finite(name, bad)
+        low, high = stack.min(), stack.max()
+        if low < 0 or high > 1:
+            raise _out_of_range(name, low, high)
+    return read_whole(sections)
+
+
+def _stretch(image: Sections) -> np.ndarray:
+    """The 8-bit value of each 16-bit one."""
+    counts = np.zeros(2**16, np.int64)
+    for block in _sample(image):
+        counts += np.bincount(block.ravel(), minlength=2**16)
+    counts[0] = 0
+    below = np.cumsum(counts)
+    if below[-1] == 0:
+        return np.zeros(2**16, np.uint8)
+    clipped = _CLIPPED * below[-1]
+    low = int(np.argmax(below > clipped))
+    high = int(np.argmax(below >= below[-1] - clipped))
+    values = (np.arange(2**16) - low) * (255 / max(high - low, 1))
+    return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def _sample(image: Sections) -> Iterator[np.ndarray]:
+    depth, height, width = image.shape
+    if depth * height * width <= _SAMPLE_VOXELS:
+        for z in range(depth):
+            yield image[z]
+        return
+    for z in _starts(depth, 1, _SAMPLE_SECTIONS):
+        for y in _starts(height, _BLOCK_PX, _SAMPLE_BLOCKS):
+            for x in _starts(width, _BLOCK_PX, _SAMPLE_BLOCKS):
+                yield image[z, slice(y, y + _BLOCK_PX), slice(x, x + _BLOCK_PX)]
+
+
+def _starts(length: int, size: int, count: int) -> list[int]:
+    """Where blocks begin that are spread evenly over an axis, from its first to its last."""
+    last = max(length - size, 0)
+    return sorted({int(start) for start in np.linspace(0, last, count)})
+
+
+def _not_finite(name: str, numbers: list[int]) -> InputError:
+    shown = ', '.join(str(z) for z in numbers[:10])
+    more = f' and {len(numbers) - 10} more' if len(numbers) > 10 else ''
+    sections = f'section{"s" if len(numbers) > 1 else ""} {shown}{more} (counted from 0)'
+    return InputError(
+        f'The image {name} holds NaN or infinity in {sections}; repair or remove '
+        f'{"these sections" if len(numbers) > 1 else "this section"}.'
+    )
+
+
+def _out_of_range(name: str, low: float, high: float, where: str = '') -> InputError:
+    return InputError(
+        f'Expected the float image {name} in [0, 1], found values from {low:g} to {high:g}{where}; '
+        'rescale it or save it as uint8.'
+    )

@@ -1,0 +1,252 @@
+"""HDF5 datasets `[z, y, x]`, with CREMI's attributes `resolution` and `offset`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.axes import Axes, find_axes
+from taclnet_jax.volumes.sections import (
+    Sections,
+    StoredArray,
+    Triple,
+    check_not_empty,
+    check_type,
+    place,
+)
+from taclnet_jax.volumes.slabs import read_slab, slabs
+from taclnet_jax.volumes.units import triple_nm
+
+DEFAULT_DATASET = 'main'
+_CACHE_BYTES = 2**26
+_CACHE_SLOTS = 10_007  # a prime, about a hundred times the chunks that fit, as HDF5 advises
+_LISTED = 20
+
+
+def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
+    """Opens a dataset of an HDF5 file.
+
+    Args:
+        path: the file.
+        dataset: the dataset in it, as volumes/raw; '' where it is the only one.
+        what: what it holds, for the messages.
+
+    Raises:
+        InputError: the file is damaged, the dataset is not there or is no grey stack.
+    """
+    with contextlib.ExitStack() as opened:
+        with _problems_of(str(path), what):
+            file = opened.enter_context(
+                h5py.File(path, 'r', rdcc_nbytes=_CACHE_BYTES, rdcc_nslots=_CACHE_SLOTS)
+            )
+            stored = _find(file, dataset, path, what)
+            name = place(str(path), stored.name.strip('/'))
+            check_type(stored.dtype, what, name)
+            axes = find_axes(stored.shape, 'zyx', None, what, name)
+            check_not_empty(axes.shape, what, name)
+            _check_filters(stored, what, name)
+            resolution_nm, offset_nm = _geometry(stored, axes)
+
+        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+            key = axes.key(z, rows, columns)
+            with _problems_of(name, what):
+                crop = stored[key]
+            return axes.turn(crop)
+
+        weakref.finalize(read, file.close)
+        opened.pop_all()
+    return StoredArray(
+        str(path), stored.name.strip('/'), axes.shape, stored.dtype, read, resolution_nm, offset_nm
+    )
+
+
+def write_hdf5(
+    partial: Path,
+    target: Path,
+    array: Sections,
+    dataset: str,
+    chunk: tuple[int, int, int],
+    resolution_nm: Triple | None,
+    offset_nm: Triple | None,
+) -> None:
+    """Writes a gzip-compressed dataset; others in the same file are kept.
+
+    Args:
+        partial: the file to be made.
+        target: the file that it is to replace, whose other datasets are copied.
+        array: any numeric type.
+        dataset: name within the file.
+        chunk: (z, y, x) voxels.
+        resolution_nm: attribute `resolution`.
+        offset_nm: attribute `offset`.
+    """
+    mode = 'w'
+    if target.exists() and _others(target, dataset):
+        shutil.copyfile(target, partial)
+        mode = 'r+'
+    with (
+        HonestFile(partial, 'r+b' if mode == 'r+' else 'w+b') as content,
+        h5py.File(content, mode) as file,
+    ):
+        if dataset in file:
+            del file[dataset]
+        stored = file.create_dataset(
+            dataset, array.shape, array.dtype, chunks=chunk, compression='gzip', shuffle=True
+        )
+        if resolution_nm is not None:
+            stored.attrs['resolution'] = np.array(resolution_nm, np.float64)
+        if offset_nm is not None:
+            stored.attrs['offset'] = np.array(offset_nm, np.float64)
+        for depth, rows in slabs(array.shape, chunk, array.dtype.itemsize):
+            stored[depth, rows] = read_slab(array, depth, rows)
+            file.flush()
+            content.raise_failure()
+
+
+class HonestFile(io.FileIO):
+    """A file for HDF5 to write to, which crashes the process at its end where a write fails.
+
+    HDF5 hears of success only; `raise_failure` and the end of a `with` block tell the truth.
+    """
+
+    _failure: BaseException | None = None
+
+    def write(self, data: Any) -> int:
+        """Writes all of the data, or keeps the reason why not."""
+        try:
+            rest = memoryview(data).cast('B')
+            while self._failure is None and len(rest):
+                rest = rest[super().write(rest) :]
+        except BaseException as error:  # signals raise here, too
+            self._failure = error
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        """Sets the length, or keeps the reason why not."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self._failure = self._failure or error
+            return self.tell() if size is None else size
+
+    def raise_failure(self) -> None:
+        """Raises what the first write that failed met."""
+        if self._failure is not None:
+            raise self._failure
+
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        """Closes the file and raises what HDF5 has not heard of."""
+        try:
+            if kind is None and self._failure is None:
+                os.fsync(self.fileno())
+        finally:
+            super().__exit__(kind, error, traceback)
+        if not isinstance(error, InputError):
+            self.raise_failure()
+
+
+def check_replaceable(path: Path, dataset: str) -> None:
+    """Refuses to write a dataset into what is no HDF5 file, or in place of a group.
+
+    Raises:
+        InputError: see above.
+    """
+    if not path.exists():
+        return
+    if not h5py.is_hdf5(path):
+        raise InputError(
+            f'Cannot write {path} as HDF5: there is a file of that name that is none; choose '
+            'another name or remove it.'
+        )
+    with _problems_of(str(path), 'file'), h5py.File(path, 'r') as file:
+        if isinstance(file.get(dataset), h5py.Group):
+            raise InputError(
+                f'Cannot write {place(str(path), dataset)}: there is a group of that name; choose '
+                'another dataset.'
+            )
+
+
+def _others(path: Path, dataset: str) -> list[str]:
+    with h5py.File(path, 'r') as file:
+        return [name for name in _datasets(file) if name != dataset.strip('/')]
+
+
+def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
+    found: dict[str, h5py.Dataset] = {}
+
+    def note(name: str, node: object) -> None:
+        if isinstance(node, h5py.Dataset):
+            found[name] = node
+
+    group.visititems(note)
+    return found
+
+
+def _find(file: h5py.File, dataset: str, path: Path, what: str) -> h5py.Dataset:
+    node = file.get(dataset) if dataset else file
+    if isinstance(node, h5py.Dataset):
+        return node
+    group = node if isinstance(node, h5py.Group) else file
+    datasets = _datasets(group)
+    if node is not None and len(datasets) == 1:
+        return next(iter(datasets.values()))
+    there = ', '.join(
+        f'{stored.name.strip("/")} {stored.shape} {stored.dtype}'
+        for stored in list(datasets.values())[:_LISTED]
+    )
+    more = f' and {len(datasets) - _LISTED} more' if len(datasets) > _LISTED else ''
+    wanted = f'the {what} dataset {dataset!r}' if dataset else f'one {what} dataset'
+    if there:
+        raise InputError(f'Expected {wanted} in {path}, found {there}{more}; name one of them.')
+    raise InputError(f'Expected {wanted} in {path}, found no dataset at all; check the file.')
+
+
+def _check_filters(stored: h5py.Dataset, what: str, name: str) -> None:
+    properties = stored.id.get_create_plist()
+    for index in range(properties.get_nfilters()):
+        number, _, _, label = properties.get_filter(index)
+        if not h5py.h5z.filter_avail(number):
+            raise InputError(
+                f'The {what} {name} is compressed with {label.decode() or number}, which HDF5 '
+                'lacks here; save it with gzip, or install hdf5plugin and set HDF5_PLUGIN_PATH '
+                'to its plugins.'
+            )
+
+
+def _geometry(stored: h5py.Dataset, axes: Axes) -> tuple[Triple | None, Triple | None]:
+    attributes = dict(stored.attrs)
+    units: Any = attributes.get('units', 'nm')
+    if isinstance(units, np.ndarray):
+        units = axes.pick([u.decode() if isinstance(u, bytes) else u for u in units.ravel()])
+    resolution = triple_nm(axes.pick(attributes.get('resolution')), units)
+    if resolution is None:  # Fiji and ilastik
+        resolution = triple_nm(axes.pick(attributes.get('element_size_um')), 'um')
+    return resolution, triple_nm(axes.pick(attributes.get('offset')), units, positive=False)
+
+
+@contextlib.contextmanager
+def _problems_of(name: str, what: str) -> Iterator[None]:
+    """Turns what h5py raises into messages."""
+    try:
+        yield
+    except (PermissionError, BlockingIOError) as error:
+        raise InputError(
+            f'Cannot read the {what} {name} ({error}); check its permissions, and that no other '
+            'program writes to it.'
+        ) from error
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f'The {what} {name} is damaged or no HDF5 ({error}); copy or export it again.'
+        ) from error

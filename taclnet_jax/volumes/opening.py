@@ -1,0 +1,121 @@
+"""Opens a volume, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.chunked import ADDRESSES, is_chunked, open_chunked
+from taclnet_jax.volumes.hdf5 import open_hdf5
+from taclnet_jax.volumes.section_files import (
+    PNG_SUFFIXES,
+    TIFF_SUFFIXES,
+    open_section_files,
+    section_files,
+)
+from taclnet_jax.volumes.sections import StoredArray
+from taclnet_jax.volumes.tiff import open_tiff
+
+HDF5_SUFFIXES = ('.h5', '.hdf', '.hdf5')
+_TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_PNG_START = b'\x89PNG'
+
+
+def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str = '') -> StoredArray:
+    """Opens a volume for reading by sections and crops; nothing is loaded.
+
+    Args:
+        path: a TIFF or HDF5 file; a folder of PNG or TIFF sections, in natural order of their
+            names; a zarr (v2, v3), N5 or Neuroglancer precomputed folder; or the address of one
+            of these three (gs://, s3://, http://, https://). Files are known by their content,
+            folders by their metadata.
+        what: what it holds, for the error messages ('image', 'labels', ...).
+        dataset: the array within HDF5, zarr or N5. It may be left out where there is only one,
+            and of an image in several resolutions the finest is taken.
+
+    Returns:
+        The array as `[z, y, x]`: HDF5, zarr and files are taken in that order unless their
+        metadata name the axes, N5 and precomputed are `[x, y, z]` on disk. One channel only.
+        Reading is thread-safe; memory is bounded by caches of 64 MiB for an HDF5 file and 256
+        MiB for all arrays of zarr, N5 and precomputed together.
+
+    Raises:
+        InputError: there is nothing such, or it is damaged or no grey stack.
+    """
+    name = os.fspath(path)
+    if '://' in name:
+        if not name.startswith(ADDRESSES):
+            raise InputError(
+                f'Expected the address of the {what} to start with one of '
+                f'{", ".join(ADDRESSES)}, found {name}; give such an address, or a path.'
+            )
+        return open_chunked(name, dataset, what)
+    path = Path(name)
+    try:
+        if path.is_dir():
+            return _open_folder(path, dataset, what)
+        if not path.exists():
+            raise InputError(
+                f'Expected the {what} at {path}, but there is no such file or folder; check the '
+                'path.'
+            )
+        return _open_file(path, dataset, what)
+    except PermissionError as error:
+        raise InputError(
+            f'Cannot read the {what} {path}: {error.strerror}; ask for the permission to read it.'
+        ) from error
+
+
+def _open_folder(path: Path, dataset: str, what: str) -> StoredArray:
+    if is_chunked(path):
+        return open_chunked(str(path), dataset, what)
+    files = section_files(path)
+    if not files:
+        raise InputError(
+            f'Expected the {what} in {path} as PNG or TIFF sections, or as zarr, N5 or '
+            'precomputed, found none of their files there; check the path.'
+        )
+    _refuse_dataset(path, dataset, what, 'a folder of sections')
+    return open_section_files(path, files, what)
+
+
+def _open_file(path: Path, dataset: str, what: str) -> StoredArray:
+    kind = _kind(path)
+    if kind == 'HDF5':
+        return open_hdf5(path, dataset, what)
+    if kind is not None:
+        _refuse_dataset(path, dataset, what, f'a {kind} file')
+    if kind == 'TIFF':
+        return open_tiff(path, what)
+    if kind == 'PNG':
+        return open_section_files(path, [path], what)
+    raise InputError(
+        f'Expected the {what} {path} as TIFF, HDF5 or PNG, found a file of another kind; convert '
+        'it to one of them, for instance with Fiji.'
+    )
+
+
+def _kind(path: Path) -> str | None:
+    """What a file is by its first bytes; by its name where they tell nothing."""
+    with path.open('rb') as file:
+        start = file.read(4)
+    if h5py.is_hdf5(path):
+        return 'HDF5'
+    if start in _TIFF_STARTS:
+        return 'TIFF'
+    if start == _PNG_START:
+        return 'PNG'
+    suffixes = {'HDF5': HDF5_SUFFIXES, 'TIFF': TIFF_SUFFIXES, 'PNG': PNG_SUFFIXES}
+    named = (kind for kind, known in suffixes.items() if path.suffix.lower() in known)
+    return next(named, None)
+
+
+def _refuse_dataset(path: Path, dataset: str, what: str, kind: str) -> None:
+    if dataset:
+        raise InputError(
+            f'Expected no dataset for the {what} {path}, which is {kind}, found {dataset!r}; '
+            'leave it out.'
+        )

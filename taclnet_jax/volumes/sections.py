@@ -1,0 +1,145 @@
+"""Arrays `[z, y, x]` of which a section, or a crop of one, is read when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from taclnet_jax.errors import InputError
+
+ReadCrop = Callable[[int, slice, slice], np.ndarray]
+Triple = tuple[float, float, float]
+
+_KINDS = 'biuf'
+_LARGEST_ITEM = 8  # bytes: long doubles differ from machine to machine
+
+
+class Sections(Protocol):
+    """What a volume needs of an array; numpy arrays `[z, y, x]` have it too."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(sections, height, width)."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the voxels."""
+        ...
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """`[height, width]` for the key z, a crop of it for (z, rows, columns) with slices."""
+        ...
+
+
+class LazySections:
+    """Sections that a function reads.
+
+    Args:
+        shape: (sections, height, width).
+        dtype: of the voxels.
+        read: called with z and the slices of rows and columns, all within the shape and of step
+            1; returns the crop. It must be thread-safe.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: Any, read: ReadCrop) -> None:
+        depth, height, width = (int(size) for size in shape)
+        self.shape = depth, height, width
+        self.dtype = np.dtype(dtype).newbyteorder('=')
+        self._read = read
+
+    def __getitem__(self, key: int | tuple[int, slice, slice]) -> np.ndarray:
+        """A section or crop in native byte order; the caller may change it."""
+        z, rows, columns = key if isinstance(key, tuple) else (key, slice(None), slice(None))
+        if not -self.shape[0] <= z < self.shape[0]:
+            raise IndexError(f'There is no section {z}; there are {self.shape[0]}.')
+        row_numbers = range(self.shape[1])[rows]
+        column_numbers = range(self.shape[2])[columns]
+        if not row_numbers or not column_numbers:
+            return np.empty((len(row_numbers), len(column_numbers)), self.dtype)
+        (read_rows, row_steps), (read_columns, column_steps) = map(
+            _span, (row_numbers, column_numbers)
+        )
+        crop = self._read(int(z) % self.shape[0], read_rows, read_columns)
+        return np.ascontiguousarray(crop[row_steps, column_steps], self.dtype)
+
+
+class StoredArray(LazySections):
+    """An array in a file, folder or store; nothing but its description is in memory.
+
+    Attributes:
+        shape: (sections, height, width).
+        dtype: of the voxels, in native byte order.
+        resolution_nm: voxel size (z, y, x) in nm; None where the file does not say.
+        offset_nm: position of the first voxel (z, y, x) in nm; None where the file does not say.
+        path: of the file or folder, or the address of the store.
+        dataset: the array in it; '' where there is only one.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        dataset: str,
+        shape: Sequence[int],
+        dtype: Any,
+        read: ReadCrop,
+        resolution_nm: Triple | None = None,
+        offset_nm: Triple | None = None,
+    ) -> None:
+        super().__init__(shape, dtype, read)
+        self.path = path
+        self.dataset = dataset
+        self.resolution_nm = resolution_nm
+        self.offset_nm = offset_nm
+
+    @property
+    def name(self) -> str:
+        """Path and dataset, for messages."""
+        return place(self.path, self.dataset)
+
+    def __repr__(self) -> str:
+        return f'StoredArray({self.name!r}, shape={self.shape}, dtype={self.dtype})'
+
+
+def place(path: str, dataset: str) -> str:
+    """Names a dataset in messages."""
+    return f'{path}:{dataset}' if dataset else path
+
+
+def read_whole(array: Sections) -> np.ndarray:
+    """All sections in memory, `[z, y, x]` in native byte order."""
+    whole = np.empty(array.shape, array.dtype.newbyteorder('='))
+    for z in range(array.shape[0]):
+        whole[z] = array[z]
+    return whole
+
+
+def check_type(dtype: np.dtype, what: str, name: str) -> None:
+    """Refuses what is neither boolean, integer nor real.
+
+    Raises:
+        InputError: complex numbers, text, objects and the like.
+    """
+    if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST_ITEM:
+        raise InputError(
+            f'Expected the {what} {name} as integers, booleans or floats of up to 64 bits, found '
+            f'{dtype}; convert it.'
+        )
+
+
+def check_not_empty(shape: tuple[int, ...], what: str, name: str) -> None:
+    """Refuses arrays without a voxel.
+
+    Raises:
+        InputError: an axis has length 0.
+    """
+    if 0 in shape:
+        raise InputError(f'The {what} {name} is empty: shape {tuple(shape)}.')
+
+
+def _span(numbers: range) -> tuple[slice, slice]:
+    """The smallest run of step 1 that holds the numbers, and where they are in it."""
+    low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
+    return slice(low, high + 1), slice(None, None, numbers.step)

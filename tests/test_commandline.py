@@ -1,0 +1,92 @@
+"""What all commands share: how errors end them, and their help."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from absl import flags
+from commands import environment
+
+from taclnet_jax.commandline import help_text, with_messages
+from taclnet_jax.errors import InputError, Interrupted
+
+
+@pytest.mark.parametrize(
+    ('error', 'status', 'words'),
+    [
+        (InputError('Expected this.'), 2, 'taclnet: error: Expected this.'),
+        (OSError(errno.ENOSPC, 'No space left on device', 'x'), 2, 'The disk is full'),
+        (ValueError('write: No space left on device'), 2, 'The disk is full'),
+        (FileExistsError(errno.EEXIST, 'File exists', 'mine'), 2, 'found mine: File exists'),
+        (Interrupted(signal.SIGTERM, 'Stopped, and saved.'), 143, 'Stopped, and saved.'),
+        (KeyboardInterrupt(), 130, 'Stopped by SIGINT.'),
+        (KeyboardInterrupt(signal.SIGTERM), 143, 'Stopped by SIGTERM.'),
+    ],
+)
+def test_errors_become_one_line(
+    error: BaseException, status: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        with_messages(main)
+    printed = capsys.readouterr()
+    assert stopped.value.code == status
+    assert words in printed.err and printed.err.count('\n') == 1 and not printed.out
+
+
+@pytest.mark.parametrize('error', [ZeroDivisionError(), FileNotFoundError(errno.ENOENT, 'x')])
+def test_mistakes_of_the_program_keep_their_traceback(error: Exception) -> None:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        with_messages(main)
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_a_finalizer_swallows_comes_again(number: signal.Signals) -> None:
+    script = f"""
+import os, time
+from taclnet_jax import commandline
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), {int(number)})
+        time.sleep(0.01)  # the exception is raised here
+
+def main():
+    try:
+        Finalized()
+        time.sleep(30)
+    finally:
+        print('cleaned up')
+
+commandline.run(main, '', [])
+"""
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, '-c', script], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 128 + number, done.stderr
+    assert done.stdout == 'cleaned up\n' and done.stderr == f'Stopped by {number.name}.\n'
+    assert time.monotonic() - start < 25
+
+
+def test_help_shows_defaults_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = flags.FlagValues()
+    monkeypatch.setattr(flags, 'FLAGS', values)
+    holders = [
+        flags.DEFINE_list('size', ['24', '256'], 'How large.', flag_values=values),
+        flags.DEFINE_integer('seed', 0, 'Which.', flag_values=values),
+        flags.DEFINE_string('output', None, 'Where to.', flag_values=values),
+    ]
+    text = help_text('\nDoes things.\n', holders)
+    assert text.startswith('Does things.\n\nFlags:\n  --size\n      How large. Default: 24,256.\n')
+    assert text.endswith('  --seed\n      Which. Default: 0.\n  --output\n      Where to.')

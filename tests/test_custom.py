@@ -1,0 +1,172 @@
+"""Volumes of one's own: every format through the configuration, and labels of every kind."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorstore
+from commands import arguments, run, small_config
+
+from taclnet_jax.data import load_volume
+from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import read_whole, write_array
+
+TISSUE = synthetic_volume(3, (15, 64, 56))
+IDS = np.asarray(TISSUE.ids)
+RESOLUTION = (40.0, 4.0, 4.0)
+
+
+def custom(folder: Path, image: np.ndarray, labels: np.ndarray, **changes: object):
+    """The configuration of two TIFF stacks."""
+    write_array(folder / 'image.tif', image, resolution_nm=RESOLUTION)
+    write_array(folder / 'labels.tif', labels, resolution_nm=RESOLUTION)
+    files = {'image': str(folder / 'image.tif'), 'labels': str(folder / 'labels.tif')}
+    return small_config(
+        dataset='custom', **{f'custom__{key}': value for key, value in files.items()} | changes
+    )
+
+
+@pytest.mark.parametrize('cache_mb', [100, 0])
+@pytest.mark.parametrize('name', ['x.tif', 'x.h5', 'x.zarr', 'x.n5', 'x.precomputed'])
+def test_every_format_gives_the_same_volume(tmp_path: Path, name: str, cache_mb: int):
+    paths = {}
+    for what, array in (('image', TISSUE.image), ('labels', IDS.astype(np.uint32))):
+        paths[what] = tmp_path / f'{what}_{name}'
+        write_array(paths[what], array, resolution_nm=RESOLUTION)
+    config = small_config(dataset='custom', cache_mb=cache_mb)
+    config.custom.image, config.custom.labels = map(str, paths.values())
+    volume = load_volume(config)
+    assert isinstance(volume.image, np.ndarray) == (cache_mb > 0)
+    assert volume.resolution_nm == RESOLUTION and volume.ignore is None
+    np.testing.assert_array_equal(read_whole(volume.image), TISSUE.image)
+    np.testing.assert_array_equal(read_whole(volume.ids), IDS)
+    membrane = read_whole(volume.membrane)
+    assert (membrane[IDS == 0]).all() and not membrane.all()
+
+
+def test_masks_of_either_polarity_give_the_same_membranes(tmp_path: Path):
+    mask = np.where(TISSUE.membrane, 255, 0).astype(np.uint8)
+    volume = load_volume(custom(tmp_path, TISSUE.image, mask, custom__label_kind='membrane'))
+    np.testing.assert_array_equal(volume.membrane, TISSUE.membrane)
+    (tmp_path / 'labels.tif').unlink()
+    volume = load_volume(custom(tmp_path, TISSUE.image, 255 - mask, custom__label_kind='interior'))
+    np.testing.assert_array_equal(volume.membrane, TISSUE.membrane)
+    assert volume.ids is None
+
+
+def test_ignored_regions_come_from_a_mask_from_ids_and_from_distance(tmp_path: Path):
+    mask = np.zeros(IDS.shape, np.uint8)
+    mask[3:5, 10:20] = 1
+    write_array(tmp_path / 'ignore.tif', mask)
+    chosen = int(np.unique(IDS)[2])
+    ids = IDS.copy()
+    ids[8, :30, :30] = 0  # nobody labelled this
+    config = custom(
+        tmp_path,
+        TISSUE.image,
+        ids,
+        custom__ignore=str(tmp_path / 'ignore.tif'),
+        custom__ignore_ids=(chosen,),
+        unlabelled_beyond_px=8,
+    )
+    volume = load_volume(config)
+    assert volume.ignore[3, 10:20].all() and volume.ignore[ids == chosen].all()
+    assert volume.ignore[8, 5:15, 5:15].all() and not volume.ignore[8, :30, 28].all()
+    assert not volume.ignore[10][ids[10] != chosen].all()
+    assert not (volume.ids == chosen).any()
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'custom__image': ''}, 'Expected config.custom.image'),
+        ({'custom__labels': 'nowhere.tif'}, 'nowhere.tif'),
+        ({'custom__label_kind': 'membrane'}, 'label_kind=ids'),
+        ({'custom__resolution_nm': (4, 4)}, r'\(z, y, x\) in nm'),
+        ({'custom__ignore': 'nowhere.tif'}, 'ignored regions'),
+    ],
+)
+def test_settings_that_do_not_fit_say_what_is_wrong(tmp_path: Path, change: dict, message: str):
+    with pytest.raises(InputError, match=message):
+        load_volume(custom(tmp_path, TISSUE.image, IDS.astype(np.uint16), **change))
+
+
+@pytest.mark.parametrize(
+    ('image', 'labels', 'message'),
+    [
+        (TISSUE.image, IDS[:, :60], r'one size.*\(15, 64, 56\).*\(15, 60, 56\)'),
+        (TISSUE.image, np.ascontiguousarray(IDS.T), r'order \[x, y, z\]'),
+        (TISSUE.image, np.zeros(IDS.shape, np.uint8), 'nothing but membrane'),
+        (TISSUE.image, np.ones(IDS.shape, np.uint8), 'no membrane at all'),
+        (TISSUE.image, IDS.astype(np.float32), 'integer instance ids'),
+        (TISSUE.image.astype(np.float32), IDS, r'in \[0, 1\]'),
+        (
+            TISSUE.image.transpose(1, 2, 0)[:, :, :9],
+            IDS.transpose(1, 2, 0)[:, :, :9],
+            r'\[z, y, x\]',
+        ),
+    ],
+)
+def test_files_that_do_not_fit_say_what_is_wrong(
+    tmp_path: Path, image: np.ndarray, labels: np.ndarray, message: str
+):
+    with pytest.raises(InputError, match=message):
+        load_volume(custom(tmp_path, image, labels))
+
+
+def test_offsets_must_agree(tmp_path: Path):
+    config = small_config(dataset='custom')
+    for what, array, offset in (('image', TISSUE.image, 0.0), ('labels', IDS, 400.0)):
+        path = tmp_path / f'{what}.h5'
+        write_array(path, array, resolution_nm=RESOLUTION, offset_nm=(offset, 0.0, 0.0))
+        config.custom[what] = str(path)
+    with pytest.raises(InputError, match='same region.*400'):
+        load_volume(config)
+
+
+def test_a_resolution_has_to_come_from_somewhere(tmp_path: Path):
+    for what, array in (('image', TISSUE.image), ('labels', IDS.astype(np.uint16))):
+        write_array(tmp_path / what, array, format='png')
+    config = small_config(dataset='custom')
+    config.custom.image, config.custom.labels = str(tmp_path / 'image'), str(tmp_path / 'labels')
+    with pytest.raises(InputError, match='resolution_nm'):
+        load_volume(config)
+    config.custom.resolution_nm = (40, 4, 4)
+    assert load_volume(config).resolution_nm == (40, 4, 4)
+
+
+def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):
+    for name, dtype in (('image', '|u1'), ('labels', '<u8')):
+        spec = {
+            'driver': 'zarr',
+            'kvstore': {'driver': 'file', 'path': str(tmp_path / f'{name}.zarr')},
+            'metadata': {
+                'shape': [200_000, 1000, 1000],
+                'chunks': [1, 500, 500],
+                'dtype': dtype,
+            },
+        }
+        store = tensorstore.open(spec, create=True).result()
+        # Tissue in a few sections; nothing is written of the others, which read as 0.
+        for z in (0, 100_000, 199_999):
+            tissue = TISSUE.image[0] if name == 'image' else IDS[0]
+            store[z, :64, :56] = tissue.astype(store.dtype.numpy_dtype)
+    command = arguments(
+        tmp_path / 'run',
+        dataset='custom',
+        custom__image=tmp_path / 'image.zarr',
+        custom__labels=tmp_path / 'labels.zarr',
+        custom__resolution_nm=(40, 4, 4),
+        crops_limit=16,
+        phase_two__epochs=1,
+        evaluate__test_sections=1,
+        validation_sections=3,
+    )
+    status, output = run(*command, timeout=500)
+    assert status == 0, output
+    # Of all processes that this one started so far.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 4e6, 'kilobytes'

@@ -1,0 +1,306 @@
+"""The networks: sizes, what each map sees, shared weights, and that they learn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import lax
+from ml_collections import ConfigDict
+
+from taclnet_jax.models import MODELS, create_model, iterated_logits
+from taclnet_jax.models.dive import DIVE, patch_side
+from taclnet_jax.models.mosinska import Mosinska
+from taclnet_jax.models.recurrent_unet import RecurrentUNet
+from taclnet_jax.models.unet import PUBLISHED, UNet, UNetBody
+
+TINY = {
+    'recurrent_unet': (4, 8),
+    'unet': (4, 8),
+    'dive': (4, 6, 8),
+    'mosinska': (4, 8),
+}
+TWO_DIMENSIONAL = ('unet', 'dive', 'mosinska')
+
+
+def tiny(name: str, precision: str = 'float32', **settings: Any) -> nn.Module:
+    model = {
+        'name': name,
+        'hidden': (4,),
+        'kernel': 3,
+        'features': TINY.get(name, ()),
+        'normalise': True,
+        'iterations': 2,
+    }
+    return create_model(ConfigDict({'model': model | settings, 'precision': precision}))
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit`, compiled in a third of the time: what runs here is small."""
+    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
+
+
+def initialise(model: nn.Module, image: jax.Array) -> Any:
+    """Parameters like those of `model.init`, from NumPy: compiling JAX's takes seconds a model."""
+    rng = np.random.default_rng(0)
+
+    def parameter(path: Any, leaf: Any) -> jax.Array:
+        name = path[-1].key
+        if name != 'kernel':
+            return jnp.full(leaf.shape, float(name == 'scale'), leaf.dtype)
+        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
+    return jax.tree_util.tree_map_with_path(parameter, shapes)
+
+
+def windows(*shape: int, seed: int = 0) -> jax.Array:
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def changed(model: nn.Module, image: jax.Array, where: tuple[int, ...]) -> np.ndarray:
+    """Where the logits move if one pixel does."""
+    params = initialise(model, image)
+    apply = compiled(model.apply)
+    before: Any = apply(params, image)
+    after: Any = apply(params, image.at[where].add(5))
+    return np.abs(np.asarray(after) - np.asarray(before)) > 1e-6
+
+
+@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize('shape', [(1, 1, 7, 9), (2, 2, 16, 5), (1, 3, 1, 1), (1, 5, 33, 64)])
+def test_logits_have_the_shape_of_the_windows(name: str, shape: tuple[int, ...]) -> None:
+    model = tiny(name)
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), jnp.zeros(shape))
+    assert logits.shape == shape and logits.dtype == jnp.float32
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_parameters_do_not_depend_on_the_size_of_the_windows(name: str) -> None:
+    model = tiny(name)
+    trees = [
+        jax.tree.map(
+            lambda x: (x.shape, x.dtype),
+            jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 3, size, size))),
+        )
+        for size in (8, 21)
+    ]
+    assert trees[0] == trees[1]
+    assert {
+        dtype for _, dtype in jax.tree.leaves(trees[0], is_leaf=lambda x: type(x) is tuple)
+    } == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('cls', [UNet, RecurrentUNet, DIVE, Mosinska])
+def test_documentation_tells_the_number_of_parameters(cls: type[nn.Module]) -> None:
+    shapes = jax.eval_shape(cls().init, jax.random.key(0), jnp.zeros((1, 3, 16, 16)))
+    count = sum(x.size for x in jax.tree.leaves(shapes))
+    assert f'{count:,} parameters' in ' '.join((cls.__doc__ or '').split())
+
+
+def test_published_unet_has_the_published_number_of_parameters() -> None:
+    model = UNet(PUBLISHED, normalise=False)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 1, 16, 16)))
+    # Counted by hand from the paper's figure 1, with one logit instead of two.
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 31_030_593
+
+
+@pytest.mark.parametrize('name', TWO_DIMENSIONAL)
+def test_two_dimensional_networks_see_each_section_alone_with_the_same_weights(name: str) -> None:
+    model, image = tiny(name, iterations=1), windows(1, 3, 16, 16)
+    params = initialise(model, image)
+    apply = compiled(model.apply)
+    logits: Any = apply(params, image)
+    turned: Any = apply(params, image[:, jnp.array([2, 0, 1])])
+    np.testing.assert_allclose(turned, logits[:, jnp.array([2, 0, 1])], atol=1e-5)
+    other: Any = apply(params, image.at[0, 1, 8, 8].add(5))
+    moved = np.abs(other - logits)[0] > 1e-6
+    assert moved[1].any() and not moved[[0, 2]].any()
+
+
+def test_every_map_of_the_recurrent_unet_sees_every_section() -> None:
+    model, image = tiny('recurrent_unet'), windows(1, 4, 16, 16)
+    params = initialise(model, image)
+
+    apply = compiled(model.apply)
+    before: Any = apply(params, image)
+    for section in range(4):
+        after: Any = apply(params, image.at[0, section, 7, 8].add(5))
+        assert (np.abs(after - before)[0].max((-2, -1)) > 1e-5).all()
+
+
+@pytest.mark.parametrize('name', ['unet', 'recurrent_unet'])
+def test_unets_without_normalisation_see_a_bounded_part_of_the_section(name: str) -> None:
+    # Two levels: 2 + 2 pixels at full resolution, 2 pixels of twice the size, 1 for the pooling;
+    # the ConvLSTM goes 2 pixels of twice the size further (its second section sees the first's).
+    reach = {'unet': 4 + 2 * 2 + 1, 'recurrent_unet': 4 + 2 * (2 + 2) + 1}[name]
+    image = windows(1, 2, 40, 40)
+    moved = changed(tiny(name, normalise=False), image, (0, 1, 20, 20))[0].any(0)
+    rows = np.flatnonzero(moved.any(1))
+    assert 20 - reach <= rows[0] < 20 - reach + 4 and 20 + reach - 4 < rows[-1] <= 20 + reach
+    assert np.array_equal(rows, np.arange(rows[0], rows[-1] + 1))
+
+
+@pytest.mark.parametrize('name', ['unet', 'dive'])
+def test_shifting_a_section_shifts_the_inner_logits(name: str) -> None:
+    # Pooling divides the U-Net's section into squares of 2 pixels; DIVE is dense.
+    shift = {'unet': 2, 'dive': 3}[name]
+    model = tiny(name, normalise=False)
+    image = windows(1, 1, 48, 48)
+    params = initialise(model, image)
+    apply = compiled(model.apply)
+    here: Any = apply(params, image)
+    there: Any = apply(params, jnp.roll(image, (shift, shift), axis=(2, 3)))
+    inner = slice(18, 28)
+    moved = slice(18 + shift, 28 + shift)
+    np.testing.assert_allclose(here[..., inner, inner], there[..., moved, moved], atol=1e-5)
+
+
+def classify_patch(params: Any, patch: jax.Array) -> jax.Array:
+    """DIVE as a classifier of one patch, with strides and without padding: `[side, side]` to a
+    logit."""
+
+    def convolve(x: jax.Array, name: str) -> jax.Array:
+        numbers = ('NHWC', 'HWIO', 'NHWC')
+        kernel, bias = params[name]['kernel'], params[name]['bias']
+        return (
+            lax.conv_general_dilated(x, kernel, (1, 1), 'VALID', dimension_numbers=numbers) + bias
+        )
+
+    x = patch[None, :, :, None]
+    stages = (len(params) - 2) // 2
+    for stage in range(stages):
+        x = nn.relu(convolve(x, f'Convolution_{2 * stage}'))
+        x = nn.relu(convolve(x, f'Convolution_{2 * stage + 1}'))
+        x = nn.max_pool(x, (3, 3), (2, 2))
+    assert x.shape[1:3] == (1, 1)
+    x = nn.relu(convolve(x, f'Convolution_{2 * stages}'))
+    return convolve(x, f'Convolution_{2 * stages + 1}')[0, 0, 0, 0]
+
+
+def test_dense_dive_gives_what_the_patch_classifier_gives() -> None:
+    model, side = tiny('dive'), patch_side(2)
+    assert side == 19 and patch_side(4) == 91
+    image = windows(1, 1, 29, 34)
+    params = initialise(model, image)
+    dense: Any = compiled(model.apply)(params, image)
+    classify = compiled(classify_patch)
+    for y, x in [(9, 9), (10, 9), (15, 20), (19, 23), (19, 24), (12, 14)]:
+        patch = image[0, 0, y - 9 : y + 10, x - 9 : x + 10]
+        assert patch.shape == (side, side)
+        np.testing.assert_allclose(dense[0, 0, y, x], classify(params['params'], patch), atol=1e-5)
+
+
+def test_dive_sees_its_patch_and_nothing_else() -> None:
+    # With positive weights and pixels nothing is cut off by a ReLU, but pooling hides some pixels:
+    # a large one is seen wherever the patch reaches.
+    model, image = tiny('dive'), jnp.abs(windows(1, 1, 64, 64))
+    params = jax.tree.map(jnp.abs, initialise(model, image))
+    apply = compiled(model.apply)
+    before: Any = apply(params, image)
+    after: Any = apply(params, image.at[0, 0, 30, 33].add(1e4))
+    moved = np.zeros((64, 64), bool)
+    moved[30 - 9 : 30 + 10, 33 - 9 : 33 + 10] = True
+    np.testing.assert_array_equal((after != before)[0, 0], moved)
+
+
+def both(model: nn.Module) -> Callable[..., Any]:
+    """The iterations' logits with their weights, and the model's own logits."""
+    return compiled(
+        lambda params, image: (
+            iterated_logits(model, params['params'], image),
+            model.apply(params, image),
+        )
+    )
+
+
+def test_mosinska_refines_its_prediction_with_the_same_weights() -> None:
+    model, image = tiny('mosinska'), windows(2, 1, 16, 16)
+    params = initialise(model, image)
+    (logits, weights), last = both(model)(params, image)
+    assert logits.shape == (2, 2, 1, 16, 16)
+    np.testing.assert_allclose(weights, [1 / 3, 2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(last, logits[-1], atol=1e-6)
+
+    @compiled
+    def body(previous: jax.Array) -> Any:
+        inputs = jnp.stack([image[:, 0], previous[:, 0]], axis=-1)
+        return UNetBody(TINY['mosinska']).apply({'params': params['params']['body']}, inputs)
+
+    np.testing.assert_allclose(logits[0, :, 0], body(jnp.zeros_like(image)), atol=1e-5)
+    np.testing.assert_allclose(logits[1, :, 0], body(jax.nn.sigmoid(logits[0])), atol=1e-5)
+    assert np.abs(logits[1] - logits[0]).max() > 1e-3
+
+
+def test_models_that_do_not_iterate_have_one_iteration() -> None:
+    model, image = tiny('unet'), windows(1, 2, 8, 8)
+    params = initialise(model, image)
+    (logits, weights), last = both(model)(params, image)
+    np.testing.assert_allclose(logits, last[None], atol=1e-6)
+    np.testing.assert_array_equal(weights, [1])
+
+
+@pytest.mark.parametrize('name', ['recurrent_unet', 'dive'])
+def test_bfloat16_computes_close_to_float32(name: str) -> None:
+    image = windows(1, 3, 16, 16)
+    params = initialise(tiny(name), image)
+    exact: Any = compiled(tiny(name).apply)(params, image)
+    rounded: Any = compiled(tiny(name, precision='bfloat16').apply)(params, image)
+    assert rounded.dtype == jnp.float32
+    assert np.abs(rounded - exact).mean() < 0.05 * np.abs(exact).mean() + 0.01
+    assert np.abs(rounded - exact).max() > 0
+
+
+def test_windows_of_a_batch_do_not_meet() -> None:
+    model, image = tiny('recurrent_unet'), windows(2, 2, 16, 16)
+    params = initialise(model, image)
+    together: Any = compiled(model.apply)(params, image)
+    alone: Any = compiled(jax.vmap(lambda x: model.apply(params, x[None])[0]))(image)
+    np.testing.assert_allclose(together, alone, atol=1e-4)
+
+
+@pytest.mark.parametrize('name', ['recurrent_unet', 'unet', 'dive', 'mosinska'])
+def test_learns_one_crop_with_all_its_parameters(name: str) -> None:
+    y, x = np.mgrid[:32, :32]
+    membrane = jnp.asarray(((x + y) % 11 < 3) | (np.abs(x - y) < 2), jnp.float32)
+    membrane = jnp.broadcast_to(membrane, (1, 2, 32, 32))
+    image = 0.7 * (0.5 - membrane) + 0.3 * windows(1, 2, 32, 32)
+    model = tiny(name)
+    params = initialise(model, image)['params']
+    optimizer = optax.adam(1e-2)
+
+    @compiled
+    def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array, Any]:
+        def loss_of(params: Any) -> jax.Array:
+            logits, weights = iterated_logits(model, params, image)
+            losses = optax.sigmoid_binary_cross_entropy(logits, membrane).mean((1, 2, 3, 4))
+            return jnp.sum(weights * losses)
+
+        loss, gradients = jax.value_and_grad(loss_of)(params)
+        updates, state = optimizer.update(gradients, state)
+        return optax.apply_updates(params, updates), state, loss, gradients
+
+    state, losses = optimizer.init(params), []
+    for _ in range(40):
+        params, state, loss, gradients = step(params, state)
+        losses.append(float(loss))
+        if len(losses) == 1:
+            still = [
+                jax.tree_util.keystr(path)
+                for path, x in jax.tree_util.tree_leaves_with_path(gradients)
+                if not np.abs(x).max() > 0
+            ]
+            assert not still
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_unknown_model_is_refused() -> None:
+    with pytest.raises(ValueError, match='one of convlstm, recurrent_unet'):
+        tiny('resnet')
