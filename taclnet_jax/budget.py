@@ -12,9 +12,10 @@ import jax
 import numpy as np
 
 from taclnet_jax import parallel
+from taclnet_jax.data import training_samples
 from taclnet_jax.data.pipeline import Batch, WindowLoader
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import grid_samples, labelled_samples, targets_of
+from taclnet_jax.data.windows import targets_of
 from taclnet_jax.evaluate import choose_threshold, score, split_sections
 from taclnet_jax.inference import Inference, create_inference, predict_sections
 from taclnet_jax.models import create_model
@@ -51,10 +52,7 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
         volume: that it trains on.
     """
     train, validation, test = split_sections(config, volume.parts)
-    samples = labelled_samples(
-        volume,
-        grid_samples(train, volume.shape[1:], tuple(config.crop), config.crops_limit, config.seed),
-    )
+    samples = training_samples(config, volume, train)
     loader = WindowLoader(
         volume, samples, config.slices, config.batch_size, config.seed, config.augment
     )

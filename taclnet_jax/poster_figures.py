@@ -20,10 +20,10 @@ from skimage.segmentation import expand_labels
 from taclnet_jax import figures, metrics
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.checkpoints import Checkpoints
-from taclnet_jax.data import load_volume
+from taclnet_jax.data import load_volume, training_samples
 from taclnet_jax.data.pipeline import normalised, read_window
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import grid_samples, labelled_samples, targets_of
+from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluate import split_sections
 from taclnet_jax.inference import (
@@ -257,10 +257,7 @@ def _epochs(network: Network) -> tuple[NDArray, NDArray]:
     config.evaluate.test_sections = 1
     train_and_evaluate(config, str(folder))
     train, _, _ = split_sections(config, volume.parts)
-    samples = labelled_samples(
-        volume,
-        grid_samples(train, volume.shape[1:], tuple(config.crop), config.crops_limit, config.seed),
-    )
+    samples = training_samples(config, volume, train)
     image = normalised(volume.image)
     windows = [
         read_window(

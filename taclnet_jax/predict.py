@@ -73,7 +73,8 @@ def predict(
             ('refined', section.refined),
             ('attention', section.attention),
         ):
-            maps[name][z] = resize(part, (height, width), order=1)
+            whole = part.shape == (height, width)
+            maps[name][z] = part if whole else resize(part, (height, width), order=1)
         segments[z] = segment(maps['refined' if refines else 'membrane'][z], threshold)
         if z == depth // 2:
             attention_panels(
@@ -87,8 +88,8 @@ def predict(
     for name, array in maps.items():
         write_stack(files[name], array, stored.resolution_nm)
     fits = segments.max() <= np.iinfo(np.uint16).max
-    whole = segments.astype(np.uint16 if fits else np.uint32)
-    write_stack(files['segments'], whole, stored.resolution_nm)
+    numbered = segments.astype(np.uint16 if fits else np.uint32)
+    write_stack(files['segments'], numbered, stored.resolution_nm)
     return files
 
 

@@ -23,9 +23,9 @@ from taclnet_jax import figures, parallel
 from taclnet_jax.attention import topological_attention
 from taclnet_jax.checkpoints import Checkpoints, restore_phase_one
 from taclnet_jax.config import PHASE_TWO_KEYS, check_config, differences
-from taclnet_jax.data import load_volume
+from taclnet_jax.data import load_volume, training_samples
 from taclnet_jax.data.pipeline import WindowLoader
-from taclnet_jax.data.windows import balanced_weights, grid_samples, labelled_samples
+from taclnet_jax.data.windows import balanced_weights
 from taclnet_jax.errors import InputError, Interrupted
 from taclnet_jax.evaluate import evaluate, split_sections, validate
 from taclnet_jax.inference import create_inference, sta_options
@@ -60,12 +60,7 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
     check_devices(config)
     volume = load_volume(config)
     train_runs, validation_runs, _ = split_sections(config, volume.parts)
-    samples = labelled_samples(
-        volume,
-        grid_samples(
-            train_runs, volume.shape[1:], tuple(config.crop), config.crops_limit, config.seed
-        ),
-    )
+    samples = training_samples(config, volume, train_runs)
     check_memory(config, len(samples))
     if config.batch_size > len(samples):
         raise InputError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.windows import Samples, grid_samples, labelled_samples
 
 
 def load_volume(config: Any) -> Volume:
@@ -33,6 +35,18 @@ def load_volume(config: Any) -> Volume:
     from taclnet_jax.data.lazy import halved
 
     return halved(volume)
+
+
+def training_samples(config: Any, volume: Volume, runs: Sequence[range]) -> Samples:
+    """The crops that a run trains on; their indices are the sample ids of its ITA memory.
+
+    Args:
+        config: as `load_volume` takes it.
+        volume: of the run.
+        runs: its training sections.
+    """
+    crop, limit = tuple(config.crop), config.crops_limit
+    return labelled_samples(volume, grid_samples(runs, volume.shape[1:], crop, limit, config.seed))
 
 
 def _load_published(config: Any) -> Volume:
