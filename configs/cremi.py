@@ -25,6 +25,7 @@ def get_config():
     config.phase_two.epochs = 10
     config.phase_two.learning_rate = 1e-4
     config.evaluate.threshold_from = 'validation'
+    config.evaluate.views = 8
     # The last third of each of the three samples has 42 sections.
     config.evaluate.test_sections = 30
     return config

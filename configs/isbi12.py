@@ -2,7 +2,7 @@
 
     python -m taclnet_jax.main --config=configs/isbi12.py --workdir=runs/isbi12_taclnet
 
-Half resolution (8 nm pixels). Fold 3 trains on sections 0-16, chooses checkpoint and threshold on
+The network sees 8 nm pixels. Fold 3 trains on sections 0-16, chooses checkpoint and threshold on
 17-19 and scores 20-29. The compared systems are differences from this configuration, in
 taclnet_jax/systems.py; `python -m taclnet_jax.reproduce --table=1 --dataset=isbi12` runs them.
 """
@@ -27,4 +27,5 @@ def get_config():
     config.checkpoint.every_epochs = 4
     config.evaluate.every_epochs = 2
     config.evaluate.threshold_from = 'validation'
+    config.evaluate.views = 8
     return config

@@ -2,7 +2,7 @@
 
     python -m taclnet_jax.main --config=configs/isbi13.py --workdir=runs/isbi13_taclnet
 
-Half resolution (12 nm pixels). Fold 3 trains on sections 0-62, chooses checkpoint and threshold on
+The network sees 12 nm pixels. Fold 3 trains on sections 0-62, chooses checkpoint and threshold on
 63-65 and scores 66-99. An epoch draws 272 crops, 68 steps.
 """
 
@@ -26,4 +26,5 @@ def get_config():
     config.phase_two.epochs = 3
     config.phase_two.learning_rate = 1e-4
     config.evaluate.threshold_from = 'validation'
+    config.evaluate.views = 8
     return config

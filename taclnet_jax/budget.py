@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from taclnet_jax import parallel
-from taclnet_jax.data import training_samples
+from taclnet_jax.data import training_samples, training_volume
 from taclnet_jax.data.pipeline import Batch, WindowLoader
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
@@ -52,9 +52,10 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
         volume: that it trains on.
     """
     train, validation, test = split_sections(config, volume.parts)
-    samples = training_samples(config, volume, train)
+    seen = training_volume(config, volume)
+    samples = training_samples(config, seen, train)
     loader = WindowLoader(
-        volume, samples, config.slices, config.batch_size, config.seed, config.augment
+        seen, samples, config.slices, config.batch_size, config.seed, config.augment
     )
     batch = loader.batch(0, 0)
     # A memory of this batch's samples alone.
@@ -67,9 +68,15 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
         first, later = _time_steps(step, state, batch)
         compile_seconds += first
         step_seconds.append(later)
-    infer = create_inference(config, model)
     first, section_seconds = _time_sections(
-        config, infer, state.params, volume, targets_of(test)[:2]
+        config, create_inference(config, model), state.params, volume, targets_of(test)[:2]
+    )
+    views_first, views_seconds = _time_sections(
+        config,
+        create_inference(config, model, config.evaluate.views),
+        state.params,
+        volume,
+        targets_of(test)[:2],
     )
     limit = config.evaluate.threshold_sections
     validations = len(targets_of(validation, limit)) / config.evaluate.every_epochs
@@ -79,7 +86,8 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
     one, two = (
         loader.steps_per_epoch * seconds + validations * section_seconds for seconds in step_seconds
     )
-    return Costs(compile_seconds + first + scored * section_seconds, (one, two))
+    fixed = compile_seconds + first + views_first + scored * views_seconds
+    return Costs(fixed, (one, two))
 
 
 def fitting_schedule(

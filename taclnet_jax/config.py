@@ -59,7 +59,7 @@ def get_config() -> ConfigDict:
     config.membrane_dilation_px = 1
     # ... and id 0 farther than this from every id is unlabelled tissue; 0: all of it is membrane.
     config.unlabelled_beyond_px = 0
-    # 2: half resolution in y and x.
+    # 2: the network sees half the resolution in y and x; scores are those of the whole.
     config.downsample = 1
     # Memory for sections of volumes that are read from disk while training.
     config.cache_mb = 2000
@@ -180,6 +180,8 @@ def get_config() -> ConfigDict:
             'threshold_from': 'fixed',
             'threshold_sections': 20,
             'test_sections': 0,  # score at most so many, evenly spread; 0 = all
+            # After training: P is the mean over so many flips (4) and rotations (8) of a section.
+            'views': 1,
             # Larger sections go through the network in tiles, each with a halo around it.
             'tile_px': 2048,
             'halo_px': 128,
@@ -223,6 +225,7 @@ _CHOICES = {
     'optimizer.name': ('rmsprop', 'adamw'),
     'phase_one.schedule': ('constant', 'halving', 'cosine'),
     'checkpoint.best_metric': ('dice', 'dice_membrane', 'ari', 'voi', 'betti_error'),
+    'evaluate.views': (1, 4, 8),
     'evaluate.threshold_from': ('fixed', 'training', 'validation'),
 }
 # (lowest, highest) value, both allowed.

@@ -75,7 +75,7 @@ def evaluate(
         mean and standard deviation over sections.
     """
     train_runs, validation_runs, test_runs = split_sections(config, volume.parts)
-    infer = create_inference(config, model)
+    infer = create_inference(config, model, config.evaluate.views)
 
     def predictions(runs: Runs, limit: int, what: str) -> Iterable[SectionPrediction]:
         targets = targets_of(runs, limit)

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from skimage.transform import resize
 
 from taclnet_jax.attention import STAOutput, sta_attention
+from taclnet_jax.data.lazy import halved_image
 from taclnet_jax.data.pipeline import normalised, read_window
 from taclnet_jax.data.windows import check_slices
+from taclnet_jax.symmetry import inverse, symmetry
 from taclnet_jax.volumes import Sections
 
 
@@ -54,12 +57,16 @@ class Inference:
             all its sections.
         attend: compiled, from these to the attention's output for the target.
         slices: odd number of sections in a window.
+        downsample: 2 where the network sees half the resolution in y and x; attention does too.
+        views: over so many of the square's symmetries P is averaged.
         tile_px, halo_px: sides in pixels.
     """
 
     network: Any
     attend: Any
     slices: int
+    downsample: int
+    views: int
     tile_px: int
     halo_px: int
 
@@ -70,7 +77,7 @@ class Inference:
 
         Args:
             params: of the network.
-            image: `normalised` sections.
+            image: `normalised` sections of the network's resolution.
             target: the section's number.
             run: the sections that its window may use.
         """
@@ -79,7 +86,12 @@ class Inference:
 
         def prob_of(rows: slice, columns: slice) -> jax.Array:
             window = read_window(image, target, run, self.slices, rows, columns)
-            return self.network(params, window)
+            # The same prediction, had the section lain otherwise under the microscope.
+            views = (
+                symmetry(self.network(params, symmetry(window, k)), inverse(k))
+                for k in range(self.views)
+            )
+            return sum(views, start=jax.numpy.zeros(())) / self.views
 
         if max(height, width) <= tile:
             prob = prob_of(slice(0, height), slice(0, width))
@@ -96,10 +108,15 @@ class Inference:
         return prob, self.attend(prob)
 
 
-def create_inference(config: Any, model: nn.Module) -> Inference:
+def create_inference(config: Any, model: nn.Module, views: int = 1) -> Inference:
     """The inference of a run's network.
 
     STA has no parameters, so it is there for a network that was trained without it as well.
+
+    Args:
+        config: of the run.
+        model: its network.
+        views: 1 while training, `config.evaluate.views` of them afterwards.
     """
 
     @jax.jit
@@ -112,7 +129,15 @@ def create_inference(config: Any, model: nn.Module) -> Inference:
         return sta_attention(prob, **sta_options(config))
 
     evaluate = config.evaluate
-    return Inference(network, attend, config.slices, evaluate.tile_px, evaluate.halo_px)
+    return Inference(
+        network,
+        attend,
+        config.slices,
+        config.downsample,
+        views,
+        evaluate.tile_px,
+        evaluate.halo_px,
+    )
 
 
 def predict_sections(
@@ -121,7 +146,7 @@ def predict_sections(
     image: Sections,
     targets: Sequence[tuple[int, range]],
 ) -> Iterator[SectionPrediction]:
-    """Predicts sections one by one.
+    """Predicts sections one by one, at the resolution of the image.
 
     Args:
         infer: of `create_inference`.
@@ -130,14 +155,25 @@ def predict_sections(
         targets: each section's number, and the run that its window may use.
     """
     check_slices([run for _, run in targets], infer.slices)
-    sections = normalised(image)
+    halves = infer.downsample == 2
+    sections = normalised(halved_image(image) if halves else image)
     for section, run in targets:
         prob, output = infer(params, sections, section, run)
         target = infer.slices // 2
-        yield SectionPrediction(
-            section,
-            np.asarray(prob[target]),
-            np.asarray(output.critical_maps[target]),
-            np.asarray(output.attention),
-            np.asarray(output.refined),
-        )
+        maps = (prob[target], output.critical_maps[target], output.attention, output.refined)
+        arrays = [np.asarray(x) for x in maps]
+        if halves:
+            arrays = [doubled(x, image.shape[1:]) for x in arrays]
+        yield SectionPrediction(section, *arrays)
+
+
+def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map of a halved section at the section's own size, linearly interpolated.
+
+    Args:
+        x: `[height // 2, width // 2]` in [0, 1].
+        shape: (height, width); an odd last row or column repeats its neighbour.
+    """
+    height, width = shape
+    inner = resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
+    return np.pad(inner, ((0, height % 2), (0, width % 2)), mode='edge')

@@ -20,7 +20,7 @@ from skimage.segmentation import expand_labels
 from taclnet_jax import figures, metrics
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.checkpoints import Checkpoints
-from taclnet_jax.data import load_volume, training_samples
+from taclnet_jax.data import load_volume, training_samples, training_volume
 from taclnet_jax.data.pipeline import normalised, read_window
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
@@ -38,7 +38,7 @@ from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
 
 # Of a section, in the middle of it: more than this is too small to see.
-_PATCH_PX = 256
+_PATCH_PX = 384
 _DPI = 150
 _SYSTEMS = {
     1: ('taclnet',),
@@ -257,8 +257,9 @@ def _epochs(network: Network) -> tuple[NDArray, NDArray]:
     config.evaluate.test_sections = 1
     train_and_evaluate(config, str(folder))
     train, _, _ = split_sections(config, volume.parts)
-    samples = training_samples(config, volume, train)
-    image = normalised(volume.image)
+    seen = training_volume(config, volume)
+    samples = training_samples(config, seen, train)
+    image = normalised(seen.image)
     windows = [
         read_window(
             image,
@@ -322,7 +323,7 @@ def _predict(network: Network, target: tuple[int, range]) -> SectionPrediction:
     checkpoints = Checkpoints(network.folder, config)
     _, params = checkpoints.restore_best_params()
     checkpoints.close()
-    infer = create_inference(config, model)
+    infer = create_inference(config, model, config.evaluate.views)
     (prediction,) = predict_sections(infer, params, network.volume.image, [target])
     return prediction
 

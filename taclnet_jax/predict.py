@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skimage.transform import resize
 
 from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.config import check_config
-from taclnet_jax.data.lazy import halved_image
 from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.figures import attention_panels
@@ -48,14 +46,13 @@ def predict(
     check_config(config)
     stored = open_array(input_path, 'image', dataset)
     image = as_uint8_sections(stored, str(input_path))
-    depth, height, width = image.shape
-    seen = image if config.downsample == 1 else halved_image(image)
+    depth = image.shape[0]
     refines = config.attention.kind != 'none'
     threshold = run_threshold(config, workdir, 'P_hat' if refines else 'P')
     checkpoints = Checkpoints(workdir, config)
     _, params = checkpoints.restore_best_params()
     checkpoints.close()
-    infer = create_inference(config, create_model(config))
+    infer = create_inference(config, create_model(config), config.evaluate.views)
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +62,7 @@ def predict(
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'
     targets = targets_of([range(depth)])
-    predicted = predict_sections(infer, params, seen, targets)
+    predicted = predict_sections(infer, params, image, targets)
     for section in with_progress(predicted, depth, 'sections', 'section'):
         z = section.section
         for name, part in (
@@ -73,13 +70,12 @@ def predict(
             ('refined', section.refined),
             ('attention', section.attention),
         ):
-            whole = part.shape == (height, width)
-            maps[name][z] = part if whole else resize(part, (height, width), order=1)
+            maps[name][z] = part
         segments[z] = segment(maps['refined' if refines else 'membrane'][z], threshold)
         if z == depth // 2:
             attention_panels(
                 files['picture'],
-                seen[z],
+                image[z],
                 section.critical_map,
                 section.attention,
                 section.refined,

@@ -56,12 +56,12 @@ def augmented_panels(config: Any, sample: int | None = None) -> list[Panel]:
     Raises:
         InputError: the volume or the crop cannot be had.
     """
-    from taclnet_jax.data import load_volume
+    from taclnet_jax.data import load_volume, training_volume
     from taclnet_jax.data.augmentation import FAULTS, Augmentation
     from taclnet_jax.data.pipeline import WindowLoader
     from taclnet_jax.data.windows import grid_samples
 
-    volume = load_volume(config)
+    volume = training_volume(config, load_volume(config))
     samples = grid_samples(volume.parts, volume.shape[1:], tuple(config.crop))
     if sample is None:
         sample = len(samples) // 2

@@ -299,7 +299,14 @@ def _notes(rows: Sequence[Row], pairs: set[int]) -> list[str]:
     if len({result['updates'] for result in results}) > 1:
         notes.append('Folds and rows differ in the number of parameter updates, as listed.')
     for key, says in (
-        ('downsample', {2: 'Half resolution in y and x.'}),
+        ('downsample', {2: 'Networks see half the resolution in y and x; scored is the whole.'}),
+        (
+            'evaluate.views',
+            {
+                4: 'P is the mean over the four flips of a section.',
+                8: 'P is the mean over the eight flips and rotations of a section.',
+            },
+        ),
         (
             'evaluate.threshold_from',
             {

@@ -23,7 +23,7 @@ from taclnet_jax import figures, parallel
 from taclnet_jax.attention import topological_attention
 from taclnet_jax.checkpoints import Checkpoints, restore_phase_one
 from taclnet_jax.config import PHASE_TWO_KEYS, check_config, differences
-from taclnet_jax.data import load_volume, training_samples
+from taclnet_jax.data import load_volume, training_samples, training_volume
 from taclnet_jax.data.pipeline import WindowLoader
 from taclnet_jax.data.windows import balanced_weights
 from taclnet_jax.errors import InputError, Interrupted
@@ -60,7 +60,8 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
     check_devices(config)
     volume = load_volume(config)
     train_runs, validation_runs, _ = split_sections(config, volume.parts)
-    samples = training_samples(config, volume, train_runs)
+    seen = training_volume(config, volume)
+    samples = training_samples(config, seen, train_runs)
     check_memory(config, len(samples))
     if config.batch_size > len(samples):
         raise InputError(
@@ -68,13 +69,13 @@ def train_and_evaluate(config: Any, workdir: str) -> TrainState:
             f'crops; found {config.batch_size}. Use smaller batches or smaller crops.'
         )
     loader = WindowLoader(
-        volume,
+        seen,
         samples,
         config.slices,
         config.batch_size,
         config.seed,
         config.augment,
-        balanced_weights(volume, samples) if config.crops_balanced else None,
+        balanced_weights(seen, samples) if config.crops_balanced else None,
     )
     per_epoch = loader.steps_per_epoch
     epochs = config.phase_one.epochs + config.phase_two.epochs

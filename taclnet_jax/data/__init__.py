@@ -10,11 +10,10 @@ from taclnet_jax.data.windows import Samples, grid_samples, labelled_samples
 
 
 def load_volume(config: Any) -> Volume:
-    """Loads the volume that the configuration names, at the resolution it names.
+    """Loads the volume that the configuration names, at its own resolution.
 
     Args:
-        config: as `taclnet_jax.config.get_config` makes it; `dataset` chooses, `downsample` = 2
-            halves the resolution in y and x.
+        config: as `taclnet_jax.config.get_config` makes it; `dataset` chooses.
 
     Raises:
         InputError: the volume's files are missing or unfit.
@@ -23,13 +22,19 @@ def load_volume(config: Any) -> Volume:
     if config.dataset == 'synthetic':
         from taclnet_jax.data.synthetic import synthetic_volume
 
-        volume = synthetic_volume(config.synthetic.seed, tuple(config.synthetic.shape))
-    elif config.dataset == 'custom':
+        return synthetic_volume(config.synthetic.seed, tuple(config.synthetic.shape))
+    if config.dataset == 'custom':
         from taclnet_jax.data.custom import load_custom
 
-        volume = load_custom(config)
-    else:
-        volume = _load_published(config)
+        return load_custom(config)
+    return _load_published(config)
+
+
+def training_volume(config: Any, volume: Volume) -> Volume:
+    """The volume as the network sees it: at half resolution where `config.downsample` is 2.
+
+    Scores are those of the volume itself, to which predictions are interpolated back.
+    """
     if config.downsample == 1:
         return volume
     from taclnet_jax.data.lazy import halved
@@ -42,7 +47,7 @@ def training_samples(config: Any, volume: Volume, runs: Sequence[range]) -> Samp
 
     Args:
         config: as `load_volume` takes it.
-        volume: of the run.
+        volume: of `training_volume`.
         runs: its training sections.
     """
     crop, limit = tuple(config.crop), config.crops_limit
