@@ -255,5 +255,8 @@ def hardware() -> str:
     """The devices and the processor that this process computes on."""
     devices = jax.local_devices()
     if jax.default_backend() == 'cpu':
-        return f'{len(devices)} CPU device(s), {os.cpu_count()} {platform.machine()} cores'
+        # Those that this process may use, where the system tells.
+        linux = hasattr(os, 'sched_getaffinity')
+        cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
+        return f'{len(devices)} CPU device(s), {cores} {platform.machine()} core(s)'
     return f'{len(devices)} x {devices[0].device_kind}'
