@@ -54,37 +54,52 @@ _POSTER = _PLAIN | {
     'attention.min_persistence': 0.1,
 }
 
+
+def _network(name: str, learning_rate: float) -> dict[str, Any]:
+    """A network with the learning rates of phase one and, a tenth of it, phase two.
+
+    docs/results.md has the validation scores by which they were chosen.
+    """
+    return {
+        'model.name': name,
+        'phase_one.learning_rate': learning_rate,
+        'phase_two.learning_rate': learning_rate / 10,
+    }
+
+
+_UNET = _network('unet', 3e-3)
+_CONVLSTM = _network('convlstm', 3e-2)
+_RECURRENT_UNET = _network('recurrent_unet', 3e-3)
+
 SYSTEMS: dict[str, System] = {
     'dive': System(
         'DIVE',
-        {'model.name': 'dive'} | _PLAIN,
+        _network('dive', 1e-3) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
         'DIVE (Fakhry 2016): its table of layers could not be had; taclnet_jax/models/dive.py says '
         'what was chosen.',
     ),
-    'unet': System('U-Net', {'model.name': 'unet'} | _PLAIN),
+    'unet': System('U-Net', _UNET | _PLAIN),
     'mosinska': System(
         'Mosin.',
-        {'model.name': 'mosinska'} | _PLAIN | {'perceptual_loss.weight': 0.1},
+        _network('mosinska', 1e-3) | _PLAIN | {'perceptual_loss.weight': 0.1},
         'Mosin. (Mosinska 2018) has the U-Net of the row above, its perceptual loss in phase two.',
     ),
     'topoloss': System(
         'TopoLoss',
-        {'model.name': 'unet'} | _PLAIN | {'topological_loss.weight': 0.01},
+        _UNET | _PLAIN | {'topological_loss.weight': 0.01},
         'TopoLoss (Hu 2019) trains the same U-Net: the loss, in phase two, is what differs.',
     ),
-    'convlstm': System('ConvLSTM', {'model.name': 'convlstm'} | _PLAIN),
-    'convlstm_sta': System(
-        'ConvLSTM+STA', {'model.name': 'convlstm'} | _POSTER | {'attention.kind': 'sta'}
-    ),
-    'taclnet': System('TACLNet', {'model.name': 'convlstm'} | _POSTER | {'attention.kind': 'ita'}),
-    'recurrent_unet': System('recurrent U-Net', {'model.name': 'recurrent_unet'} | _PLAIN),
+    'convlstm': System('ConvLSTM', _CONVLSTM | _PLAIN),
+    'convlstm_sta': System('ConvLSTM+STA', _CONVLSTM | _POSTER | {'attention.kind': 'sta'}),
+    'taclnet': System('TACLNet', _CONVLSTM | _POSTER | {'attention.kind': 'ita'}),
+    'recurrent_unet': System('recurrent U-Net', _RECURRENT_UNET | _PLAIN),
     'recurrent_unet_sta': System(
         'recurrent U-Net+STA',
-        {'model.name': 'recurrent_unet'} | _POSTER | {'attention.kind': 'sta'},
+        _RECURRENT_UNET | _POSTER | {'attention.kind': 'sta'},
     ),
     'recurrent_taclnet': System(
         'TACLNet on recurrent U-Net',
-        {'model.name': 'recurrent_unet'} | _POSTER | {'attention.kind': 'ita'},
+        _RECURRENT_UNET | _POSTER | {'attention.kind': 'ita'},
     ),
 }
 """By the name that the command line and the files of results use, in the order of the tables."""
