@@ -1,0 +1,112 @@
+"""How attention should enter the loss: forms of phase two, compared on validation sections.
+
+    python -m benchmarks.attention_forms --run=runs/reproduce/isbi12_recurrent_unet_fold3_seed0_slices3
+
+From the phase one of a finished run, phase two is trained once in each form; each network is then
+scored as P and as P_hat with several alphas, on the validation sections alone. All variants are
+treated alike, the threshold included (lowest VOI on the same sections), so that they can be
+compared with each other; with scores of test sections they cannot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+from taclnet_jax import metrics
+from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.data import load_volume
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.windows import targets_of
+from taclnet_jax.evaluate import choose_threshold, score, split_sections
+from taclnet_jax.inference import create_inference, predict_sections
+from taclnet_jax.models import create_model
+from taclnet_jax.reporting import write_text
+from taclnet_jax.train import train_and_evaluate
+from taclnet_jax.workdir import read_config
+
+# By name: (kind, form, alpha) of phase two.
+FORMS = {
+    'no attention': ('none', 'refined', 1.0),
+    'P_hat (poster)': ('sta', 'refined', 1.0),
+    'P_hat (poster), alpha 0.5': ('sta', 'refined', 0.5),
+    'P_hat, straight through': ('sta', 'straight_through', 1.0),
+    'P_hat, straight through, alpha 0.5': ('sta', 'straight_through', 0.5),
+    'P and P_hat': ('sta', 'both', 0.5),
+    'weight on the loss of P': ('sta', 'weighted', 1.0),
+}
+ALPHAS = (0.5, 1.0)
+COLUMNS = ('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error')
+
+
+def train(form: str, run: Path, workdir: Path) -> Path:
+    """Trains phase two of a run in another form and returns its folder."""
+    config = copy.deepcopy(read_config(str(run)))
+    config.attention.kind, config.attention.form, config.attention.alpha = FORMS[form]
+    config.start_from = str(run / 'checkpoints' / 'phase_one')
+    config.evaluate.test_sections = 1  # which nobody looks at
+    folder = workdir / ''.join(c if c.isalnum() else '_' for c in form)
+    if not (folder / 'results.json').exists():
+        train_and_evaluate(config, str(folder))
+    return folder
+
+
+def validation_scores(folder: Path, volume: Volume) -> dict[str, dict[str, float]]:
+    """Mean scores of P and of P_hat, by map, on the validation sections of a run."""
+    config = read_config(str(folder))
+    _, runs, _ = split_sections(config, volume.parts)
+    model = create_model(config)
+    checkpoints = Checkpoints(folder, config)
+    _, params = checkpoints.restore_best_params()
+    checkpoints.close()
+    found: dict[str, dict[str, float]] = {}
+    for alpha in ALPHAS:
+        config.attention.alpha = alpha
+        infer = create_inference(config, model, config.evaluate.views)
+        sections = list(predict_sections(infer, params, volume.image, targets_of(runs, 0)))
+        maps = {
+            'P': {s.section: s.prob for s in sections},
+            f'P_hat, alpha {alpha:g}': {s.section: s.refined for s in sections},
+        }
+        for name, probs in maps.items():
+            if name not in found:
+                found[name] = _scores(config, volume, probs)
+    return found
+
+
+def _scores(config: Any, volume: Volume, probs: dict[int, Any]) -> dict[str, float]:
+    threshold = choose_threshold(volume, probs)
+    sections = [score(config, volume, z, prob, threshold) for z, prob in probs.items()]
+    means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
+    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
+
+
+def main() -> None:
+    """Trains what is missing, prints the table and writes it beside the runs."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--run', type=Path, required=True, help='folder of a finished run')
+    parser.add_argument('--workdir', type=Path, default=Path('runs/attention_forms'))
+    parser.add_argument('--forms', nargs='+', default=list(FORMS), choices=list(FORMS))
+    args = parser.parse_args()
+    volume = load_volume(read_config(str(args.run)))
+    lines = [
+        f'Validation sections of {args.run.name}',
+        '',
+        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |',
+        '|---' * (3 + len(COLUMNS)) + '|',
+    ]
+    found = {}
+    for form in args.forms:
+        found[form] = validation_scores(train(form, args.run, args.workdir), volume)
+        for name, scores in found[form].items():
+            cells = ' | '.join(f'{value:.3f}' for value in scores.values())
+            lines.append(f'| {form} | {name} | {cells} |')
+        print('\n'.join(lines), flush=True)
+        write_text(args.workdir / 'scores.json', json.dumps(found, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
