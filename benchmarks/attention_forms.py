@@ -1,8 +1,9 @@
-"""How attention should enter the loss: forms of phase two, compared on validation sections.
+r"""How attention should enter the loss: forms of phase two, compared on validation sections.
 
-    python -m benchmarks.attention_forms --run=runs/reproduce/isbi12_recurrent_unet_fold3_seed0_slices3
+    python -m benchmarks.attention_forms \
+        --run=runs/reproduce/isbi12_recurrent_unet_fold3_seed0_slices3
 
-From the phase one of a finished run, phase two is trained once in each form; each network is then
+From the phase one of a finished run without attention, phase two is trained once in each form; each network is then
 scored as P and as P_hat with several alphas, on the validation sections alone. All variants are
 treated alike, the threshold included (lowest VOI on the same sections), so that they can be
 compared with each other; with scores of test sections they cannot.
@@ -43,7 +44,9 @@ COLUMNS = ('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error')
 
 
 def train(form: str, run: Path, workdir: Path) -> Path:
-    """Trains phase two of a run in another form and returns its folder."""
+    """Trains phase two of a run in another form, and returns its folder."""
+    if FORMS[form][0] == 'none':
+        return run
     config = copy.deepcopy(read_config(str(run)))
     config.attention.kind, config.attention.form, config.attention.alpha = FORMS[form]
     config.start_from = str(run / 'checkpoints' / 'phase_one')
