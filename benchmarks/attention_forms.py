@@ -3,10 +3,10 @@ r"""How attention should enter the loss: forms of phase two, compared on validat
     python -m benchmarks.attention_forms \
         --run=runs/reproduce/isbi12_recurrent_unet_fold3_seed0_slices3
 
-From the phase one of a finished run without attention, phase two is trained once in each form; each network is then
-scored as P and as P_hat with several alphas, on the validation sections alone. All variants are
-treated alike, the threshold included (lowest VOI on the same sections), so that they can be
-compared with each other; with scores of test sections they cannot.
+From the phase one of a finished run without attention, phase two is trained once in each form; each
+network is then scored as P and as P_hat with several alphas, on the validation sections alone. All
+variants are treated alike, the threshold included (lowest VOI on the same sections), so that they
+can be compared with each other; with scores of test sections they cannot.
 """
 
 from __future__ import annotations

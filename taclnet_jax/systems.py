@@ -74,7 +74,7 @@ _RECURRENT_UNET = _network('recurrent_unet', 3e-3)
 SYSTEMS: dict[str, System] = {
     'dive': System(
         'DIVE',
-        _network('dive', 1e-3) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
+        _network('dive', 1e-2) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
         'DIVE (Fakhry 2016): its table of layers could not be had; taclnet_jax/models/dive.py says '
         'what was chosen.',
     ),
