@@ -307,14 +307,26 @@ def _messages() -> set[str]:
     return found
 
 
-def test_configuration_page_is_up_to_date() -> None:
-    path = ROOT / 'docs' / 'make_configuration.py'
-    spec = importlib.util.spec_from_file_location('make_configuration', path)
+def _script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / 'docs' / f'{name}.py')
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    return script
+
+
+def test_configuration_page_is_up_to_date() -> None:
     there = (ROOT / 'docs' / 'configuration.md').read_text()
-    assert there == script.make_page(), 'Run python docs/make_configuration.py.'
+    made = _script('make_configuration').make_page()
+    assert there == made, 'Run python docs/make_configuration.py.'
+
+
+def test_tables_of_results_are_up_to_date() -> None:
+    script = _script('make_results')
+    for page in script.PAGES:
+        there = page.read_text()
+        assert script.MARK.search(there), page
+        assert there == script.with_tables(there), 'Run python docs/make_results.py.'
 
 
 def test_versions_agree() -> None:

@@ -1,0 +1,36 @@
+"""Puts the tables of results/ into README.md and results.md, between their marks.
+
+python docs/make_results.py
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from taclnet_jax.results import read_epoch_times, read_results
+from taclnet_jax.table_formats import markdown
+from taclnet_jax.tables import make_tables
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / 'README.md', ROOT / 'docs' / 'results.md')
+# <!-- table 1 isbi12 --> stands above all tables of that number, <!-- table 1 isbi12 first -->
+# above the first of them alone.
+MARK = re.compile(r'(<!-- table (\d) (\w+)( first)? -->\n).*?(<!-- end of table -->)', re.DOTALL)
+
+
+def with_tables(text: str) -> str:
+    """A page's text with the tables as the files of results have them."""
+    results, epoch_times = read_results(ROOT / 'results'), read_epoch_times(ROOT / 'results')
+
+    def table(match: re.Match[str]) -> str:
+        head, number, dataset, first, end = match.groups()
+        tables = make_tables(int(number), dataset, results, epoch_times)
+        return f'{head}{markdown(tables[:1] if first else tables)}\n{end}'
+
+    return MARK.sub(table, text)
+
+
+if __name__ == '__main__':
+    for page in PAGES:
+        page.write_text(with_tables(page.read_text()))
