@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument('--workdir', type=Path, default=Path('runs/attention_forms'))
     parser.add_argument('--forms', nargs='+', default=list(FORMS), choices=list(FORMS))
     args = parser.parse_args()
+    args.workdir.mkdir(parents=True, exist_ok=True)
     volume = load_volume(read_config(str(args.run)))
     lines = [
         f'Validation sections of {args.run.name}',
