@@ -76,11 +76,12 @@ def validation_scores(folder: Path, volume: Volume) -> dict[str, dict[str, float
         }
         for name, probs in maps.items():
             if name not in found:
-                found[name] = _scores(config, volume, probs)
+                found[name] = scores_of(config, volume, probs)
     return found
 
 
-def _scores(config: Any, volume: Volume, probs: dict[int, Any]) -> dict[str, float]:
+def scores_of(config: Any, volume: Volume, probs: dict[int, Any]) -> dict[str, float]:
+    """Mean scores of maps by section, at the threshold of the lowest VOI on them."""
     threshold = choose_threshold(volume, probs)
     sections = [score(config, volume, z, prob, threshold) for z, prob in probs.items()]
     means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
