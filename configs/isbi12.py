@@ -18,12 +18,13 @@ def get_config():
     config.batch_size = 4
     config.optimizer.name = 'adamw'
     config.optimizer.weight_decay = 1e-4
-    # 17 steps an epoch. Published were 350 and 15 epochs at 1e-3 and 1e-5; these are for CPUs.
+    # 17 steps an epoch. Published were 350 and 15 epochs at 1e-3 and 1e-5; these are for CPUs, and
+    # the rate is the best of those tried (docs/results.md).
     config.phase_one.epochs = 48
-    config.phase_one.learning_rate = 1e-3
+    config.phase_one.learning_rate = 3e-2
     config.phase_one.schedule = 'cosine'
     config.phase_two.epochs = 12
-    config.phase_two.learning_rate = 1e-4
+    config.phase_two.learning_rate = 3e-3
     config.checkpoint.every_epochs = 4
     config.evaluate.every_epochs = 2
     config.evaluate.threshold_from = 'validation'

@@ -21,10 +21,10 @@ def get_config():
     config.optimizer.name = 'adamw'
     config.optimizer.weight_decay = 1e-4
     config.phase_one.epochs = 12
-    config.phase_one.learning_rate = 1e-3
+    config.phase_one.learning_rate = 3e-2  # chosen on ISBI12
     config.phase_one.schedule = 'cosine'
     config.phase_two.epochs = 3
-    config.phase_two.learning_rate = 1e-4
+    config.phase_two.learning_rate = 3e-3
     config.evaluate.threshold_from = 'validation'
     config.evaluate.views = 8
     return config
