@@ -25,7 +25,7 @@ COLAB = Path(__file__).parents[1] / 'colab'
 NOTEBOOKS = ('taclnet_tpu', 'sta_attention')
 # Of a cell whose pictures are stored.
 KEEP = 'keep_output'
-PICTURE_BYTES = 200_000
+PICTURE_BYTES = 300_000
 CELL_SECONDS = 1200
 
 
