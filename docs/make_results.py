@@ -14,9 +14,11 @@ from taclnet_jax.tables import make_tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / 'README.md', ROOT / 'docs' / 'results.md')
-# <!-- table 1 isbi12 --> stands above all tables of that number, <!-- table 1 isbi12 first -->
-# above the first of them alone.
-MARK = re.compile(r'(<!-- table (\d) (\w+)( first)? -->\n).*?(<!-- end of table -->)', re.DOTALL)
+# <!-- table 1 isbi12 --> stands above all tables of that number, <!-- table 1 isbi12 first 2 -->
+# above the first two of them alone.
+MARK = re.compile(
+    r'(<!-- table (\d) (\w+)(?: first (\d))? -->\n).*?(<!-- end of table -->)', re.DOTALL
+)
 
 
 def with_tables(text: str) -> str:
@@ -26,7 +28,8 @@ def with_tables(text: str) -> str:
     def table(match: re.Match[str]) -> str:
         head, number, dataset, first, end = match.groups()
         tables = make_tables(int(number), dataset, results, epoch_times)
-        return f'{head}{markdown(tables[:1] if first else tables)}\n{end}'
+        shown = tables[: int(first)] if first else tables
+        return f'{head}{markdown(shown)}\n{end}'
 
     return MARK.sub(table, text)
 
