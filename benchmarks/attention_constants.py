@@ -21,7 +21,7 @@ import numpy as np
 
 from benchmarks.attention_forms import COLUMNS, scores_of
 from taclnet_jax.attention import sta_attention
-from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.checkpoints import best_params
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.pipeline import normalised
 from taclnet_jax.data.windows import targets_of
@@ -72,9 +72,7 @@ def main() -> None:
     volume = load_volume(config)
     _, runs, _ = split_sections(config, volume.parts)
     model = create_model(config)
-    checkpoints = Checkpoints(args.run, config)
-    _, params = checkpoints.restore_best_params()
-    checkpoints.close()
+    _, params = best_params(args.run, config)
     infer = create_inference(config, model, config.evaluate.views)
     image = normalised(training_volume(config, volume).image)
     probs = {z: infer(params, image, z, run)[0] for z, run in targets_of(runs, 0)}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from taclnet_jax import metrics
-from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.checkpoints import best_params
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
@@ -62,9 +62,7 @@ def validation_scores(folder: Path, volume: Volume) -> dict[str, dict[str, float
     config = read_config(str(folder))
     _, runs, _ = split_sections(config, volume.parts)
     model = create_model(config)
-    checkpoints = Checkpoints(folder, config)
-    _, params = checkpoints.restore_best_params()
-    checkpoints.close()
+    _, params = best_params(folder, config)
     found: dict[str, dict[str, float]] = {}
     for alpha in ALPHAS:
         config.attention.alpha = alpha

@@ -122,6 +122,15 @@ class Checkpoints:
         )
 
 
+def best_params(workdir: Path, config: Any) -> tuple[int, Any]:
+    """(step, parameters) of a run's best checkpoint; see `Checkpoints.restore_best_params`."""
+    checkpoints = Checkpoints(workdir, config)
+    try:
+        return checkpoints.restore_best_params()
+    finally:
+        checkpoints.close()
+
+
 def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
     """The end of another run's phase one.
 

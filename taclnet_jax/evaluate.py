@@ -15,7 +15,7 @@ import numpy as np
 
 import taclnet_jax
 from taclnet_jax import figures, metrics
-from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.checkpoints import best_params
 from taclnet_jax.config import check_config
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.volume import Volume
@@ -51,9 +51,7 @@ def evaluate_run(config: Any, workdir: Path) -> dict[str, Any]:
     """Evaluates the best checkpoint of a run; see `evaluate`."""
     check_config(config)
     volume = load_volume(config)
-    checkpoints = Checkpoints(workdir, config)
-    step, params = checkpoints.restore_best_params()
-    checkpoints.close()
+    step, params = best_params(workdir, config)
     return evaluate(config, create_model(config), params, step, volume, workdir)
 
 

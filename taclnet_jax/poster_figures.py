@@ -19,7 +19,7 @@ from skimage.segmentation import expand_labels
 
 from taclnet_jax import figures, metrics
 from taclnet_jax.attention import sta_attention
-from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.checkpoints import best_params
 from taclnet_jax.data import load_volume, training_samples, training_volume
 from taclnet_jax.data.pipeline import normalised, read_window
 from taclnet_jax.data.volume import Volume
@@ -320,9 +320,7 @@ def _target(network: Network, section: int | None) -> tuple[int, range]:
 def _predict(network: Network, target: tuple[int, range]) -> SectionPrediction:
     config = network.config
     model = create_model(config)
-    checkpoints = Checkpoints(network.folder, config)
-    _, params = checkpoints.restore_best_params()
-    checkpoints.close()
+    _, params = best_params(network.folder, config)
     infer = create_inference(config, model, config.evaluate.views)
     (prediction,) = predict_sections(infer, params, network.volume.image, [target])
     return prediction

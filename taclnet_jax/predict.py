@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from taclnet_jax.checkpoints import Checkpoints
+from taclnet_jax.checkpoints import best_params
 from taclnet_jax.config import check_config
 from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
@@ -49,9 +49,7 @@ def predict(
     depth = image.shape[0]
     refines = config.attention.kind != 'none'
     threshold = run_threshold(config, workdir, 'P_hat' if refines else 'P')
-    checkpoints = Checkpoints(workdir, config)
-    _, params = checkpoints.restore_best_params()
-    checkpoints.close()
+    _, params = best_params(workdir, config)
     infer = create_inference(config, create_model(config), config.evaluate.views)
 
     folder = Path(output)
