@@ -14,20 +14,30 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from taclnet_jax import metrics
+from taclnet_jax.attention import sta_attention
 from taclnet_jax.checkpoints import best_params
-from taclnet_jax.data import load_volume
+from taclnet_jax.data import load_volume, training_volume
+from taclnet_jax.data.pipeline import normalised
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
 from taclnet_jax.evaluate import choose_threshold, score, split_sections
-from taclnet_jax.inference import create_inference, predict_sections
+from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
 from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
+
+# From P of a window to a map of its target.
+Attention = Callable[[jax.Array], jax.Array]
 
 # By name: (kind, form, alpha) of phase two.
 FORMS = {
@@ -57,33 +67,46 @@ def train(form: str, run: Path, workdir: Path) -> Path:
     return folder
 
 
+def validation_probs(folder: Path, config: Any, volume: Volume) -> dict[int, jax.Array]:
+    """P of the windows of a run's validation sections, as its network sees them, by section."""
+    _, runs, _ = split_sections(config, volume.parts)
+    _, params = best_params(folder, config)
+    infer = create_inference(config, create_model(config), config.evaluate.views)
+    image = normalised(training_volume(config, volume).image)
+    return {z: infer(params, image, z, run)[0] for z, run in targets_of(runs, 0)}
+
+
+def scores_of(
+    config: Any, volume: Volume, attend: Attention, probs: dict[int, jax.Array]
+) -> dict[str, float]:
+    """Mean scores of what attention makes of windows, at the threshold of the lowest VOI on it."""
+    compiled = jax.jit(attend)
+    maps = {z: np.asarray(compiled(prob)) for z, prob in probs.items()}
+    if config.downsample == 2:
+        maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
+    threshold = choose_threshold(volume, maps)
+    sections = [score(config, volume, z, x, threshold) for z, x in maps.items()]
+    means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
+    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
+
+
+def target(prob: jax.Array) -> jax.Array:
+    """P of a window's target."""
+    return prob[prob.shape[0] // 2]
+
+
 def validation_scores(folder: Path, volume: Volume) -> dict[str, dict[str, float]]:
     """Mean scores of P and of P_hat, by map, on the validation sections of a run."""
     config = read_config(str(folder))
-    _, runs, _ = split_sections(config, volume.parts)
-    model = create_model(config)
-    _, params = best_params(folder, config)
-    found: dict[str, dict[str, float]] = {}
-    for alpha in ALPHAS:
-        config.attention.alpha = alpha
-        infer = create_inference(config, model, config.evaluate.views)
-        sections = list(predict_sections(infer, params, volume.image, targets_of(runs, 0)))
-        maps = {
-            'P': {s.section: s.prob for s in sections},
-            f'P_hat, alpha {alpha:g}': {s.section: s.refined for s in sections},
-        }
-        for name, probs in maps.items():
-            if name not in found:
-                found[name] = scores_of(config, volume, probs)
-    return found
+    probs = validation_probs(folder, config, volume)
+    options = sta_options(config)
 
+    def attend(prob: jax.Array, alpha: float) -> jax.Array:
+        return sta_attention(prob, **(options | {'alpha': alpha})).refined
 
-def scores_of(config: Any, volume: Volume, probs: dict[int, Any]) -> dict[str, float]:
-    """Mean scores of maps by section, at the threshold of the lowest VOI on them."""
-    threshold = choose_threshold(volume, probs)
-    sections = [score(config, volume, z, prob, threshold) for z, prob in probs.items()]
-    means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
-    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
+    maps: dict[str, Attention] = {'P': target}
+    maps |= {f'P_hat, alpha {alpha:g}': partial(attend, alpha=alpha) for alpha in ALPHAS}
+    return {name: scores_of(config, volume, attend, probs) for name, attend in maps.items()}
 
 
 def main() -> None:
