@@ -69,8 +69,9 @@ def evaluate(
         workdir: gets results.json and pictures/.
 
     Returns:
-        What results.json holds: for 'P' and 'P_hat' the threshold, each section's scores, and their
-        mean and standard deviation over sections.
+        What results.json holds: for 'P' and 'P_hat' the threshold, that of the segments which grow
+        until they touch, each section's scores, and their mean and standard deviation over
+        sections.
     """
     train_runs, validation_runs, test_runs = split_sections(config, volume.parts)
     infer = create_inference(config, model, config.evaluate.views)
@@ -81,13 +82,18 @@ def evaluate(
         return with_progress(predicted, len(targets), what, 'section')
 
     thresholds = dict.fromkeys(('P', 'P_hat'), config.evaluate.threshold)
+    grown_thresholds = dict(thresholds)
     if config.evaluate.threshold_from != 'fixed':
         known = {'training': (*train_runs, *validation_runs), 'validation': validation_runs}
         runs = known[config.evaluate.threshold_from]
         tried = list(predictions(runs, config.evaluate.threshold_sections, 'threshold'))
-        thresholds = {
-            'P': choose_threshold(volume, {p.section: p.prob for p in tried}),
-            'P_hat': choose_threshold(volume, {p.section: p.refined for p in tried}),
+        maps = {
+            'P': {p.section: p.prob for p in tried},
+            'P_hat': {p.section: p.refined for p in tried},
+        }
+        thresholds = {name: choose_threshold(volume, probs) for name, probs in maps.items()}
+        grown_thresholds = {
+            name: choose_threshold(volume, probs, 'voi_grown') for name, probs in maps.items()
         }
     scores: dict[str, list[dict[str, float]]] = {'P': [], 'P_hat': []}
     pictures: list[str] = []
@@ -97,8 +103,11 @@ def evaluate(
     for i, prediction in enumerate(test):
         tested.append(prediction.section)
         for name, prob in (('P', prediction.prob), ('P_hat', prediction.refined)):
+            z = prediction.section
+            grown = score(config, volume, z, prob, grown_thresholds[name], metrics.GROWN)
             scores[name].append(
-                score(config, volume, prediction.section, prob, thresholds[name], extended=True)
+                score(config, volume, z, prob, thresholds[name], metrics.EXTENDED)
+                | {key: grown[key] for key in metrics.GROWN}
             )
         if i % config.evaluate.picture_every == 0:
             pictures += write_pictures(volume, prediction, thresholds, workdir / 'pictures')
@@ -116,6 +125,7 @@ def evaluate(
         summary = metrics.summarise(sections)
         results[name] = {
             'threshold': thresholds[name],
+            'threshold_grown': grown_thresholds[name],
             'mean': {key: mean for key, (mean, _) in summary.items()},
             'std': {key: std for key, (_, std) in summary.items()},
             'per_section': sections,
@@ -163,9 +173,9 @@ def score(
     section: int,
     prob: np.ndarray,
     threshold: float,
-    extended: bool = False,
+    extended: Sequence[str] = (),
 ) -> dict[str, float]:
-    """The main scores of one section, or all of them."""
+    """The main scores of one section, and further ones by name."""
     assert volume.membrane is not None
     return metrics.section_scores(
         prob,
@@ -181,7 +191,7 @@ def score(
     )
 
 
-def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
+def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray], metric: str = 'voi') -> float:
     """The threshold of the lowest VOI on the given sections, `[height, width]` by number."""
     assert volume.membrane is not None
     return metrics.choose_threshold(
@@ -189,6 +199,7 @@ def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
         [volume.membrane[z] for z in probs],
         None if volume.ids is None else [volume.ids[z] for z in probs],
         THRESHOLDS,
+        metric,
         ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
     )
 
@@ -239,13 +250,17 @@ def format_table(results: dict[str, Any]) -> str:
         f'{sections[0]} to {sections[-1]}, parameters of step {results["step"]} (mean ± standard '
         'deviation over sections)',
     ]
-    for names in (metrics.MAIN, metrics.EXTENDED):
+    for names, threshold in (
+        (metrics.MAIN, 'threshold'),
+        (metrics.EXTENDED, 'threshold'),
+        (metrics.GROWN, 'threshold_grown'),
+    ):
         titles = ' | '.join(metrics.COLUMNS[name] for name in names)
         lines += ['', f'| map | threshold | {titles} |', '|---|---|' + '---|' * len(names)]
         for prob in ('P', 'P_hat'):
             mean, std = results[prob]['mean'], results[prob]['std']
             cells = ' | '.join(f'{mean[name]:.4f} ± {std[name]:.4f}' for name in names)
-            lines.append(f'| {prob} | {results[prob]["threshold"]:.2f} | {cells} |')
+            lines.append(f'| {prob} | {results[prob][threshold]:.2f} | {cells} |')
     return '\n'.join(lines) + '\n'
 
 

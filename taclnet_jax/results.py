@@ -92,6 +92,7 @@ def run_result(
         sections = scores[name]['per_section']
         result[name] = {
             'threshold': scores[name]['threshold'],
+            'threshold_grown': scores[name]['threshold_grown'],
             'scores': {key: [_short(s[key]) for s in sections] for key in sections[0]},
         }
     return result | {'config': flatten(scores['config'])}

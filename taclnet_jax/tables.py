@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from taclnet_jax import poster
 from taclnet_jax.comparison import SIGNIFICANT, Cell, Row, fill_column
-from taclnet_jax.metrics import COLUMNS
+from taclnet_jax.metrics import COLUMNS, GROWN
 from taclnet_jax.results import Result, run_of
 from taclnet_jax.systems import BACKBONES, SLICES, SYSTEMS, notes_on
 
@@ -85,6 +85,7 @@ def make_tables(
             _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster'),
             _score_table(f'The same networks with STA at test alone on {where}', at_test, _POSTER),
             *_further_metrics(rows, where),
+            *_grown_segments(results, where),
         ]
     theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
     if number == 2:
@@ -119,11 +120,22 @@ def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
         for row in rows
         for result in row.results
         for metric in result[row.map]['scores']
-        if metric not in _POSTER
+        if metric not in (*_POSTER, *GROWN)
     )
     columns = {metric: (COLUMNS.get(metric, metric), 3) for metric in found}
     rows = [Row(row.title, row.system, row.slices, row.map, row.results) for row in rows]
     return [_score_table(f'Further metrics on {where}', rows, columns)] if columns else []
+
+
+def _grown_segments(results: Sequence[Result], where: str) -> list[Table]:
+    """P and P_hat of all systems that were scored so (earlier versions did not)."""
+    scored = [result for result in results if 'threshold_grown' in result['P']]
+    systems = [name for name in SYSTEMS if any(r['system'] == name for r in scored)]
+    rows = [_row(scored, name, map_) for name in systems for map_ in ('P', 'P_hat')]
+    if not rows:
+        return []
+    columns = {metric: (COLUMNS[metric], 3) for metric in GROWN}
+    return [_score_table(f'Segments grown until they touch on {where}', rows, columns)]
 
 
 def _systems_of(results: Sequence[Result]) -> list[str]:

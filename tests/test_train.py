@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tifffile
 from commands import arguments, isbi12, run, small_config, start
+from scipy import ndimage
 
 from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.data.synthetic import synthetic_volume
@@ -185,15 +186,20 @@ def test_predicts_odd_sizes_and_constant_sections(
     assert status == 0, output
     maps = {
         name: tifffile.imread(tmp_path / 'out' / f'{name}.tif')
-        for name in ('membrane', 'refined', 'attention', 'segments')
+        for name in ('membrane', 'refined', 'attention', 'segments', 'cells')
     }
     assert all(array.shape == image.shape for array in maps.values())
     for name in ('membrane', 'refined', 'attention'):
         assert maps[name].dtype == np.float32
         assert maps[name].min() >= 0 and maps[name].max() <= 1
     assert (maps['refined'] >= maps['membrane'] - 1e-6).all()
-    threshold = json.loads((trained[0] / 'results.json').read_text())['P_hat']['threshold']
-    np.testing.assert_array_equal(maps['segments'] == 0, maps['refined'] >= threshold)
+    results = json.loads((trained[0] / 'results.json').read_text())['P_hat']
+    membrane = maps['refined'] >= results['threshold']
+    np.testing.assert_array_equal(maps['segments'] == 0, membrane)
+    thick = maps['refined'] >= results['threshold_grown']
+    for cells, cut in zip(maps['cells'], thick, strict=True):
+        assert (cells > 0).all() or cut.all()
+        assert cells.max() == ndimage.label(~cut)[1]
     assert (tmp_path / 'out' / 'attention.png').exists()
 
     (tmp_path / 'file').write_text('mine')
