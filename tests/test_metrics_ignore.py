@@ -22,7 +22,7 @@ def all_scores(prob, membrane, ids=None, ignore=None, **options):
         membrane,
         ids,
         ignore=ignore,
-        extended=True,
+        extended=metrics.EXTENDED + metrics.GROWN,
         resolution_nm=RESOLUTION,
         betti_patch=8,
         betti_patches=5,

@@ -149,6 +149,26 @@ def test_the_lowest_voi_is_best():
     assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['VOI'].bold
 
 
+def test_grown_segments_have_a_table_of_the_runs_that_were_scored_so():
+    older, newer = result('unet'), result('taclnet')
+    tables = make_tables(1, 'isbi12', [older, newer])
+    assert not any('grown' in table.title for table in tables)
+    for name, voi in (('P', 0.6), ('P_hat', 0.4)):
+        newer[name] = {
+            'threshold': 0.5,
+            'threshold_grown': 0.3,
+            'scores': newer[name]['scores'] | {key: [voi, voi] for key in metrics.GROWN},
+        }
+    *others, grown = make_tables(1, 'isbi12', [older, newer])
+    assert 'Segments grown until they touch' in grown.title
+    assert [(e[0].text, e[1].text, e[3].text) for e in grown.body] == [
+        ('TACLNet', 'P', '0.600'),
+        ('TACLNet', 'P_hat', '0.400'),
+    ]
+    assert grown.body[1][3].bold
+    assert not any('grown' in column for table in others for column in table.header)
+
+
 def test_fewer_than_six_pairs_are_not_tested():
     few = [result(dice=[0.9] * 5), result('recurrent_taclnet', dice=[0.1] * 5)]
     table, *_ = make_tables(1, 'isbi12', few)
