@@ -29,7 +29,7 @@ from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.pipeline import normalised
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
-from taclnet_jax.evaluate import choose_threshold, score, split_sections
+from taclnet_jax.evaluate import all_scores, choose_threshold, split_sections
 from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
@@ -50,7 +50,10 @@ FORMS = {
     'weight on the loss of P': ('sta', 'weighted', 1.0),
 }
 ALPHAS = (0.5, 1.0)
-COLUMNS = ('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error')
+COLUMNS = (
+    *('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error'),
+    *('ari_grown', 'voi_grown', 'voi_split_grown', 'voi_merge_grown'),
+)
 
 
 def train(form: str, run: Path, workdir: Path) -> Path:
@@ -84,10 +87,11 @@ def scores_of(
     maps = {z: np.asarray(compiled(prob)) for z, prob in probs.items()}
     if config.downsample == 2:
         maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
-    threshold = choose_threshold(volume, maps)
-    sections = [score(config, volume, z, x, threshold) for z, x in maps.items()]
+    thresholds = choose_threshold(volume, maps), choose_threshold(volume, maps, 'voi_grown')
+    sections = [all_scores(config, volume, z, x, *thresholds) for z, x in maps.items()]
     means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
-    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
+    named = dict(zip(('threshold', 'threshold_grown'), thresholds, strict=True))
+    return {name: means[name] for name in COLUMNS} | named
 
 
 def target(prob: jax.Array) -> jax.Array:
@@ -121,8 +125,8 @@ def main() -> None:
     lines = [
         f'Validation sections of {args.run.name}',
         '',
-        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |',
-        '|---' * (3 + len(COLUMNS)) + '|',
+        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold', 'grown')) + ' |',
+        '|---' * (4 + len(COLUMNS)) + '|',
     ]
     found = {}
     for form in args.forms:

@@ -103,12 +103,8 @@ def evaluate(
     for i, prediction in enumerate(test):
         tested.append(prediction.section)
         for name, prob in (('P', prediction.prob), ('P_hat', prediction.refined)):
-            z = prediction.section
-            grown = score(config, volume, z, prob, grown_thresholds[name], metrics.GROWN)
-            scores[name].append(
-                score(config, volume, z, prob, thresholds[name], metrics.EXTENDED)
-                | {key: grown[key] for key in metrics.GROWN}
-            )
+            both = thresholds[name], grown_thresholds[name]
+            scores[name].append(all_scores(config, volume, prediction.section, prob, *both))
         if i % config.evaluate.picture_every == 0:
             pictures += write_pictures(volume, prediction, thresholds, workdir / 'pictures')
 
@@ -189,6 +185,21 @@ def score(
         extended=extended,
         resolution_nm=volume.resolution_nm,
     )
+
+
+def all_scores(
+    config: Any,
+    volume: Volume,
+    section: int,
+    prob: np.ndarray,
+    threshold: float,
+    grown_threshold: float,
+) -> dict[str, float]:
+    """Every score of one section; those of grown segments at a threshold of their own."""
+    grown = score(config, volume, section, prob, grown_threshold, metrics.GROWN)
+    return score(config, volume, section, prob, threshold, metrics.EXTENDED) | {
+        name: grown[name] for name in metrics.GROWN
+    }
 
 
 def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray], metric: str = 'voi') -> float:
