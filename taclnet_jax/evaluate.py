@@ -106,7 +106,9 @@ def evaluate(
             both = thresholds[name], grown_thresholds[name]
             scores[name].append(all_scores(config, volume, prediction.section, prob, *both))
         if i % config.evaluate.picture_every == 0:
-            pictures += write_pictures(volume, prediction, thresholds, workdir / 'pictures')
+            pictures += write_pictures(
+                volume, prediction, thresholds, grown_thresholds, workdir / 'pictures'
+            )
 
     results: dict[str, Any] = {
         'dataset': config.dataset,
@@ -216,7 +218,11 @@ def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray], metric: st
 
 
 def write_pictures(
-    volume: Volume, prediction: SectionPrediction, thresholds: dict[str, float], folder: Path
+    volume: Volume,
+    prediction: SectionPrediction,
+    thresholds: Mapping[str, float],
+    grown_thresholds: Mapping[str, float],
+    folder: Path,
 ) -> list[str]:
     """Writes the two pictures of a section and returns their paths."""
     assert volume.membrane is not None
@@ -235,6 +241,9 @@ def write_pictures(
         metrics.true_segments(membrane, ids, ignore),
         metrics.segment(prediction.prob, thresholds['P'], ignore),
         metrics.segment(prediction.refined, thresholds['P_hat'], ignore),
+        metrics.grow_segments(
+            metrics.segment(prediction.refined, grown_thresholds['P_hat'], ignore)
+        ),
     )
     attention_picture(volume, prediction, attention)
     return [str(comparison), str(attention)]

@@ -163,8 +163,9 @@ def comparison(path, membrane, predicted, refined=None):
     prob = np.where(predicted, 1, rng.uniform(0, 0.4, membrane.shape))
     truth, segments = metrics.true_segments(membrane), metrics.segment(prob, 0.5)
     segments_refined = None if refined is None else metrics.segment(refined, 0.5)
+    grown = metrics.grow_segments(segments)
     picture = figures.section_comparison(
-        path, section, membrane, prob, refined, truth, segments, segments_refined
+        path, section, membrane, prob, refined, truth, segments, segments_refined, grown
     )
     (above,) = places(picture, coloured(prob, 'gray_r'), 13)
     # The predicted segments lie below P, beside the true ones.
@@ -218,6 +219,21 @@ def test_refined_map_adds_a_column(cells, tmp_path):
     assert len(places(with_refined, coloured(refined, 'gray_r'), 13)) == 1
 
 
+def test_grown_segments_cover_the_section_in_the_colours_of_their_cells(cells, tmp_path):
+    truth = metrics.true_segments(cells)
+    flat, grown = np.zeros(cells.shape), metrics.grow_segments(truth)
+    picture = figures.section_comparison(
+        tmp_path / 'a.png', flat, cells, cells * 1.0, flat, truth, truth, truth, grown
+    )
+    (top, left), *_ = places(picture, coloured(cells * 1.0, 'gray_r'), 13)
+    below = top + 13 * 40 + 48
+    first = below, left - 13 * 40 - 14
+    for pixel in ((5, 5), (18, 5), (20, 5), (35, 24)):  # two of cells, two of membrane
+        nearest = tuple(np.argwhere(truth == grown[pixel])[0])
+        tinted = 0.6 * 127.5 + 0.4 * np.array(at(picture, (below, left), nearest, 13))
+        np.testing.assert_allclose(at(picture, first, pixel, 13), tinted, atol=1)
+
+
 @pytest.mark.parametrize('membrane', [False, True])
 def test_comparison_of_constant_sections_is_drawn(membrane, tmp_path):
     section = np.zeros((30, 50))
@@ -225,7 +241,7 @@ def test_comparison_of_constant_sections_is_drawn(membrane, tmp_path):
     segments = metrics.true_segments(mask)
     other = metrics.true_segments(~mask)
     figures.section_comparison(
-        tmp_path / 'a.png', section, mask, mask * 1.0, section, segments, segments, other
+        tmp_path / 'a.png', section, mask, mask * 1.0, section, segments, segments, other, other
     )
     assert imread(tmp_path / 'a.png').shape[2] == 3
 
