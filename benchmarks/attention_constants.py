@@ -58,8 +58,8 @@ def main() -> None:
     config = read_config(str(args.run))
     volume = load_volume(config)
     probs = validation_probs(args.run, config, volume)
-    print('| attention | ' + ' | '.join((*COLUMNS, 'threshold', 'grown')) + ' |')
-    print('|---' * (3 + len(COLUMNS)) + '|')
+    print('| attention | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |')
+    print('|---' * (2 + len(COLUMNS)) + '|')
     for name, attention in variants().items():
         scores = scores_of(config, volume, attention, probs)
         cells = ' | '.join(f'{value:.3f}' for value in scores.values())

@@ -29,10 +29,11 @@ from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.pipeline import normalised
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
-from taclnet_jax.evaluate import all_scores, choose_threshold, split_sections
+from taclnet_jax.evaluate import score, split_sections
 from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
+from taclnet_jax.thresholds import choose_threshold
 from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
 
@@ -50,10 +51,7 @@ FORMS = {
     'weight on the loss of P': ('sta', 'weighted', 1.0),
 }
 ALPHAS = (0.5, 1.0)
-COLUMNS = (
-    *('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error'),
-    *('ari_grown', 'voi_grown', 'voi_split_grown', 'voi_merge_grown'),
-)
+COLUMNS = ('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error')
 
 
 def train(form: str, run: Path, workdir: Path) -> Path:
@@ -87,11 +85,10 @@ def scores_of(
     maps = {z: np.asarray(compiled(prob)) for z, prob in probs.items()}
     if config.downsample == 2:
         maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
-    thresholds = choose_threshold(volume, maps), choose_threshold(volume, maps, 'voi_grown')
-    sections = [all_scores(config, volume, z, x, *thresholds) for z, x in maps.items()]
+    threshold = choose_threshold(volume, maps)
+    sections = [score(config, volume, z, x, threshold) for z, x in maps.items()]
     means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
-    named = dict(zip(('threshold', 'threshold_grown'), thresholds, strict=True))
-    return {name: means[name] for name in COLUMNS} | named
+    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
 
 
 def target(prob: jax.Array) -> jax.Array:
@@ -125,8 +122,8 @@ def main() -> None:
     lines = [
         f'Validation sections of {args.run.name}',
         '',
-        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold', 'grown')) + ' |',
-        '|---' * (4 + len(COLUMNS)) + '|',
+        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |',
+        '|---' * (3 + len(COLUMNS)) + '|',
     ]
     found = {}
     for form in args.forms:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -15,11 +15,17 @@ from taclnet_jax import parallel
 from taclnet_jax.data import training_samples, training_volume
 from taclnet_jax.data.pipeline import Batch, WindowLoader
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import targets_of
-from taclnet_jax.evaluate import choose_threshold, score, split_sections
-from taclnet_jax.inference import Inference, create_inference, predict_sections
+from taclnet_jax.data.windows import Runs, targets_of
+from taclnet_jax.evaluate import score, split_sections
+from taclnet_jax.inference import (
+    Inference,
+    SectionPrediction,
+    create_inference,
+    predict_sections,
+)
 from taclnet_jax.models import create_model
 from taclnet_jax.state import TrainState, create_optimizer, create_train_state
+from taclnet_jax.thresholds import choose_cuts, choose_threshold, fixed_cuts, ignored, map_of
 from taclnet_jax.train import Step, create_step
 
 
@@ -68,16 +74,25 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
         first, later = _time_steps(step, state, batch)
         compile_seconds += first
         step_seconds.append(later)
-    first, section_seconds = _time_sections(
-        config, create_inference(config, model), state.params, volume, targets_of(test)[:2]
-    )
-    views_first, views_seconds = _time_sections(
-        config,
-        create_inference(config, model, config.evaluate.views),
-        state.params,
-        volume,
-        targets_of(test)[:2],
-    )
+    chooses = config.evaluate.threshold_from != 'fixed'
+
+    def validate(prediction: SectionPrediction) -> None:
+        if chooses:
+            choose_threshold(volume, {prediction.section: prediction.prob})
+        score(config, volume, prediction.section, prediction.prob, config.evaluate.threshold)
+
+    def evaluate(prediction: SectionPrediction) -> None:
+        z = prediction.section
+        for name, cut in fixed_cuts(config).items():
+            prob = cut.closed(map_of(prediction, name), ignored(volume, z))
+            score(config, volume, z, prob, cut.threshold)
+        if chooses:
+            choose_cuts(volume, [prediction])
+
+    plain = create_inference(config, model)
+    first, section_seconds = _time_sections(plain, state.params, volume, test, validate)
+    infer = create_inference(config, model, config.evaluate.views)
+    views_first, views_seconds = _time_sections(infer, state.params, volume, test, evaluate)
     limit = config.evaluate.threshold_sections
     validations = len(targets_of(validation, limit)) / config.evaluate.every_epochs
     scored = len(targets_of(test, config.evaluate.test_sections))
@@ -124,21 +139,17 @@ def _time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, flo
 
 
 def _time_sections(
-    config: Any,
     infer: Inference,
     params: Any,
     volume: Volume,
-    targets: Sequence[tuple[int, range]],
+    runs: Runs,
+    scoring: Callable[[SectionPrediction], None],
 ) -> tuple[float, float]:
     """(first, later) seconds of predicting and scoring a section; the first one compiles."""
     times = []
     start = time.perf_counter()
-    for prediction in predict_sections(infer, params, volume.image, targets):
-        z = prediction.section
-        for prob in (prediction.prob, prediction.refined):
-            score(config, volume, z, prob, config.evaluate.threshold)
-            if config.evaluate.threshold_from != 'fixed':
-                choose_threshold(volume, {z: prob})
+    for prediction in predict_sections(infer, params, volume.image, targets_of(runs)[:2]):
+        scoring(prediction)
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
     return times[0], times[-1]

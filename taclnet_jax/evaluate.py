@@ -25,9 +25,16 @@ from taclnet_jax.inference import SectionPrediction, create_inference, predict_s
 from taclnet_jax.losses import LOSSES
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import with_progress, write_text
-
-# Of P or P_hat; tried on training sections where config.evaluate.threshold_from says so.
-THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
+from taclnet_jax.thresholds import (
+    MAPS,
+    TITLES,
+    Cut,
+    choose_cuts,
+    choose_threshold,
+    fixed_cuts,
+    ignored,
+    map_of,
+)
 
 
 def split_sections(config: Any, parts: Sequence[range]) -> tuple[Runs, Runs, Runs]:
@@ -69,9 +76,8 @@ def evaluate(
         workdir: gets results.json and pictures/.
 
     Returns:
-        What results.json holds: for 'P' and 'P_hat' the threshold, that of the segments which grow
-        until they touch, each section's scores, and their mean and standard deviation over
-        sections.
+        What results.json holds: for each of `MAPS` its `Cut`, each section's scores, and their
+        mean and standard deviation over sections.
     """
     train_runs, validation_runs, test_runs = split_sections(config, volume.parts)
     infer = create_inference(config, model, config.evaluate.views)
@@ -81,34 +87,25 @@ def evaluate(
         predicted = predict_sections(infer, params, volume.image, targets)
         return with_progress(predicted, len(targets), what, 'section')
 
-    thresholds = dict.fromkeys(('P', 'P_hat'), config.evaluate.threshold)
-    grown_thresholds = dict(thresholds)
+    cuts = fixed_cuts(config)
     if config.evaluate.threshold_from != 'fixed':
         known = {'training': (*train_runs, *validation_runs), 'validation': validation_runs}
         runs = known[config.evaluate.threshold_from]
-        tried = list(predictions(runs, config.evaluate.threshold_sections, 'threshold'))
-        maps = {
-            'P': {p.section: p.prob for p in tried},
-            'P_hat': {p.section: p.refined for p in tried},
-        }
-        thresholds = {name: choose_threshold(volume, probs) for name, probs in maps.items()}
-        grown_thresholds = {
-            name: choose_threshold(volume, probs, 'voi_grown') for name, probs in maps.items()
-        }
-    scores: dict[str, list[dict[str, float]]] = {'P': [], 'P_hat': []}
+        tried = predictions(runs, config.evaluate.threshold_sections, 'threshold')
+        cuts = choose_cuts(volume, list(tried))
+    scores: dict[str, list[dict[str, float]]] = {name: [] for name in cuts}
     pictures: list[str] = []
     (workdir / 'pictures').mkdir(exist_ok=True)
     test = predictions(test_runs, config.evaluate.test_sections, 'test sections')
     tested: list[int] = []
     for i, prediction in enumerate(test):
-        tested.append(prediction.section)
-        for name, prob in (('P', prediction.prob), ('P_hat', prediction.refined)):
-            both = thresholds[name], grown_thresholds[name]
-            scores[name].append(all_scores(config, volume, prediction.section, prob, *both))
+        z = prediction.section
+        tested.append(z)
+        for name, cut in cuts.items():
+            prob = cut.closed(map_of(prediction, name), ignored(volume, z))
+            scores[name].append(score(config, volume, z, prob, cut.threshold, extended=True))
         if i % config.evaluate.picture_every == 0:
-            pictures += write_pictures(
-                volume, prediction, thresholds, grown_thresholds, workdir / 'pictures'
-            )
+            pictures += write_pictures(volume, prediction, cuts, workdir / 'pictures')
 
     results: dict[str, Any] = {
         'dataset': config.dataset,
@@ -122,8 +119,7 @@ def evaluate(
     for name, sections in scores.items():
         summary = metrics.summarise(sections)
         results[name] = {
-            'threshold': thresholds[name],
-            'threshold_grown': grown_thresholds[name],
+            **cuts[name]._asdict(),
             'mean': {key: mean for key, (mean, _) in summary.items()},
             'std': {key: std for key, (_, std) in summary.items()},
             'per_section': sections,
@@ -171,9 +167,9 @@ def score(
     section: int,
     prob: np.ndarray,
     threshold: float,
-    extended: Sequence[str] = (),
+    extended: bool = False,
 ) -> dict[str, float]:
-    """The main scores of one section, and further ones by name."""
+    """The main scores of one section, or all of them."""
     assert volume.membrane is not None
     return metrics.section_scores(
         prob,
@@ -189,47 +185,20 @@ def score(
     )
 
 
-def all_scores(
-    config: Any,
-    volume: Volume,
-    section: int,
-    prob: np.ndarray,
-    threshold: float,
-    grown_threshold: float,
-) -> dict[str, float]:
-    """Every score of one section; those of grown segments at a threshold of their own."""
-    grown = score(config, volume, section, prob, grown_threshold, metrics.GROWN)
-    return score(config, volume, section, prob, threshold, metrics.EXTENDED) | {
-        name: grown[name] for name in metrics.GROWN
-    }
-
-
-def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray], metric: str = 'voi') -> float:
-    """The threshold of the lowest VOI on the given sections, `[height, width]` by number."""
-    assert volume.membrane is not None
-    return metrics.choose_threshold(
-        list(probs.values()),
-        [volume.membrane[z] for z in probs],
-        None if volume.ids is None else [volume.ids[z] for z in probs],
-        THRESHOLDS,
-        metric,
-        ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
-    )
-
-
 def write_pictures(
-    volume: Volume,
-    prediction: SectionPrediction,
-    thresholds: Mapping[str, float],
-    grown_thresholds: Mapping[str, float],
-    folder: Path,
+    volume: Volume, prediction: SectionPrediction, cuts: Mapping[str, Cut], folder: Path
 ) -> list[str]:
     """Writes the two pictures of a section and returns their paths."""
     assert volume.membrane is not None
     z = prediction.section
     membrane = volume.membrane[z]
     ids = None if volume.ids is None else volume.ids[z]
-    ignore = None if volume.ignore is None else volume.ignore[z]
+    ignore = ignored(volume, z)
+
+    def segments(name: str) -> np.ndarray:
+        closed = cuts[name].closed(map_of(prediction, name), ignore)
+        return metrics.segment(closed, cuts[name].threshold, ignore)
+
     comparison = folder / f'section_{z:03d}.png'
     attention = folder / f'attention_{z:03d}.png'
     figures.section_comparison(
@@ -239,11 +208,9 @@ def write_pictures(
         prediction.prob,
         prediction.refined,
         metrics.true_segments(membrane, ids, ignore),
-        metrics.segment(prediction.prob, thresholds['P'], ignore),
-        metrics.segment(prediction.refined, thresholds['P_hat'], ignore),
-        metrics.grow_segments(
-            metrics.segment(prediction.refined, grown_thresholds['P_hat'], ignore)
-        ),
+        segments('P'),
+        segments('P_hat'),
+        segments('P_hat_closed'),
     )
     attention_picture(volume, prediction, attention)
     return [str(comparison), str(attention)]
@@ -270,17 +237,13 @@ def format_table(results: dict[str, Any]) -> str:
         f'{sections[0]} to {sections[-1]}, parameters of step {results["step"]} (mean ± standard '
         'deviation over sections)',
     ]
-    for names, threshold in (
-        (metrics.MAIN, 'threshold'),
-        (metrics.EXTENDED, 'threshold'),
-        (metrics.GROWN, 'threshold_grown'),
-    ):
+    for names in (metrics.MAIN, metrics.EXTENDED):
         titles = ' | '.join(metrics.COLUMNS[name] for name in names)
         lines += ['', f'| map | threshold | {titles} |', '|---|---|' + '---|' * len(names)]
-        for prob in ('P', 'P_hat'):
+        for prob in MAPS:
             mean, std = results[prob]['mean'], results[prob]['std']
             cells = ' | '.join(f'{mean[name]:.4f} ± {std[name]:.4f}' for name in names)
-            lines.append(f'| {prob} | {results[prob][threshold]:.2f} | {cells} |')
+            lines.append(f'| {TITLES[prob]} | {results[prob]["threshold"]:.2f} | {cells} |')
     return '\n'.join(lines) + '\n'
 
 

@@ -101,9 +101,9 @@ def section_comparison(
     true_segments: ArrayLike,
     segments: ArrayLike,
     segments_refined: ArrayLike | None,
-    cells: ArrayLike,
+    segments_closed: ArrayLike,
 ) -> NDArray[np.uint8]:
-    """One section beside its truth, P, P_hat, the segments of each, and the cells they grow to.
+    """One section beside its truth, P, P_hat and the segments of each, before and after closing.
 
     Membrane is black. A predicted segment has the colour of the true segment where each is the
     other's largest overlap, and a colour of its own otherwise: two colours inside one true cell
@@ -118,7 +118,7 @@ def section_comparison(
         true_segments: integers, 0 = membrane, likewise.
         segments: those of P.
         segments_refined: those of P_hat, or None.
-        cells: segments grown until they touch; drawn over the section.
+        segments_closed: those after `taclnet_jax.metrics.close_membranes`, over the section.
 
     Returns:
         The picture, `[height, width, 3]` uint8.
@@ -135,7 +135,7 @@ def section_comparison(
         true_segments=true_segments,
         segments=segments,
         segments_refined=segments_refined,
-        cells=cells,
+        segments_closed=segments_closed,
     )
     truth = maps['true_segments']
     top = [
@@ -144,7 +144,9 @@ def section_comparison(
         _Panel('Membrane P', _coloured(maps['prob'], 'gray_r'), 'gray_r'),
     ]
     bottom = [
-        _Panel('Grown segments on section', _tinted(image, _matched(truth, maps['cells']))),
+        _Panel(
+            'Closed segments on section', _tinted(image, _matched(truth, maps['segments_closed']))
+        ),
         _Panel('True segments', _segment_colours(truth)),
         _Panel('Segments of P', _segment_colours(_matched(truth, maps['segments']))),
     ]

@@ -20,10 +20,9 @@ from taclnet_jax.config import flatten
 from taclnet_jax.errors import InputError
 from taclnet_jax.reporting import read_metrics, write_text
 from taclnet_jax.systems import Run
+from taclnet_jax.thresholds import MAPS
 
 Result = dict[str, Any]
-
-MAPS = ('P', 'P_hat')
 
 SCHEDULE = ('phase_one.epochs', 'phase_one.halve_every', 'phase_two.epochs')
 """The settings that a budget shortens; all runs of a comparison share them."""
@@ -92,7 +91,7 @@ def run_result(
         sections = scores[name]['per_section']
         result[name] = {
             'threshold': scores[name]['threshold'],
-            'threshold_grown': scores[name]['threshold_grown'],
+            'closing': scores[name]['closing'],
             'scores': {key: [_short(s[key]) for s in sections] for key in sections[0]},
         }
     return result | {'config': flatten(scores['config'])}
@@ -216,8 +215,11 @@ def _check(path: Path, result: Any) -> None:
         missing = [
             f'{name}.scores of {sections} sections'
             for name in MAPS
-            if not isinstance(scores := result[name].get('scores'), dict)
-            or any(not isinstance(v, list) or len(v) != sections for v in scores.values())
+            if name in result  # Earlier versions closed no membranes.
+            and (
+                not isinstance(scores := result[name].get('scores'), dict)
+                or any(not isinstance(v, list) or len(v) != sections for v in scores.values())
+            )
         ]
     if missing:
         raise InputError(

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from taclnet_jax import poster
 from taclnet_jax.comparison import SIGNIFICANT, Cell, Row, fill_column
-from taclnet_jax.metrics import COLUMNS, GROWN
+from taclnet_jax.metrics import COLUMNS
 from taclnet_jax.results import Result, run_of
 from taclnet_jax.systems import BACKBONES, SLICES, SYSTEMS, notes_on
+from taclnet_jax.thresholds import TITLES
 
 # Title and decimals, as the poster has them.
 _POSTER = {
@@ -84,8 +85,8 @@ def make_tables(
         return [
             _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster'),
             _score_table(f'The same networks with STA at test alone on {where}', at_test, _POSTER),
+            *_closed_membranes(results, dataset, where),
             *_further_metrics(rows, where),
-            *_grown_segments(results, where),
         ]
     theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
     if number == 2:
@@ -120,22 +121,29 @@ def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
         for row in rows
         for result in row.results
         for metric in result[row.map]['scores']
-        if metric not in (*_POSTER, *GROWN)
+        if metric not in _POSTER
     )
     columns = {metric: (COLUMNS.get(metric, metric), 3) for metric in found}
     rows = [Row(row.title, row.system, row.slices, row.map, row.results) for row in rows]
     return [_score_table(f'Further metrics on {where}', rows, columns)] if columns else []
 
 
-def _grown_segments(results: Sequence[Result], where: str) -> list[Table]:
-    """P and P_hat of all systems that were scored so (earlier versions did not)."""
-    scored = [result for result in results if 'threshold_grown' in result['P']]
-    systems = [name for name in SYSTEMS if any(r['system'] == name for r in scored)]
-    rows = [_row(scored, name, map_) for name in systems for map_ in ('P', 'P_hat')]
+def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> list[Table]:
+    """All systems whose membranes were closed (earlier versions did not), as P and as P_hat."""
+    closed = [result for result in results if 'P_closed' in result]
+    rows = [
+        _row(closed, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
+        for name in SYSTEMS
+        if any(result['system'] == name for result in closed)
+        for map_ in ('P_closed', 'P_hat_closed')
+    ]
     if not rows:
         return []
-    columns = {metric: (COLUMNS[metric], 3) for metric in GROWN}
-    return [_score_table(f'Segments grown until they touch on {where}', rows, columns)]
+    table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
+    table.notes.append(
+        'Closing and threshold of each run: lowest VOI on those sections. The poster closes none.'
+    )
+    return [table]
 
 
 def _systems_of(results: Sequence[Result]) -> list[str]:
@@ -258,7 +266,7 @@ def _score_table(
         header += [name, theirs] if theirs else [name]
     body = []
     for row in rows:
-        entries = [Entry(row.title), Entry(row.map)]
+        entries = [Entry(row.title), Entry(TITLES[row.map])]
         for metric, (_, decimals) in columns.items():
             entries.append(_entry(row.cells[metric], decimals))
             if theirs:

@@ -342,32 +342,8 @@ def test_extended_scores_can_be_asked_for_by_name():
         metrics.section_scores(prob, membrane, extended=['cremi_score'])
 
 
-def test_grown_scores_are_those_of_skimage_where_no_pixel_is_membrane():
-    prob, membrane = membrane_section()
-    scores = metrics.section_scores(prob, membrane, extended=metrics.GROWN)
-    true = metrics.true_segments(membrane)
-    grown = metrics.grow_segments(metrics.segment(prob, 0.5))
-    split, merge = skimage.metrics.variation_of_information(true, grown, ignore_labels=[0])
-    error, _, _ = skimage.metrics.adapted_rand_error(true, grown, ignore_labels=[0])
-    assert scores['voi_split_grown'] == pytest.approx(split)
-    assert scores['voi_merge_grown'] == pytest.approx(merge)
-    assert scores['voi_grown'] == pytest.approx(split + merge)
-    assert scores['ari_grown'] == pytest.approx(1 - error)
-
-
-def test_thick_membranes_cost_nothing_once_segments_have_grown():
-    membrane = np.zeros((32, 32), bool)
-    membrane[:, 16] = True
-    thick = np.zeros((32, 32))
-    thick[:, 12:21] = 0.9
-    scores = metrics.section_scores(thick, membrane, extended=metrics.GROWN)
-    assert scores['voi'] > 1
-    assert scores['voi_grown'] == 0
-    assert scores['ari_grown'] == 1
-
-
 def test_every_score_has_a_direction_and_a_column():
-    names = (*metrics.MAIN, *metrics.EXTENDED, *metrics.GROWN)
+    names = (*metrics.MAIN, *metrics.EXTENDED)
     assert tuple(metrics.HIGHER_IS_BETTER) == tuple(metrics.COLUMNS) == names
     assert len(set(metrics.COLUMNS.values())) == len(names)
 
@@ -376,10 +352,7 @@ def test_every_score_has_a_direction_and_a_column():
 def test_perfect_prediction_is_perfect_in_every_score(shape):
     membrane = membrane_section(90)[1][: shape[0], : shape[1]]
     scores = metrics.section_scores(
-        membrane.astype(np.float32),
-        membrane,
-        extended=metrics.EXTENDED + metrics.GROWN,
-        resolution_nm=RESOLUTION,
+        membrane.astype(np.float32), membrane, extended=True, resolution_nm=RESOLUTION
     )
     for name, higher in metrics.HIGHER_IS_BETTER.items():
         assert scores[name] == pytest.approx(1 if higher else 0, abs=1e-9), name
@@ -392,10 +365,7 @@ def test_scores_get_worse_with_the_prediction():
     lines = np.zeros_like(membrane)
     lines[::17] = True
     worse = metrics.section_scores(
-        (membrane & ~gaps) | lines,
-        membrane,
-        extended=metrics.EXTENDED + metrics.GROWN,
-        resolution_nm=RESOLUTION,
+        (membrane & ~gaps) | lines, membrane, extended=True, resolution_nm=RESOLUTION
     )
     for name, higher in metrics.HIGHER_IS_BETTER.items():
         if name != 'betti_matching_error_0':  # lines and what is left of membranes hang together

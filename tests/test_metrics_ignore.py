@@ -22,7 +22,7 @@ def all_scores(prob, membrane, ids=None, ignore=None, **options):
         membrane,
         ids,
         ignore=ignore,
-        extended=metrics.EXTENDED + metrics.GROWN,
+        extended=True,
         resolution_nm=RESOLUTION,
         betti_patch=8,
         betti_patches=5,

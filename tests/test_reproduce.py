@@ -149,24 +149,22 @@ def test_the_lowest_voi_is_best():
     assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['VOI'].bold
 
 
-def test_grown_segments_have_a_table_of_the_runs_that_were_scored_so():
-    older, newer = result('unet'), result('taclnet')
-    tables = make_tables(1, 'isbi12', [older, newer])
-    assert not any('grown' in table.title for table in tables)
+def test_closed_membranes_have_a_table_of_the_runs_that_closed_them():
+    older, newer = result('unet'), result('taclnet', voi=[0.8, 0.8])
+    assert not any('closed' in t.title for t in make_tables(1, 'isbi12', [older, newer]))
     for name, voi in (('P', 0.6), ('P_hat', 0.4)):
-        newer[name] = {
-            'threshold': 0.5,
-            'threshold_grown': 0.3,
-            'scores': newer[name]['scores'] | {key: [voi, voi] for key in metrics.GROWN},
-        }
-    *others, grown = make_tables(1, 'isbi12', [older, newer])
-    assert 'Segments grown until they touch' in grown.title
-    assert [(e[0].text, e[1].text, e[3].text) for e in grown.body] == [
-        ('TACLNet', 'P', '0.600'),
-        ('TACLNet', 'P_hat', '0.400'),
+        scores = newer[name]['scores'] | {'voi': [voi, voi]}
+        newer[f'{name}_closed'] = {'threshold': 0.7, 'closing': 0.2, 'scores': scores}
+    tables = make_tables(1, 'isbi12', [older, newer])
+    (closed,) = [table for table in tables if 'closed' in table.title]
+    found = [(e[0].text, e[1].text, e[6].text, e[7].text) for e in closed.body]
+    theirs = '0.771 ± 0.027'
+    assert found == [
+        ('TACLNet', 'P, closed', '0.600', theirs),
+        ('TACLNet', 'P_hat, closed', '0.400', theirs),
     ]
-    assert grown.body[1][3].bold
-    assert not any('grown' in column for table in others for column in table.header)
+    assert closed.body[1][6].bold
+    assert cells(tables[0], 'TACLNet')['VOI'].text == '0.800'
 
 
 def test_fewer_than_six_pairs_are_not_tested():

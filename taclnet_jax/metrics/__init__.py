@@ -15,9 +15,6 @@ that are easily made differently:
   no segment touches two cells. scikit-image takes all predicted 0s as one segment that spans the
   whole section, which reports merges where there are none. The functions here equal its
   functions once every predicted 0 has a number of its own.
-
-Whoever uses segments lets them grow over the membrane first (`grow_segments`), and then the second
-choice does not arise: `GROWN` has ARI and VOI of these.
 """
 
 from taclnet_jax.metrics.betti import betti_error, betti_matching_error
@@ -33,7 +30,6 @@ from taclnet_jax.metrics.overlaps import (
 from taclnet_jax.metrics.section import (
     COLUMNS,
     EXTENDED,
-    GROWN,
     HIGHER_IS_BETTER,
     MAIN,
     best_over_thresholds,
@@ -41,12 +37,18 @@ from taclnet_jax.metrics.section import (
     section_scores,
     summarise,
 )
-from taclnet_jax.metrics.segments import grow_segments, pieces_of_ids, segment, true_segments
+from taclnet_jax.metrics.segments import (
+    close_membranes,
+    grow_segments,
+    pieces_of_ids,
+    segment,
+    true_segments,
+    watershed_segments,
+)
 
 __all__ = [
     'COLUMNS',
     'EXTENDED',
-    'GROWN',
     'HIGHER_IS_BETTER',
     'MAIN',
     'CremiScore',
@@ -57,6 +59,7 @@ __all__ = [
     'border_mask',
     'choose_threshold',
     'cl_dice',
+    'close_membranes',
     'cremi_score',
     'dice',
     'false_splits_and_merges',
@@ -69,4 +72,5 @@ __all__ = [
     'v_info',
     'v_rand',
     'variation_of_information',
+    'watershed_segments',
 ]

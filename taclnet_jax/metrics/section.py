@@ -73,10 +73,6 @@ class _Comparison:
         return self.overlaps.variation_of_information()
 
     @cached_property
-    def grown_voi(self) -> tuple[float, float]:
-        return self.grown_overlaps.variation_of_information()
-
-    @cached_property
     def unmatched(self) -> tuple[int, int]:
         return betti_matching_error(self.membrane, self.truth.membrane, self.truth.ignore)
 
@@ -132,23 +128,13 @@ _EXTENDED = {
     'false_splits': _Metric('False splits', False, lambda c: float(c.errors[0])),
     'false_merges': _Metric('False merges', False, lambda c: float(c.errors[1])),
 }
-_GROWN = {
-    'ari_grown': _Metric('ARI grown', True, lambda c: c.grown_overlaps.adapted_rand_fscore()),
-    'voi_grown': _Metric('VOI grown', False, lambda c: sum(c.grown_voi)),
-    'voi_split_grown': _Metric('VOI split grown', False, lambda c: c.grown_voi[0]),
-    'voi_merge_grown': _Metric('VOI merge grown', False, lambda c: c.grown_voi[1]),
-}
-_METRICS = _MAIN | _EXTENDED | _GROWN
+_METRICS = _MAIN | _EXTENDED
 
 MAIN = tuple(_MAIN)
 """The scores that `section_scores` always gives, in the order of tables."""
 
 EXTENDED = tuple(_EXTENDED)
 """Those that it gives if asked, in the order of tables."""
-
-GROWN = tuple(_GROWN)
-"""ARI and VOI of segments that have grown until they touch, as one uses them: `grow_segments`. How
-thick the predicted membranes are does not matter to them, so they want a lower threshold."""
 
 HIGHER_IS_BETTER = {name: metric.higher_is_better for name, metric in _METRICS.items()}
 """Every score, in the order of tables, and the direction of each."""
@@ -187,7 +173,7 @@ def section_scores(
         seed: draws them.
         ignore: True where pixels are not labelled, boolean, of the same shape: what is there, or
             is predicted there, changes no score.
-        extended: True gives the scores of `EXTENDED` too, or name some of them or of `GROWN`.
+        extended: True gives the scores of `EXTENDED` too, or name some of them.
         resolution_nm: voxel size (z, y, x), which the CREMI score needs.
 
     Returns:
@@ -197,7 +183,6 @@ def section_scores(
         they touch, at this threshold (the challenge's is the maximum over thresholds:
         `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the membrane;
         betti_matching_error, in dimensions _0 and _1 and as their sum; false_splits, false_merges.
-        `GROWN`: ari_grown, voi_grown, voi_split_grown, voi_merge_grown.
 
     Raises:
         InputError: the shapes differ, a name is unknown, or the resolution is missing.

@@ -1,0 +1,127 @@
+"""How P and P_hat become membrane: thresholds, and what they are chosen by."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from taclnet_jax import metrics
+from taclnet_jax.errors import InputError
+
+if TYPE_CHECKING:  # Tables need the names in here, and no JAX.
+    from taclnet_jax.data.volume import Volume
+    from taclnet_jax.inference import SectionPrediction
+
+MAPS = ('P', 'P_hat', 'P_closed', 'P_hat_closed')
+"""What is scored: P and P_hat, as they are and with `taclnet_jax.metrics.close_membranes`."""
+
+TITLES = {'P': 'P', 'P_hat': 'P_hat', 'P_closed': 'P, closed', 'P_hat_closed': 'P_hat, closed'}
+"""Of `MAPS`, in tables."""
+
+THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
+"""That are tried on sections with labels, where config.evaluate.threshold_from says so."""
+
+CLOSINGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+"""Thresholds of closing that are tried with each of these."""
+
+
+class Cut(NamedTuple):
+    """How a map becomes membrane.
+
+    Attributes:
+        threshold: from this on it is.
+        closing: of `taclnet_jax.metrics.close_membranes`, before that; None: it stays as it is.
+    """
+
+    threshold: float
+    closing: float | None = None
+
+    def closed(self, prob: np.ndarray, ignore: np.ndarray | None) -> np.ndarray:
+        """The map to which the threshold is applied, of `prob` `[height, width]`."""
+        if self.closing is None:
+            return prob
+        return metrics.close_membranes(prob, self.closing, ignore)
+
+
+def map_of(prediction: SectionPrediction, name: str) -> np.ndarray:
+    """P for the first and third of `MAPS`, P_hat for the others; not closed yet."""
+    return prediction.refined if name.startswith('P_hat') else prediction.prob
+
+
+def fixed_cuts(config: Any) -> dict[str, Cut]:
+    """Those of a threshold that is given, at which closing changes nothing."""
+    threshold = config.evaluate.threshold
+    return {name: Cut(threshold, threshold if name.endswith('closed') else None) for name in MAPS}
+
+
+def choose_cuts(volume: Volume, predictions: Sequence[SectionPrediction]) -> dict[str, Cut]:
+    """Those of the lowest VOI on the given sections, by name."""
+    return {
+        name: best_cut(
+            volume,
+            {p.section: map_of(p, name) for p in predictions},
+            CLOSINGS if name.endswith('closed') else (None,),
+        )
+        for name in MAPS
+    }
+
+
+def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
+    """The threshold of the lowest VOI on the given sections, `[height, width]` by number."""
+    return best_cut(volume, probs).threshold
+
+
+def best_cut(
+    volume: Volume,
+    probs: Mapping[int, np.ndarray],
+    closings: Sequence[float | None] = (None,),
+) -> Cut:
+    """The cut of the lowest VOI on sections with labels.
+
+    Args:
+        volume: labelled.
+        probs: maps `[height, width]` by section.
+        closings: to try, each with all of `THRESHOLDS`.
+    """
+    assert volume.membrane is not None
+    found = []
+    for closing in closings:
+        maps = [Cut(0, closing).closed(prob, ignored(volume, z)) for z, prob in probs.items()]
+        voi, threshold = metrics.best_over_thresholds(
+            maps,
+            [volume.membrane[z] for z in probs],
+            None if volume.ids is None else [volume.ids[z] for z in probs],
+            THRESHOLDS,
+            'voi',
+            ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
+        )
+        found.append((voi, Cut(threshold, closing)))
+    return min(found, key=lambda pair: pair[0])[1]
+
+
+def ignored(volume: Volume, section: int) -> np.ndarray | None:
+    """The mask of what is not labelled in a section; None where all is."""
+    return None if volume.ignore is None else volume.ignore[section]
+
+
+def run_cut(config: Any, workdir: Path, name: str) -> Cut:
+    """That of one of `MAPS`: fixed in the configuration, or found when the run was scored.
+
+    Raises:
+        InputError: the run was not scored yet.
+    """
+    if config.evaluate.threshold_from == 'fixed':
+        return fixed_cuts(config)[name]
+    path = workdir / 'results.json'
+    try:
+        found = json.loads(path.read_text())[name]
+        return Cut(found['threshold'], found['closing'])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f'Expected the threshold that evaluation chose in {path}, but it cannot be read; '
+            'evaluate the run first with --mode=evaluate.'
+        ) from error

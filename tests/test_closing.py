@@ -1,0 +1,133 @@
+"""Membranes that close: watershed segments, and how closing and threshold are chosen."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from metric_cases import flawed_section, membrane_section, no_deadline
+from scipy import ndimage
+
+from taclnet_jax import metrics
+from taclnet_jax.config import get_config
+from taclnet_jax.errors import InputError
+from taclnet_jax.thresholds import CLOSINGS, MAPS, Cut, choose_cuts, fixed_cuts, run_cut
+
+PROBS = hnp.arrays(
+    np.float32,
+    hnp.array_shapes(min_dims=2, max_dims=2, max_side=12),
+    elements=st.sampled_from([0.0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+)
+
+
+def test_a_gap_is_closed_where_it_is_narrowest():
+    wall = np.zeros((11, 11))
+    wall[:, 5] = 0.9
+    wall[4:7, 5] = 0.3  # a gap at 0.5, none at 0.2
+    assert metrics.segment(wall, 0.5).max() == 1
+    closed = metrics.close_membranes(wall, closing=0.2)
+    np.testing.assert_array_equal(np.argwhere(closed == 1), [[y, 5] for y in range(11)])
+    assert metrics.segment(closed, 0.95).max() == 2  # a threshold above all of P
+
+
+def test_floods_meet_on_the_crest():
+    ridge = np.array([[0.1, 0.5, 0.6, 0.9, 0.6, 0.5, 0.4, 0.1]])
+    found = metrics.watershed_segments(ridge, 0.2)
+    assert found[0, :3].tolist() == [1, 1, 1] and found[0, 4:].tolist() == [2] * 4
+
+
+@no_deadline
+@given(PROBS, st.sampled_from([0.1, 0.3, 0.5, 0.7]), st.sampled_from([0.1, 0.3, 0.5, 0.7, 0.9]))
+def test_what_closing_tells_apart_stays_apart(prob, closing, threshold):
+    pieces = metrics.segment(prob, closing)
+    segments = metrics.segment(metrics.close_membranes(prob, closing), threshold)
+    for number in range(1, segments.max() + 1):
+        assert len(set(pieces[segments == number].tolist()) - {0}) <= 1
+
+
+@no_deadline
+@given(PROBS, st.sampled_from([0.1, 0.3, 0.5, 0.7]))
+def test_closing_at_the_threshold_itself_changes_no_segment(prob, threshold):
+    closed = metrics.close_membranes(prob, threshold)
+    assert (closed >= prob).all() and set(closed[closed != prob].tolist()) <= {1}
+    np.testing.assert_array_equal(
+        metrics.segment(closed, threshold), metrics.segment(prob, threshold)
+    )
+
+
+@pytest.mark.parametrize('value', [0, 0.5, 1, np.nan])
+def test_constant_sections_have_nothing_to_close(value):
+    prob = np.full((5, 7), value)
+    closed = metrics.close_membranes(prob, 0.3)
+    np.testing.assert_array_equal(closed, np.nan_to_num(prob.astype(np.float32), nan=1))
+
+
+def test_nothing_under_ignored_pixels_changes_what_is_closed():
+    prob, _ = flawed_section()
+    ignore = np.zeros(prob.shape, bool)
+    ignore[20:50, 10:60] = True
+    scribbled = np.where(ignore, np.random.default_rng(1).random(prob.shape), prob)
+    one, other = (metrics.close_membranes(p, 0.3, ignore) for p in (prob, scribbled))
+    np.testing.assert_array_equal(one[~ignore], other[~ignore])
+    assert (metrics.watershed_segments(prob, 0.3, ignore)[ignore] == 0).all()
+
+
+def test_thin_membranes_without_gaps_lower_the_voi():
+    _, membrane = membrane_section()
+    prob = ndimage.gaussian_filter(membrane.astype(float), 1)
+    prob[::7] *= 0.5  # gaps all over
+    plain = min(metrics.section_scores(prob, membrane, threshold=t)['voi'] for t in (0.2, 0.3, 0.5))
+    closed = metrics.close_membranes(prob, 0.15)
+    assert metrics.section_scores(closed, membrane, threshold=0.6)['voi'] < plain / 2
+
+
+def labelled(sections=2):
+    """A volume, and predictions of its sections in which P_hat is better than P."""
+    probs, membranes = zip(*(flawed_section(seed) for seed in range(sections)), strict=True)
+    volume = SimpleNamespace(membrane=np.stack(membranes), ids=None, ignore=None)
+    predictions = [
+        SimpleNamespace(section=z, prob=prob, refined=np.maximum(prob, 0.7 * membrane))
+        for z, (prob, membrane) in enumerate(zip(probs, membranes, strict=True))
+    ]
+    return volume, predictions
+
+
+def test_cuts_are_those_of_the_lowest_voi():
+    volume, predictions = labelled()
+    cuts = choose_cuts(volume, predictions)
+    assert tuple(cuts) == MAPS
+    assert cuts['P'].closing is None and cuts['P_hat_closed'].closing in CLOSINGS
+
+    def voi(name, cut):
+        maps = [p.refined if 'hat' in name else p.prob for p in predictions]
+        scores = [
+            metrics.section_scores(cut.closed(prob, None), membrane, threshold=cut.threshold)
+            for prob, membrane in zip(maps, volume.membrane, strict=True)
+        ]
+        return np.mean([s['voi'] for s in scores])
+
+    for name, cut in cuts.items():
+        for threshold in (0.2, 0.5, 0.8):
+            for closing in (0.1, 0.4) if cut.closing else (None,):
+                assert voi(name, cut) <= voi(name, Cut(threshold, closing)) + 1e-9, name
+    # Closing at the threshold is among what could be chosen, or nearly.
+    assert voi('P_closed', cuts['P_closed']) <= voi('P', cuts['P']) + 0.05
+
+
+def test_the_cut_of_a_run_is_fixed_or_was_chosen_when_it_was_scored(tmp_path: Path):
+    config = get_config()
+    config.evaluate.threshold = 0.4
+    assert run_cut(config, tmp_path, 'P_hat') == fixed_cuts(config)['P_hat'] == Cut(0.4)
+    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.4, 0.4)
+    config.evaluate.threshold_from = 'validation'
+    with pytest.raises(InputError, match='--mode=evaluate'):
+        run_cut(config, tmp_path, 'P_hat')
+    found = {'P_closed': {'threshold': 0.8, 'closing': 0.15}}
+    (tmp_path / 'results.json').write_text(json.dumps(found))
+    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.8, 0.15)
