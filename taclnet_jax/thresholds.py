@@ -26,7 +26,7 @@ THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
 """That are tried on sections with labels, where config.evaluate.threshold_from says so."""
 
 CLOSINGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-"""Thresholds of closing that are tried with each of these."""
+"""That are tried for the pieces that closing keeps apart."""
 
 
 class Cut(NamedTuple):
@@ -59,48 +59,51 @@ def fixed_cuts(config: Any) -> dict[str, Cut]:
 
 
 def choose_cuts(volume: Volume, predictions: Sequence[SectionPrediction]) -> dict[str, Cut]:
-    """Those of the lowest VOI on the given sections, by name."""
-    return {
-        name: best_cut(
-            volume,
-            {p.section: map_of(p, name) for p in predictions},
-            CLOSINGS if name.endswith('closed') else (None,),
-        )
-        for name in MAPS
-    }
+    """Those of the lowest VOI on the given sections, by name.
+
+    Closing adds lines to the membranes that the threshold alone makes. Were the threshold of
+    closed maps free, it would rise until the lines are all that is left: they keep cells apart, and
+    what is thicker only costs VOI.
+    """
+    cuts = {}
+    for name in ('P', 'P_hat'):
+        probs = {p.section: map_of(p, name) for p in predictions}
+        threshold = choose_threshold(volume, probs)
+        cuts[name] = Cut(threshold)
+        cuts[f'{name}_closed'] = Cut(threshold, choose_closing(volume, probs, threshold))
+    return {name: cuts[name] for name in MAPS}
 
 
 def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
     """The threshold of the lowest VOI on the given sections, `[height, width]` by number."""
-    return best_cut(volume, probs).threshold
+    return _lowest_voi(volume, probs, THRESHOLDS)[1]
 
 
-def best_cut(
-    volume: Volume,
-    probs: Mapping[int, np.ndarray],
-    closings: Sequence[float | None] = (None,),
-) -> Cut:
-    """The cut of the lowest VOI on sections with labels.
+def choose_closing(volume: Volume, probs: Mapping[int, np.ndarray], threshold: float) -> float:
+    """The closing of the lowest VOI with this threshold, likewise."""
 
-    Args:
-        volume: labelled.
-        probs: maps `[height, width]` by section.
-        closings: to try, each with all of `THRESHOLDS`.
-    """
+    def voi(closing: float) -> float:
+        cut = Cut(threshold, closing)
+        closed = {z: cut.closed(prob, ignored(volume, z)) for z, prob in probs.items()}
+        return _lowest_voi(volume, closed, (threshold,))[0]
+
+    # At the threshold itself closing changes nothing.
+    return min((*(c for c in CLOSINGS if c < threshold), threshold), key=voi)
+
+
+def _lowest_voi(
+    volume: Volume, probs: Mapping[int, np.ndarray], thresholds: Sequence[float]
+) -> tuple[float, float]:
+    """(VOI, threshold)."""
     assert volume.membrane is not None
-    found = []
-    for closing in closings:
-        maps = [Cut(0, closing).closed(prob, ignored(volume, z)) for z, prob in probs.items()]
-        voi, threshold = metrics.best_over_thresholds(
-            maps,
-            [volume.membrane[z] for z in probs],
-            None if volume.ids is None else [volume.ids[z] for z in probs],
-            THRESHOLDS,
-            'voi',
-            ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
-        )
-        found.append((voi, Cut(threshold, closing)))
-    return min(found, key=lambda pair: pair[0])[1]
+    return metrics.best_over_thresholds(
+        list(probs.values()),
+        [volume.membrane[z] for z in probs],
+        None if volume.ids is None else [volume.ids[z] for z in probs],
+        thresholds,
+        'voi',
+        ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
+    )
 
 
 def ignored(volume: Volume, section: int) -> np.ndarray | None:
