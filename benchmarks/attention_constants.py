@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from benchmarks.attention_forms import COLUMNS, Attention, scores_of, target, validation_probs
+from benchmarks.attention_forms import HEADER, Attention, scores_of, target, validation_probs
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.data import load_volume
 from taclnet_jax.workdir import read_config
@@ -58,8 +58,8 @@ def main() -> None:
     config = read_config(str(args.run))
     volume = load_volume(config)
     probs = validation_probs(args.run, config, volume)
-    print('| attention | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |')
-    print('|---' * (2 + len(COLUMNS)) + '|')
+    print('| attention | ' + ' | '.join(HEADER) + ' |')
+    print('|---' * (1 + len(HEADER)) + '|')
     for name, attention in variants().items():
         scores = scores_of(config, volume, attention, probs)
         cells = ' | '.join(f'{value:.3f}' for value in scores.values())

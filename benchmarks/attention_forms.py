@@ -33,7 +33,7 @@ from taclnet_jax.evaluate import score, split_sections
 from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
-from taclnet_jax.thresholds import choose_threshold
+from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold, ignored
 from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
 
@@ -52,6 +52,8 @@ FORMS = {
 }
 ALPHAS = (0.5, 1.0)
 COLUMNS = ('dice', 'ari', 'voi', 'voi_split', 'voi_merge', 'betti_error')
+CLOSED_COLUMNS = ('ari', 'voi', 'betti_error')  # after `taclnet_jax.metrics.close_membranes`
+HEADER = (*COLUMNS, *(f'{name} closed' for name in CLOSED_COLUMNS), 'threshold')
 
 
 def train(form: str, run: Path, workdir: Path) -> Path:
@@ -86,9 +88,18 @@ def scores_of(
     if config.downsample == 2:
         maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
     threshold = choose_threshold(volume, maps)
-    sections = [score(config, volume, z, x, threshold) for z, x in maps.items()]
-    means = {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
-    return {name: means[name] for name in COLUMNS} | {'threshold': threshold}
+    plain, closed = (
+        metrics.summarise(
+            [
+                score(config, volume, z, cut.closed(x, ignored(volume, z)), threshold)
+                for z, x in maps.items()
+            ]
+        )
+        for cut in (Cut(threshold), Cut(threshold, choose_closing(volume, maps, threshold)))
+    )
+    scores = {name: plain[name][0] for name in COLUMNS}
+    scores |= {f'{name} closed': closed[name][0] for name in CLOSED_COLUMNS}
+    return scores | {'threshold': threshold}
 
 
 def target(prob: jax.Array) -> jax.Array:
@@ -122,8 +133,8 @@ def main() -> None:
     lines = [
         f'Validation sections of {args.run.name}',
         '',
-        '| trained with | scored | ' + ' | '.join((*COLUMNS, 'threshold')) + ' |',
-        '|---' * (3 + len(COLUMNS)) + '|',
+        '| trained with | scored | ' + ' | '.join(HEADER) + ' |',
+        '|---' * (2 + len(HEADER)) + '|',
     ]
     found = {}
     for form in args.forms:
