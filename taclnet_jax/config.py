@@ -175,7 +175,8 @@ def get_config() -> ConfigDict:
         {
             'every_epochs': 1,  # validation during training
             # Where P (or P_hat) is membrane: 'fixed', or that of the lowest VOI on the 'training'
-            # or the 'validation' sections, of which at most so many are tried.
+            # or the 'validation' sections, of which at most so many are tried. They also choose how
+            # membranes are closed; with 'fixed' they are not.
             'threshold': 0.5,
             'threshold_from': 'fixed',
             'threshold_sections': 20,
