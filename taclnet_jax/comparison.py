@@ -8,7 +8,7 @@ together by Holm's method.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, stdev
@@ -85,7 +85,8 @@ def fill_column(rows: Sequence[Row], metric: str) -> set[int]:
         row.cells[metric] = _mean_over_folds(row, metric)
     # Folds differ in difficulty: what was scored on fewer of them is not compared by its mean.
     scored = [row for row in rows if row.cells[metric].mean is not None]
-    most = max((row.folds for row in scored), key=len, default=())
+    folds = Counter(row.folds for row in scored)
+    most = max(folds, key=lambda those: (len(those), folds[those]), default=())
     rivals = [row for row in scored if row.folds == most]
     if len(rivals) < 2 or metric not in HIGHER_IS_BETTER:
         return set()

@@ -40,6 +40,7 @@ class System(NamedTuple):
 
 _PLAIN = {
     'attention.kind': 'none',
+    'attention.form': 'refined',
     'loss': 'cross_entropy',
     'topological_loss.weight': 0.0,
     'perceptual_loss.weight': 0.0,
@@ -47,7 +48,6 @@ _PLAIN = {
 
 # The poster's equations as they stand, with the constants of the authors' code.
 _POSTER = _PLAIN | {
-    'attention.form': 'refined',
     'attention.alpha': 1.0,
     'attention.beta': 0.5,
     'attention.sigma': 1.0,

@@ -140,9 +140,7 @@ def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> li
     if not rows:
         return []
     table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
-    table.notes.append(
-        'Closing of each run: lowest VOI on those sections. The poster closes none.'
-    )
+    table.notes.append('Closing of each run: lowest VOI on those sections. The poster closes none.')
     return [table]
 
 

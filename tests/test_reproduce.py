@@ -142,6 +142,16 @@ def test_the_best_is_bold_and_what_differs_from_it_is_marked():
     assert any('12 sections' in note for note in table.notes)
 
 
+def test_of_as_many_folds_those_of_most_rows_are_compared():
+    results = [result('convlstm_sta', 3, ari=[0.5, 0.5])] + [
+        result(system, 1, ari=[value, value])
+        for system, value in (('taclnet', 0.7), ('recurrent_taclnet', 0.6))
+    ]
+    table, *_ = make_tables(1, 'isbi12', results)
+    bold = [entries[0].text for entries in table.body if entries[table.header.index('ARI')].bold]
+    assert bold == ['TACLNet']
+
+
 def test_the_lowest_voi_is_best():
     results = [result(voi=[0.7, 0.7]), result('recurrent_taclnet', voi=[0.8, 0.8])]
     table, *_ = make_tables(1, 'isbi12', results)
