@@ -33,7 +33,7 @@ from taclnet_jax.evaluate import score, split_sections
 from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
-from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold, ignored
+from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
 from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
 
@@ -89,12 +89,7 @@ def scores_of(
         maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
     threshold = choose_threshold(volume, maps)
     plain, closed = (
-        metrics.summarise(
-            [
-                score(config, volume, z, cut.closed(x, ignored(volume, z)), threshold)
-                for z, x in maps.items()
-            ]
-        )
+        metrics.summarise([score(config, volume, z, x, cut) for z, x in maps.items()])
         for cut in (Cut(threshold), Cut(threshold, choose_closing(volume, maps, threshold)))
     )
     scores = {name: plain[name][0] for name in COLUMNS}

@@ -25,7 +25,7 @@ from taclnet_jax.inference import (
 )
 from taclnet_jax.models import create_model
 from taclnet_jax.state import TrainState, create_optimizer, create_train_state
-from taclnet_jax.thresholds import choose_cuts, choose_threshold, fixed_cuts, ignored, map_of
+from taclnet_jax.thresholds import choose_cuts, choose_threshold, fixed_cuts, map_of
 from taclnet_jax.train import Step, create_step
 
 
@@ -79,15 +79,12 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
     def validate(prediction: SectionPrediction) -> None:
         if chooses:
             choose_threshold(volume, {prediction.section: prediction.prob})
-        score(config, volume, prediction.section, prediction.prob, config.evaluate.threshold)
+        score(config, volume, prediction.section, prediction.prob, fixed_cuts(config)['P'])
 
     def evaluate(prediction: SectionPrediction) -> None:
-        z = prediction.section
-        for name, cut in fixed_cuts(config).items():
-            prob = cut.closed(map_of(prediction, name), ignored(volume, z))
-            score(config, volume, z, prob, cut.threshold)
-        if chooses:
-            choose_cuts(volume, [prediction])
+        cuts = choose_cuts(volume, [prediction]) if chooses else fixed_cuts(config)
+        for name, cut in cuts.items():
+            score(config, volume, prediction.section, map_of(prediction, name), cut)
 
     plain = create_inference(config, model)
     first, section_seconds = _time_sections(plain, state.params, volume, test, validate)

@@ -102,8 +102,8 @@ def evaluate(
         z = prediction.section
         tested.append(z)
         for name, cut in cuts.items():
-            prob = cut.closed(map_of(prediction, name), ignored(volume, z))
-            scores[name].append(score(config, volume, z, prob, cut.threshold, extended=True))
+            prob = map_of(prediction, name)
+            scores[name].append(score(config, volume, z, prob, cut, extended=True))
         if i % config.evaluate.picture_every == 0:
             pictures += write_pictures(volume, prediction, cuts, workdir / 'pictures')
 
@@ -155,7 +155,7 @@ def validate(
     for z, prob in probs.items():
         valid = np.ones(prob.shape, bool) if volume.ignore is None else ~volume.ignore[z]
         loss = LOSSES[config.loss](*map(jax.numpy.asarray, (prob, volume.membrane[z], valid)))
-        scores = score(config, volume, z, prob, threshold)
+        scores = score(config, volume, z, prob, Cut(threshold))
         sections.append(scores | {'loss': float(loss), 'threshold': threshold})
     means = {key: mean for key, (mean, _) in metrics.summarise(sections).items()}
     return means, attention_picture(volume, predictions[0], None)
@@ -166,17 +166,18 @@ def score(
     volume: Volume,
     section: int,
     prob: np.ndarray,
-    threshold: float,
+    cut: Cut,
     extended: bool = False,
 ) -> dict[str, float]:
-    """The main scores of one section, or all of them."""
+    """The main scores of one section whose map was cut so, or all of them."""
     assert volume.membrane is not None
+    ignore = ignored(volume, section)
     return metrics.section_scores(
-        prob,
+        cut.closed(prob, ignore),
         volume.membrane[section],
         None if volume.ids is None else volume.ids[section],
-        ignore=None if volume.ignore is None else volume.ignore[section],
-        threshold=threshold,
+        ignore=ignore,
+        threshold=cut.threshold,
         betti_patch=config.evaluate.betti_patch,
         betti_patches=config.evaluate.betti_patches,
         seed=config.evaluate.betti_seed,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from taclnet_jax.inference import (
 )
 from taclnet_jax.models import create_model
 from taclnet_jax.systems import SYSTEMS, Run
+from taclnet_jax.thresholds import run_cut
 from taclnet_jax.train import train_and_evaluate
 from taclnet_jax.workdir import read_config
 
@@ -124,7 +124,8 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
         prediction = _predict(network, target)
         system = SYSTEMS[network.run.system]
         prob = prediction.prob if system.scored == 'P' else prediction.refined
-        segments = metrics.segment(prob[rows, columns], _threshold(network, system.scored))
+        cut = run_cut(network.config, network.folder, system.scored)
+        segments = metrics.segment(prob[rows, columns], cut.threshold)
         splits, merges = metrics.false_splits_and_merges(truth, segments)
         found = f'{_count(splits, "split")}, {_count(merges, "merge")}'
         panels.append((system.title, found, _drawn(segments == 0, *error_marks(truth, segments))))
@@ -324,10 +325,6 @@ def _predict(network: Network, target: tuple[int, range]) -> SectionPrediction:
     infer = create_inference(config, model, config.evaluate.views)
     (prediction,) = predict_sections(infer, params, network.volume.image, [target])
     return prediction
-
-
-def _threshold(network: Network, name: str) -> float:
-    return json.loads((network.folder / 'results.json').read_text())[name]['threshold']
 
 
 def _middle(volume: Volume) -> tuple[slice, slice]:

@@ -26,7 +26,7 @@ THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
 """That are tried on sections with labels, where config.evaluate.threshold_from says so."""
 
 CLOSINGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-"""That are tried for the pieces that closing keeps apart."""
+"""That are tried, beside none, for the pieces that closing keeps apart."""
 
 
 class Cut(NamedTuple):
@@ -34,7 +34,7 @@ class Cut(NamedTuple):
 
     Attributes:
         threshold: from this on it is.
-        closing: of `taclnet_jax.metrics.close_membranes`, before that; None: it stays as it is.
+        closing: of `taclnet_jax.metrics.close_membranes`, before that; None: none is closed.
     """
 
     threshold: float
@@ -53,9 +53,8 @@ def map_of(prediction: SectionPrediction, name: str) -> np.ndarray:
 
 
 def fixed_cuts(config: Any) -> dict[str, Cut]:
-    """Those of a threshold that is given, at which closing changes nothing."""
-    threshold = config.evaluate.threshold
-    return {name: Cut(threshold, threshold if name.endswith('closed') else None) for name in MAPS}
+    """Those of a threshold that is given, with which no section chooses a closing."""
+    return dict.fromkeys(MAPS, Cut(config.evaluate.threshold))
 
 
 def choose_cuts(volume: Volume, predictions: Sequence[SectionPrediction]) -> dict[str, Cut]:
@@ -79,16 +78,17 @@ def choose_threshold(volume: Volume, probs: Mapping[int, np.ndarray]) -> float:
     return _lowest_voi(volume, probs, THRESHOLDS)[1]
 
 
-def choose_closing(volume: Volume, probs: Mapping[int, np.ndarray], threshold: float) -> float:
-    """The closing of the lowest VOI with this threshold, likewise."""
+def choose_closing(
+    volume: Volume, probs: Mapping[int, np.ndarray], threshold: float
+) -> float | None:
+    """The closing of the lowest VOI with this threshold, likewise; None where none lowers it."""
 
-    def voi(closing: float) -> float:
+    def voi(closing: float | None) -> float:
         cut = Cut(threshold, closing)
         closed = {z: cut.closed(prob, ignored(volume, z)) for z, prob in probs.items()}
         return _lowest_voi(volume, closed, (threshold,))[0]
 
-    # At the threshold itself closing changes nothing.
-    return min((*(c for c in CLOSINGS if c < threshold), threshold), key=voi)
+    return min((None, *(c for c in CLOSINGS if c < threshold)), key=voi)
 
 
 def _lowest_voi(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 from skimage import measure
+from skimage.filters import apply_hysteresis_threshold
 from skimage.segmentation import watershed
 
 from taclnet_jax.metrics._arrays import masks, of_one_shape
@@ -41,18 +42,19 @@ def segment(
 def watershed_segments(
     prob: ArrayLike, threshold: float, ignore: ArrayLike | None = None
 ) -> NDArray[np.int32]:
-    """Segments that touch: those of prob < threshold, after they have flooded the membranes.
+    """Segments that touch: pieces of prob < threshold, after they have flooded the membranes.
 
-    Floods rise along P from every segment at once and meet on its crests (the watershed from
-    markers of Beucher and Meyer 1993).
+    Floods rise along P from every piece at once and meet on its crests (the watershed from
+    markers of Beucher and Meyer 1993). A piece that is nowhere below half of the threshold starts
+    none: P wavers so in organelles and in membranes that are faint, and its neighbours flood it.
 
     Args:
         prob: probability of membrane, `[height, width]`. NaN counts as membrane.
-        threshold: every piece below it becomes a segment.
+        threshold: a piece below it, and somewhere below half of it, becomes a segment.
         ignore: True where pixels are not labelled; floods do not go there.
 
     Returns:
-        Segments numbered as by `segment`; 0 where no flood came.
+        Segments numbered from 1 in the order of their first pixels; 0 where no flood came.
 
     Example:
         >>> watershed_segments([[0.1, 0.8, 0.9, 0.2]], threshold=0.5).tolist()
@@ -60,7 +62,9 @@ def watershed_segments(
     """
     prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
     (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
-    return watershed(prob, segment(prob, threshold, ignore), mask=labelled)
+    depth = np.where(labelled, -prob, -np.inf)
+    deep = apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
+    return watershed(prob, segment(~deep, 0.5), mask=labelled)
 
 
 def close_membranes(
@@ -70,12 +74,11 @@ def close_membranes(
 
     A threshold that is low enough for no membrane to have a gap draws them too thick. Here it only
     says which cells there are, and a higher one can say how thick their membranes are: below that
-    one, cells that `closing` tells apart stay apart, by a line of one pixel at least. With the
-    same threshold for both it changes nothing.
+    one, cells that `closing` tells apart stay apart, by a line of one pixel at least.
 
     Args:
         prob: P, or P_hat, `[height, width]`. NaN counts as membrane.
-        closing: threshold of the pieces that are to stay apart.
+        closing: threshold of `watershed_segments`, whose segments are to stay apart.
         ignore: True where pixels are not labelled.
 
     Returns:
