@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -99,8 +100,7 @@ def fill_column(rows: Sequence[Row], metric: str) -> set[int]:
     for row in scored:
         differences = paired_differences(row, best, metric)
         if row is not best and len(differences) >= FEWEST_PAIRS:
-            p = float(wilcoxon(differences).pvalue) if any(differences) else 1.0
-            tested.append((row, len(differences), p))
+            tested.append((row, len(differences), wilcoxon_p(tuple(differences))))
     for (row, _, _), p in zip(tested, holm([p for _, _, p in tested]), strict=True):
         row.cells[metric] = row.cells[metric]._replace(p=p)
     return {n for _, n, _ in tested}
@@ -114,6 +114,12 @@ def paired_differences(one: Row, other: Row, metric: str) -> list[float]:
         key = fold, seed, section
         pairs[fold, section].append(first[key] - second[key])
     return [fmean(differences) for differences in pairs.values()]
+
+
+@cache  # Where differences tie, all permutations are tried, and pages repeat tables.
+def wilcoxon_p(differences: tuple[float, ...]) -> float:
+    """P-value of Wilcoxon's signed-rank test, two-sided; 1 if nothing differs."""
+    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

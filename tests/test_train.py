@@ -17,12 +17,12 @@ import pytest
 import tifffile
 from commands import arguments, isbi12, run, small_config, start
 
-from taclnet_jax import metrics
 from taclnet_jax.checkpoints import Checkpoints
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import read_metrics
 from taclnet_jax.state import TrainState, create_optimizer, create_train_state
+from taclnet_jax.thresholds import Cut
 
 SAMPLES = 5 * 4  # sections 0-4, four crops each
 STEPS_PER_EPOCH = 3
@@ -193,9 +193,10 @@ def test_predicts_odd_sizes_and_constant_sections(
         assert maps[name].dtype == np.float32
         assert maps[name].min() >= 0 and maps[name].max() <= 1
     assert (maps['refined'] >= maps['membrane'] - 1e-6).all()
-    cut = json.loads((trained[0] / 'results.json').read_text())['P_hat_closed']
-    closed = [metrics.close_membranes(prob, cut['closing']) for prob in maps['refined']]
-    np.testing.assert_array_equal(maps['segments'] == 0, np.stack(closed) >= cut['threshold'])
+    found = json.loads((trained[0] / 'results.json').read_text())['P_hat_closed']
+    cut = Cut(found['threshold'], found['closing'])
+    closed = [cut.closed(prob, None) for prob in maps['refined']]
+    np.testing.assert_array_equal(maps['segments'] == 0, np.stack(closed) >= cut.threshold)
     assert (tmp_path / 'out' / 'attention.png').exists()
 
     (tmp_path / 'file').write_text('mine')
