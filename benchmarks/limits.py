@@ -1,0 +1,81 @@
+r"""What limits DICE and Betti errors: scores of the truth itself and of what is far from borders.
+
+    python -m benchmarks.limits --run=runs/reproduce/isbi12_unet_fold1_seed0_slices3
+
+On the validation sections of a finished run, at the threshold of the lowest VOI on them: the truth
+halved and interpolated back, as maps of a network that sees half the resolution are; P, before and
+after closing; and the DICE of P without the pixels near a true border.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+from skimage.transform import downscale_local_mean
+
+from benchmarks.attention_forms import target, validation_probs
+from taclnet_jax import metrics
+from taclnet_jax.data import load_volume
+from taclnet_jax.evaluate import score
+from taclnet_jax.inference import doubled
+from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
+from taclnet_jax.workdir import read_config
+
+COLUMNS = ('dice', 'ari', 'voi', 'betti_error')
+DISTANCES_PX = (1, 2, 4)
+
+
+def border_distance(membrane: np.ndarray) -> np.ndarray:
+    """Of each pixel to the nearest one on the other side of a border, in pixels."""
+    return np.where(membrane, distance_transform_edt(membrane), distance_transform_edt(~membrane))
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
+    parser.add_argument('--run', type=Path, required=True, help='folder of a finished run')
+    args = parser.parse_args()
+    config = read_config(str(args.run))
+    volume = load_volume(config)
+    assert volume.membrane is not None
+    probs = {
+        z: np.asarray(target(prob))
+        for z, prob in validation_probs(args.run, config, volume).items()
+    }
+    truth = {z: np.asarray(volume.membrane[z], bool) for z in probs}
+    halved = {
+        z: doubled(downscale_local_mean(m.astype(np.float32), (2, 2)), m.shape)
+        for z, m in truth.items()
+    }
+    if config.downsample == 2:
+        probs = {z: doubled(prob, truth[z].shape) for z, prob in probs.items()}
+    threshold = choose_threshold(volume, probs)
+    closing = choose_closing(volume, probs, threshold)
+
+    print('| map | ' + ' | '.join(metrics.COLUMNS[name] for name in COLUMNS) + ' |')
+    print('|---' * (1 + len(COLUMNS)) + '|')
+    for name, maps, cut in (
+        ('truth, halved and interpolated back', halved, Cut(0.5)),
+        ('P', probs, Cut(threshold)),
+        ('P, closed', probs, Cut(threshold, closing)),
+    ):
+        scores = metrics.summarise([score(config, volume, z, x, cut) for z, x in maps.items()])
+        print(f'| {name} | ' + ' | '.join(f'{scores[key][0]:.3f}' for key in COLUMNS) + ' |')
+
+    print('\n| wrong pixels of P no farther from a true border | share | DICE of the others |')
+    print('|---|---|---|')
+    for distance in DISTANCES_PX:
+        shares, others = [], []
+        for z, prob in probs.items():
+            near = border_distance(truth[z]) <= distance
+            wrong = (prob >= threshold) != truth[z]
+            shares.append(np.mean(near[wrong]))
+            others.append(metrics.dice(prob < threshold, ~truth[z], ignore=near))
+        print(f'| {distance} px | {np.mean(shares):.0%} | {np.mean(others):.3f} |')
+
+
+if __name__ == '__main__':
+    main()
