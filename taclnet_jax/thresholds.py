@@ -44,7 +44,7 @@ class Cut(NamedTuple):
         """The map to which the threshold is applied, of `prob` `[height, width]`."""
         if self.closing is None:
             return prob
-        return metrics.close_membranes(prob, self.closing, ignore)
+        return metrics.close_membranes(prob, self.threshold, self.closing, ignore)
 
 
 def map_of(prediction: SectionPrediction, name: str) -> np.ndarray:

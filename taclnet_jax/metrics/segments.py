@@ -62,22 +62,23 @@ def watershed_segments(
     """
     prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
     (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
-    depth = np.where(labelled, -prob, -np.inf)
-    deep = apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
-    return watershed(prob, segment(~deep, 0.5), mask=labelled)
+    markers = segment(~_deep(prob, threshold, labelled), 0.5)
+    return watershed(prob, markers, mask=labelled)
 
 
 def close_membranes(
-    prob: ArrayLike, closing: float, ignore: ArrayLike | None = None
+    prob: ArrayLike, threshold: float, closing: float, ignore: ArrayLike | None = None
 ) -> NDArray[np.float32]:
     """P with membranes that close: 1 along the lines where `watershed_segments` meet.
 
     A threshold that is low enough for no membrane to have a gap draws them too thick. Here it only
-    says which cells there are, and a higher one can say how thick their membranes are: below that
-    one, cells that `closing` tells apart stay apart, by a line of one pixel at least.
+    says which cells there are, and a higher one says how thick their membranes are: below that
+    one, cells that `closing` tells apart stay apart, by a line of one pixel at least. Pieces that
+    are below the higher one and nowhere below half of it are specks in membrane, and become 1.
 
     Args:
         prob: P, or P_hat, `[height, width]`. NaN counts as membrane.
+        threshold: that will be applied to what is returned.
         closing: threshold of `watershed_segments`, whose segments are to stay apart.
         ignore: True where pixels are not labelled.
 
@@ -85,7 +86,7 @@ def close_membranes(
         P, and 1 where it was raised.
 
     Example:
-        >>> close_membranes([[0.0, 0.5, 0.0]], closing=0.4).tolist()
+        >>> close_membranes([[0.0, 0.5, 0.0]], threshold=0.6, closing=0.4).tolist()
         [[0.0, 1.0, 0.0]]
     """
     prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
@@ -98,7 +99,15 @@ def close_membranes(
         first = p[:-1] >= p[1:]
         out[:-1][meet & first] = 1
         out[1:][meet & ~first] = 1
-    return closed
+    (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
+    shallow = labelled & (closed < threshold) & ~_deep(closed, threshold, labelled)
+    return np.where(shallow, np.float32(1), closed)
+
+
+def _deep(prob: NDArray, threshold: float, labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pieces of prob < threshold, of what is labelled, that are somewhere below half of it."""
+    depth = np.where(labelled, -prob, -np.inf)
+    return apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
 
 
 def true_segments(
