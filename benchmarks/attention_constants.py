@@ -19,6 +19,7 @@ import jax
 
 from benchmarks.attention_forms import HEADER, Attention, scores_of, target, validation_probs
 from taclnet_jax.attention import sta_attention
+from taclnet_jax.commandline import with_messages
 from taclnet_jax.data import load_volume
 from taclnet_jax.workdir import read_config
 
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    with_messages(main)

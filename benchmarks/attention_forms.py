@@ -25,17 +25,19 @@ import numpy as np
 from taclnet_jax import metrics
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.checkpoints import best_params
+from taclnet_jax.commandline import with_messages
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.pipeline import normalised
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import targets_of
+from taclnet_jax.errors import InputError
 from taclnet_jax.evaluate import score, split_sections
 from taclnet_jax.inference import create_inference, doubled, sta_options
 from taclnet_jax.models import create_model
 from taclnet_jax.reporting import write_text
 from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
 from taclnet_jax.train import train_and_evaluate
-from taclnet_jax.workdir import read_config
+from taclnet_jax.workdir import phase_one_of, read_config
 
 # From P of a window to a map of its target.
 Attention = Callable[[jax.Array], jax.Array]
@@ -57,14 +59,14 @@ HEADER = (*COLUMNS, *(f'{name} closed' for name in CLOSED_COLUMNS), 'threshold')
 
 
 def train(form: str, run: Path, workdir: Path) -> Path:
-    """Trains phase two of a run in another form, and returns its folder."""
+    """Trains phase two of a run without attention in another form, and returns its folder."""
     if FORMS[form][0] == 'none':
         return run
     config = copy.deepcopy(read_config(str(run)))
     config.attention.kind, config.attention.form, config.attention.alpha = FORMS[form]
-    config.start_from = str(run / 'checkpoints' / 'phase_one')
+    config.start_from = phase_one_of(run, config)
     config.evaluate.test_sections = 1  # which nobody looks at
-    folder = workdir / ''.join(c if c.isalnum() else '_' for c in form)
+    folder = workdir / run.name / ''.join(c if c.isalnum() else '_' for c in form)
     if not (folder / 'results.json').exists():
         train_and_evaluate(config, str(folder))
     return folder
@@ -73,6 +75,8 @@ def train(form: str, run: Path, workdir: Path) -> Path:
 def validation_probs(folder: Path, config: Any, volume: Volume) -> dict[int, jax.Array]:
     """P of the windows of a run's validation sections, as its network sees them, by section."""
     _, runs, _ = split_sections(config, volume.parts)
+    if not runs:
+        raise InputError(f'Expected a run with validation sections; {folder} held out none.')
     _, params = best_params(folder, config)
     infer = create_inference(config, create_model(config), config.evaluate.views)
     image = normalised(training_volume(config, volume).image)
@@ -123,8 +127,15 @@ def main() -> None:
     parser.add_argument('--workdir', type=Path, default=Path('runs/attention_forms'))
     parser.add_argument('--forms', nargs='+', default=list(FORMS), choices=list(FORMS))
     args = parser.parse_args()
-    args.workdir.mkdir(parents=True, exist_ok=True)
-    volume = load_volume(read_config(str(args.run)))
+    config = read_config(str(args.run))
+    if config.attention.kind != 'none':
+        raise InputError(
+            f'Expected --run to be one without attention; found {config.attention.kind} in '
+            f'{args.run}.'
+        )
+    folder = args.workdir / args.run.name
+    folder.mkdir(parents=True, exist_ok=True)
+    volume = load_volume(config)
     lines = [
         f'Validation sections of {args.run.name}',
         '',
@@ -138,8 +149,8 @@ def main() -> None:
             cells = ' | '.join(f'{value:.3f}' for value in scores.values())
             lines.append(f'| {form} | {name} | {cells} |')
         print('\n'.join(lines), flush=True)
-        write_text(args.workdir / 'scores.json', json.dumps(found, indent=1) + '\n')
+        write_text(folder / 'scores.json', json.dumps(found, indent=1) + '\n')
 
 
 if __name__ == '__main__':
-    main()
+    with_messages(main)

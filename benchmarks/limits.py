@@ -18,6 +18,7 @@ from skimage.transform import downscale_local_mean
 
 from benchmarks.attention_forms import target, validation_probs
 from taclnet_jax import metrics
+from taclnet_jax.commandline import with_messages
 from taclnet_jax.data import load_volume
 from taclnet_jax.evaluate import score
 from taclnet_jax.inference import doubled
@@ -46,8 +47,9 @@ def main() -> None:
         for z, prob in validation_probs(args.run, config, volume).items()
     }
     truth = {z: np.asarray(volume.membrane[z], bool) for z in probs}
+    even = tuple(slice(size // 2 * 2) for size in volume.shape[1:])
     halved = {
-        z: doubled(downscale_local_mean(m.astype(np.float32), (2, 2)), m.shape)
+        z: doubled(downscale_local_mean(m[even].astype(np.float32), (2, 2)), m.shape)
         for z, m in truth.items()
     }
     if config.downsample == 2:
@@ -71,11 +73,13 @@ def main() -> None:
         shares, others = [], []
         for z, prob in probs.items():
             near = border_distance(truth[z]) <= distance
-            wrong = (prob >= threshold) != truth[z]
+            unlabelled = np.zeros(near.shape, bool) if volume.ignore is None else volume.ignore[z]
+            wrong = ((prob >= threshold) != truth[z]) & ~unlabelled
             shares.append(np.mean(near[wrong]))
-            others.append(metrics.dice(prob < threshold, ~truth[z], ignore=near))
+            ignore = near | unlabelled
+            others.append(metrics.dice(prob < threshold, ~truth[z], ignore=ignore))
         print(f'| {distance} px | {np.mean(shares):.0%} | {np.mean(others):.3f} |')
 
 
 if __name__ == '__main__':
-    main()
+    with_messages(main)

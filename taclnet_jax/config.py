@@ -176,7 +176,7 @@ def get_config() -> ConfigDict:
             'every_epochs': 1,  # validation during training
             # Where P (or P_hat) is membrane: 'fixed', or that of the lowest VOI on the 'training'
             # or the 'validation' sections, of which at most so many are tried. They also choose how
-            # membranes are closed; with 'fixed' they are not.
+            # membranes are closed; with 'fixed', half of the threshold does.
             'threshold': 0.5,
             'threshold_from': 'fixed',
             'threshold_sections': 20,

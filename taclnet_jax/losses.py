@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,24 +40,6 @@ def cross_entropy_dice(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -
     # One is added on both sides so that a crop without membrane has a gradient.
     overlap, total = jnp.sum(valid * prob * membrane), jnp.sum(valid * (prob + membrane))
     return cross_entropy(prob, membrane, valid) + 1 - (2 * overlap + 1) / (total + 1)
-
-
-def cross_entropy_topological(
-    prob: jax.Array, membrane: jax.Array, valid: jax.Array, *, weight: float = 0.01, **options: Any
-) -> jax.Array:
-    """`cross_entropy` plus `weight` times `topological_loss`: TopoLoss (Hu et al. 2019).
-
-    The authors' program trains with cross-entropy alone first and ends with the sum.
-
-    Args:
-        prob: probabilities of membrane in [0, 1], `[..., height, width]`.
-        membrane: 1 where there is membrane, 0 elsewhere, the same shape.
-        valid: 1 where there is a label, 0 elsewhere, the same shape.
-        weight: the paper's lambda, for `topological_loss` as it is normalised here.
-        **options: of `topological_loss`.
-    """
-    topological = topological_loss(prob, membrane, valid, **options)
-    return cross_entropy(prob, membrane, valid) + weight * topological
 
 
 LOSSES: dict[str, Loss] = {

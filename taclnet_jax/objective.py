@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.inference import sta_options
-from taclnet_jax.losses import LOSSES, Loss, attention_loss, cross_entropy_topological
+from taclnet_jax.losses import LOSSES, Loss, attention_loss, topological_loss
 from taclnet_jax.models import iterated_logits
 from taclnet_jax.models.vgg import load_vgg19, perceptual_distance
 
@@ -21,33 +20,35 @@ Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None]]]
 
 
 def create_loss(config: Any, phase_two: bool) -> Loss:
-    """The loss of maps; the topological and the perceptual loss join it in phase two.
+    """`config.loss` of maps; the topological and the perceptual loss join it in phase two.
 
-    TopoLoss' authors train that way. Mosinska et al. add theirs from the beginning, which takes
-    VGG19 over every section of every window: ten times the time of the network itself.
+    TopoLoss' authors train with cross-entropy alone first and end with the sum. Mosinska et al. add
+    theirs from the beginning, which takes VGG19 over every section of every window: ten times the
+    time of the network itself.
     """
-    loss_fn = LOSSES[config.loss]
+    plain = LOSSES[config.loss]
     topological, perceptual = config.topological_loss, config.perceptual_loss
-    if not phase_two:
-        return loss_fn
-    if topological.weight:
-        loss_fn = partial(
-            cross_entropy_topological,
-            weight=topological.weight,
-            patch=topological.patch,
-            border=config.attention.border,
-            backend=config.attention.backend,
-        )
-    if perceptual.weight:
-        plain, (vgg19, _) = loss_fn, load_vgg19(perceptual.vgg19)
+    if not phase_two or not (topological.weight or perceptual.weight):
+        return plain
+    vgg19 = load_vgg19(perceptual.vgg19)[0] if perceptual.weight else None
 
-        def with_perceptual(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
+    def with_terms(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
+        loss = plain(prob, membrane, valid)
+        if topological.weight:
+            loss += topological.weight * topological_loss(
+                prob,
+                membrane,
+                valid,
+                patch=topological.patch,
+                border=config.attention.border,
+                backend=config.attention.backend,
+            )
+        if vgg19 is not None:
             truth = jnp.where(valid != 0, membrane.astype(prob.dtype), prob)
-            distance = perceptual_distance(vgg19, prob, truth)
-            return plain(prob, membrane, valid) + perceptual.weight * distance
+            loss += perceptual.weight * perceptual_distance(vgg19, prob, truth)
+        return loss
 
-        return with_perceptual
-    return loss_fn
+    return with_terms
 
 
 def create_objective(config: Any, model: nn.Module, phase_two: bool) -> Objective:

@@ -31,11 +31,12 @@ from taclnet_jax.inference import (
     predict_sections,
     sta_options,
 )
+from taclnet_jax.metrics.overlaps import MIN_PIXELS, MIN_SHARE
 from taclnet_jax.models import create_model
 from taclnet_jax.systems import SYSTEMS, Run
 from taclnet_jax.thresholds import run_cut
 from taclnet_jax.train import train_and_evaluate
-from taclnet_jax.workdir import read_config
+from taclnet_jax.workdir import phase_one_of, read_config
 
 # Of a section, in the middle of it: more than this is too small to see.
 _PATCH_PX = 384
@@ -112,9 +113,11 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
     rows, columns = _middle(volume)
     z = target[0]
     assert volume.membrane is not None
+    ignore = None if volume.ignore is None else volume.ignore[z, rows, columns]
     truth = metrics.true_segments(
         volume.membrane[z, rows, columns],
         None if volume.ids is None else volume.ids[z, rows, columns],
+        ignore,
     )
     panels = [
         (f'Section {z}', '', _grey(volume.image[z, rows, columns])),
@@ -125,7 +128,7 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
         system = SYSTEMS[network.run.system]
         prob = prediction.prob if system.scored == 'P' else prediction.refined
         cut = run_cut(network.config, network.folder, system.scored)
-        segments = metrics.segment(prob[rows, columns], cut.threshold)
+        segments = metrics.segment(prob[rows, columns], cut.threshold, ignore)
         splits, merges = metrics.false_splits_and_merges(truth, segments)
         found = f'{_count(splits, "split")}, {_count(merges, "merge")}'
         panels.append((system.title, found, _drawn(segments == 0, *error_marks(truth, segments))))
@@ -151,7 +154,7 @@ def error_marks(truth: NDArray, segments: NDArray) -> tuple[NDArray[np.bool_], N
     both[0] = 0
     smaller = np.minimum(both.sum(1)[:, None], both[:, 1:].sum(0))
     counts = np.zeros(both.shape, bool)
-    counts[:, 1:] = (both[:, 1:] >= 10) & (both[:, 1:] >= 0.05 * smaller)
+    counts[:, 1:] = (both[:, 1:] >= MIN_PIXELS) & (both[:, 1:] >= MIN_SHARE * smaller)
 
     def borders(areas: NDArray, parts: NDArray, counts: NDArray) -> NDArray[np.bool_]:
         parts = expand_labels(parts, 2 * max(parts.shape))
@@ -249,7 +252,7 @@ def _epochs(network: Network) -> tuple[NDArray, NDArray]:
             f'Expected a run with several epochs of phase two, found {config.phase_two.epochs} in '
             f'{network.folder}.'
         )
-    config.start_from = _phase_one(network)
+    config.start_from = phase_one_of(network.folder, config)
     config.checkpoint.keep = config.phase_two.epochs
     config.checkpoint.every_epochs = 1
     # Only its parameters are of interest.
@@ -285,12 +288,6 @@ def _epochs(network: Network) -> tuple[NDArray, NDArray]:
         outputs = [attend(reader.restore(step.absolute() / 'params')) for step in steps]
     prob = np.stack([np.asarray(prob) for prob, _ in outputs])
     return prob, np.stack([np.asarray(attention) for _, attention in outputs])
-
-
-def _phase_one(network: Network) -> str:
-    """The phase one that a run ended, or went on from."""
-    own = network.folder / 'checkpoints' / 'phase_one'
-    return str(own) if any(own.glob('[0-9]*')) else network.config.start_from
 
 
 def _network(base: Any, workdir: Path, run: Run) -> Network | None:

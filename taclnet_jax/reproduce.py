@@ -31,7 +31,7 @@ from ml_collections import config_flags
 
 from taclnet_jax import commandline
 from taclnet_jax.errors import InputError
-from taclnet_jax.systems import SYSTEMS, base_config
+from taclnet_jax.systems import BACKBONES, SYSTEMS, base_config
 
 DATASETS = ('isbi12', 'isbi13', 'cremi', 'synthetic')
 
@@ -134,7 +134,13 @@ def _check_flags() -> None:
         raise InputError(f'Expected --budget to be above 0 minutes; found {_BUDGET.value:g}.')
     if any(fold not in (1, 2, 3) for fold in _numbers('folds', _FOLDS.value)):
         raise InputError(f'Expected --folds from 1 to 3; found {",".join(_FOLDS.value)}.')
-    _systems()
+    compared = [name for names in BACKBONES.values() for name in names]
+    others = sorted(set(_systems() or ()) - set(compared))
+    if _TABLE.value == 2 and others:
+        raise InputError(
+            f'Expected --systems of table 2 out of {", ".join(compared)}; found '
+            f'{", ".join(others)}.'
+        )
 
 
 def _systems() -> list[str] | None:

@@ -136,11 +136,13 @@ class Reproduction:
         # The time of earlier calls, of a run that goes on.
         clock = folder / 'wall_seconds'
         before = float(clock.read_text()) if clock.exists() else 0.0
+        scored = (folder / 'results.json').exists()
         start = time.monotonic()
         try:
             train_and_evaluate(config, str(folder))
         finally:
-            wall = before + time.monotonic() - start
+            # A finished run that is scored anew has cost what it cost.
+            wall = before + (0 if scored else time.monotonic() - start)
             if folder.is_dir():
                 write_text(clock, f'{wall:.1f}\n')
         result = run_result(run, folder, content_of(config), wall, origin.name if origin else '')
@@ -163,19 +165,23 @@ class Reproduction:
         found = schedule_of(
             r for r in read_results(self.results) if r['dataset'] == self.base.dataset
         )
-        if found is None and path.exists():
-            found = json.loads(path.read_text())
+        reason = f'as in the runs of {self.base.dataset} in {self.results}'
         if found is None and budget_minutes is not None and missing:
-            found = self._fitting_schedule(missing, own, budget_minutes)
-            self.workdir.mkdir(parents=True, exist_ok=True)
+            reason = f'to take {budget_minutes:g} minutes'
             # Kept for the same command, should this one be interrupted before its first result.
-            write_text(path, json.dumps(found) + '\n')
+            asked = {'budget': budget_minutes, 'of': own}
+            kept = _read_json(path)
+            if all(kept.get(key) == value for key, value in asked.items()):
+                found = kept['schedule']
+            else:
+                found = self._fitting_schedule(missing, own, budget_minutes)
+                self.workdir.mkdir(parents=True, exist_ok=True)
+                write_text(path, json.dumps(asked | {'schedule': found}) + '\n')
         if found is not None and found != own:
             _say(
                 f'Phase one has {found["phase_one.epochs"]} epochs and phase two '
                 f'{found["phase_two.epochs"]}, in place of {own["phase_one.epochs"]} and '
-                f'{own["phase_two.epochs"]}, as in all runs of {self.base.dataset} in '
-                f'{self.results}. Another --results and --workdir start anew.'
+                f'{own["phase_two.epochs"]}, {reason}. Another --results and --workdir start anew.'
             )
         return found or own
 
@@ -202,6 +208,14 @@ class Reproduction:
         needed = sum(costs.seconds(schedule) for costs in all_costs)
         _say(f'{len(missing)} runs will take about {duration(needed)}.')
         return schedule
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What a file of this program holds; {} if it is not there or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
 
 
 def same_phase_one(config: ConfigDict, other: ConfigDict) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from taclnet_jax import poster
 from taclnet_jax.config import flatten
 from taclnet_jax.errors import InputError
 from taclnet_jax.reporting import read_metrics, write_text
@@ -137,8 +138,13 @@ def read_epoch_times(folder: Path) -> list[dict[str, Any]]:
     for path in sorted((folder / 'epoch_time').glob('*.json')):
         try:
             record = json.loads(path.read_text())
-            times.append({key: record[key] for key in ('hardware', 'windows', 'crop', 'seconds')})
-        except (ValueError, TypeError, KeyError) as error:
+            seconds = {
+                system: {n: float(of_slices[str(n)]) for n in poster.HOURS_PER_EPOCH}
+                for system, of_slices in record['seconds'].items()
+            }
+            fields = {key: record[key] for key in ('hardware', 'windows', 'crop')}
+            times.append(fields | {'seconds': seconds})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f'The times in {path} are damaged ({error}); remove it.') from None
     return times
 
@@ -153,8 +159,12 @@ def content_of(config: Any) -> str:
     if config.dataset == 'cremi':
         import h5py
 
-        for path in sorted((Path(config.data_dir) / 'cremi').glob('*.hdf')):
-            with h5py.File(path) as file:
+        from taclnet_jax.data.builder import raw_folder
+        from taclnet_jax.data.cremi import find_sample
+
+        folder = raw_folder(config.data_dir, config.prepared_dir)
+        for sample in config.cremi.samples:
+            with h5py.File(find_sample(folder, sample, config.mirror)) as file:
                 if file.attrs.get('synthetic', False):
                     return 'synthetic'
     return 'real'
@@ -204,6 +214,13 @@ def _short(value: float | None) -> float | None:
     return float(f'{value:.5g}') if value is not None and math.isfinite(value) else None
 
 
+def _has_scores(scores_of_map: Any, sections: int) -> bool:
+    scores = scores_of_map.get('scores') if isinstance(scores_of_map, dict) else None
+    return isinstance(scores, dict) and all(
+        isinstance(values, list) and len(values) == sections for values in scores.values()
+    )
+
+
 def _check(path: Path, result: Any) -> None:
     missing = [
         key
@@ -212,14 +229,12 @@ def _check(path: Path, result: Any) -> None:
     ]
     if not missing:
         sections = len(result['sections'])
+        # Earlier versions closed no membranes.
+        closes = any(name in result for name in MAPS[2:])
         missing = [
             f'{name}.scores of {sections} sections'
-            for name in MAPS
-            if name in result  # Earlier versions closed no membranes.
-            and (
-                not isinstance(scores := result[name].get('scores'), dict)
-                or any(not isinstance(v, list) or len(v) != sections for v in scores.values())
-            )
+            for name in (MAPS if closes else MAPS[:2])
+            if not _has_scores(result.get(name), sections)
         ]
     if missing:
         raise InputError(

@@ -2,7 +2,7 @@
 
 The base is `configs/<dataset>.py`. It gives all systems the same data, augmentation, number of
 parameter updates and rule for choosing the checkpoint; a system may not touch those. Systems
-without attention go on in phase two as in phase one. Of what a system is, its learning rate is a
+without attention have a phase two as well. Of what a system is, its learning rate is a
 part: chosen by the validation sections of a training split, never by sections that are scored.
 """
 

@@ -140,7 +140,17 @@ def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> li
     if not rows:
         return []
     table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
-    table.notes.append('Closing of each run: lowest VOI on those sections. The poster closes none.')
+    chosen = {result['config'].get('evaluate.threshold_from') for result in closed}
+    table.notes += [
+        text
+        for value, text in {
+            'training': 'Closing of each run: lowest VOI on training sections.',
+            'validation': 'Closing of each run: lowest VOI on validation sections.',
+            'fixed': 'Closing: half of the threshold.',
+        }.items()
+        if value in chosen
+    ]
+    table.notes.append('The poster closes no membranes.')
     return [table]
 
 
@@ -201,7 +211,7 @@ def _epoch_table(times: Sequence[Mapping[str, Any]]) -> Table:
     hours = {'poster (not named)': {'TACLNet': poster.HOURS_PER_EPOCH}}
     for record in times:
         hours[record['hardware']] = {
-            system: {int(n): seconds / 3600 for n, seconds in of_slices.items()}
+            system: {n: seconds / 3600 for n, seconds in of_slices.items()}
             for system, of_slices in record['seconds'].items()
         }
     body, values = [], []

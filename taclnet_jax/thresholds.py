@@ -53,14 +53,17 @@ def map_of(prediction: SectionPrediction, name: str) -> np.ndarray:
 
 
 def fixed_cuts(config: Any) -> dict[str, Cut]:
-    """Those of a threshold that is given, with which no section chooses a closing."""
-    return dict.fromkeys(MAPS, Cut(config.evaluate.threshold))
+    """Those of a threshold that is given; half of it closes."""
+    threshold = config.evaluate.threshold
+    return {
+        name: Cut(threshold, threshold / 2 if name.endswith('closed') else None) for name in MAPS
+    }
 
 
 def choose_cuts(volume: Volume, predictions: Sequence[SectionPrediction]) -> dict[str, Cut]:
     """Those of the lowest VOI on the given sections, by name.
 
-    Closing adds lines to the membranes that the threshold alone makes. Were the threshold of
+    Closing adds to the membranes that the threshold alone makes. Were the threshold of
     closed maps free, it would rise until the lines are all that is left: they keep cells apart, and
     what is thicker only costs VOI.
     """

@@ -58,6 +58,12 @@ def read_config(workdir: str) -> ConfigDict:
         raise InputError(f'{path} is damaged ({error}); choose another --workdir.') from None
 
 
+def phase_one_of(folder: Path, config: ConfigDict) -> str:
+    """The checkpoints of the phase one that a run ended, or went on from."""
+    own = folder / 'checkpoints' / 'phase_one'
+    return str(own) if any(own.glob('[0-9]*')) else config.start_from
+
+
 def config_of_run(config: ConfigDict | None, workdir: str) -> ConfigDict:
     """The run's configuration, with the free settings of `config` where one is given.
 

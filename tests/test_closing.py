@@ -160,7 +160,7 @@ def test_the_cut_of_a_run_is_fixed_or_was_chosen_when_it_was_scored(tmp_path: Pa
     config = get_config()
     config.evaluate.threshold = 0.4
     assert run_cut(config, tmp_path, 'P_hat') == fixed_cuts(config)['P_hat'] == Cut(0.4)
-    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.4)
+    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.4, 0.2)
     config.evaluate.threshold_from = 'validation'
     with pytest.raises(InputError, match='--mode=evaluate'):
         run_cut(config, tmp_path, 'P_hat')

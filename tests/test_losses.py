@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 
+from taclnet_jax.config import get_config
 from taclnet_jax.losses import (
     ATTENTION_FORMS,
     LOSSES,
@@ -15,7 +16,9 @@ from taclnet_jax.losses import (
     cross_entropy,
     cross_entropy_dice,
     straight_through,
+    topological_loss,
 )
+from taclnet_jax.objective import create_loss
 
 LOGITS = jax.random.normal(jax.random.key(0), (2, 17, 15))
 PROB = jax.nn.sigmoid(LOGITS)
@@ -143,6 +146,18 @@ def test_straight_through_is_p_hat_with_the_derivative_of_a_logistic() -> None:
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-8)
     # The plain derivative knows nothing of what is wrong and saturated.
     assert not np.asarray(jax.grad(loss)(LOGITS, 'refined'))[refined == 1].any()
+
+
+@pytest.mark.parametrize('name', sorted(LOSSES))
+def test_the_topological_loss_joins_the_configured_one_in_phase_two(name: str) -> None:
+    config = get_config()
+    config.loss, config.topological_loss.weight = name, 0.5
+    alone = LOSSES[name](PROB, MEMBRANE, VALID)
+    loops = topological_loss(PROB, MEMBRANE, VALID)
+    assert create_loss(config, phase_two=False)(PROB, MEMBRANE, VALID) == alone
+    both = create_loss(config, phase_two=True)(PROB, MEMBRANE, VALID)
+    assert loops > 0
+    np.testing.assert_allclose(both, alone + 0.5 * loops, rtol=1e-6)
 
 
 def test_unknown_form_is_named() -> None:

@@ -10,19 +10,28 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from commands import ROOT, SMALL, environment
 
-from taclnet_jax import metrics
+from taclnet_jax import metrics, reproduction
 from taclnet_jax.budget import Costs, fitting_schedule
 from taclnet_jax.comparison import holm
-from taclnet_jax.config import check_config, flatten
+from taclnet_jax.config import check_config, flatten, get_config
 from taclnet_jax.errors import InputError
 from taclnet_jax.poster_figures import error_marks, iterate, make_figure
-from taclnet_jax.results import other_settings, read_results, schedule_of, write_result
+from taclnet_jax.results import (
+    content_of,
+    other_settings,
+    read_epoch_times,
+    read_results,
+    schedule_of,
+    write_result,
+)
 from taclnet_jax.systems import SYSTEMS, Run, base_config, run_config
 from taclnet_jax.table_formats import comma_separated, escape, latex, markdown
 from taclnet_jax.tables import Table, make_tables
@@ -220,7 +229,7 @@ def test_attention_in_training_and_at_test_comes_from_the_same_runs():
 
 def test_the_number_of_sections_with_time_per_epoch():
     times = {'hardware': 'a GPU', 'windows': 1328, 'crop': [156, 156]}
-    seconds = {'TACLNet': {'1': 36.0, '3': 72.0, '5': 144.0}}
+    seconds = {'TACLNet': {1: 36.0, 3: 72.0, 5: 144.0}}
     slices, epochs = make_tables(
         3,
         'isbi12',
@@ -315,6 +324,7 @@ def test_results_are_read_as_they_were_written(tmp_path):
         (lambda text: text.replace('"sections": [', '"sections": [7, '), 'of 3 sections'),
         (lambda text: text.replace('"phase_one.epochs"', '"epochs"'), 'no phase_one.epochs'),
         (lambda text: text.replace('"fold": 3', '"fold": 2'), 'fold2'),
+        (lambda text: text.replace('{\n', '{\n"P_closed": null,\n', 1), 'no P_closed.scores'),
     ],
 )
 def test_damaged_results_are_refused_by_name(damage, message, tmp_path):
@@ -342,6 +352,32 @@ def test_the_schedule_is_that_of_most_results():
     found = schedule_of([with_epochs(20, 0), with_epochs(8, 1), with_epochs(8, 2)])
     assert found == {'phase_one.epochs': 8, 'phase_one.halve_every': 5, 'phase_two.epochs': 2}
     assert schedule_of([]) is None
+
+
+def test_times_of_an_epoch_are_of_all_numbers_of_sections(tmp_path):
+    (tmp_path / 'epoch_time').mkdir()
+    record = {'hardware': 'two cores', 'windows': 8, 'crop': [156, 156]}
+    seconds = {'TACLNet': {'1': 36.0, '3': 72.0, '5': 108}}
+    path = tmp_path / 'epoch_time' / 'two_cores.json'
+    path.write_text(json.dumps(record | {'seconds': seconds}))
+    times = read_epoch_times(tmp_path)
+    (*_, table) = make_tables(3, 'isbi12', [], times)
+    assert [e.text for e in table.body[-1]][:4] == ['two cores', 'TACLNet', '0.01 h', '0.02 h']
+    path.write_text(json.dumps(record | {'seconds': {'TACLNet': {'1': 36.0}}}))
+    with pytest.raises(InputError, match='two_cores.json'):
+        read_epoch_times(tmp_path)
+
+
+def test_files_of_cremis_layout_say_that_they_are_made_up(tmp_path):
+    config = base_config('cremi')
+    config.data_dir, config.cremi.samples = str(tmp_path), ('A',)
+    (tmp_path / 'cremi').mkdir()
+    for sample, made_up in (('A', False), ('B', True)):
+        with h5py.File(tmp_path / 'cremi' / f'sample_{sample}_20160501.hdf', 'w') as file:
+            file.attrs['synthetic'] = made_up
+    assert content_of(config) == 'real'
+    config.cremi.samples = ('A', 'B')
+    assert content_of(config) == 'synthetic'
 
 
 # Systems and budget
@@ -379,6 +415,42 @@ def test_a_budget_shortens_all_runs_alike():
     assert fitting_schedule(schedule, runs, 89)['phase_one.epochs'] == 9
     least = {'phase_one.epochs': 1, 'phase_one.halve_every': 1, 'phase_two.epochs': 1}
     assert fitting_schedule(schedule, runs, 0) == least
+
+
+def test_a_run_that_fails_keeps_no_other_from_being_made(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def train(config: Any, folder: str) -> None:
+        made.append(Path(folder).name)
+        if 'unet' in folder:
+            raise RuntimeError('out of memory')
+        raise InputError('Expected another file.')
+
+    base = get_config()
+    base.synthetic.shape = (12, 40, 40)
+    monkeypatch.setattr(reproduction, 'train_and_evaluate', train)
+    runs = [Run('synthetic', system, 3, 0) for system in ('unet', 'convlstm')]
+    results, workdir = tmp_path / 'results', tmp_path / 'runs'
+    assert reproduction.Reproduction(base, results, workdir).make(runs) == runs
+    assert made == [run.key for run in runs]
+    said = capsys.readouterr().err
+    assert 'Failed: U-Net' in said and 'out of memory' in said
+    assert 'Expected another file.' in said and 'Finished 0 of 2' in said
+    workdir.mkdir(exist_ok=True)
+    (workdir / 'synthetic_schedule.json').write_text('{"budget": ')  # damaged: measured anew
+    spent = SimpleNamespace(fitting=0)
+
+    def fitting(self: Any, missing: Any, own: Any, minutes: float) -> dict[str, Any]:
+        spent.fitting += 1
+        return dict(own) | {'phase_one.epochs': 1}
+
+    monkeypatch.setattr(reproduction.Reproduction, '_fitting_schedule', fitting)
+    for minutes in (1e-9, 1e-9, 2e-9):
+        assert reproduction.Reproduction(base, results, workdir).make(runs, minutes) == []
+        said = capsys.readouterr().err
+        assert 'Phase one has 1 epochs' in said and f'to take {minutes:g} minutes' in said
+        assert '2 were not started: the budget is spent' in said
+    assert spent.fitting == 2 and len(made) == 2
 
 
 # Figures
@@ -461,6 +533,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
         (['--table=1', '--dataset=isbi12', '--folds=0'], '--folds from 1 to 3'),
         (['--table=1', '--dataset=isbi12', '--seeds=a'], "found 'a'"),
         (['--table=1', '--dataset=isbi12', '--budget=-1'], '--budget'),
+        (['--table=2', '--dataset=isbi12', '--systems=unet'], 'found unet'),
         (['--only-tables'], 'Expected results'),
     ],
 )
@@ -522,7 +595,8 @@ def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) 
     folder, output, rest = reproduced
     assert 'Run 1 of 1' in output and '0 of 1 runs were finished' in output
     assert 'Going on from step' in rest and 'Run 2 of 2' in rest
-    schedule = json.loads((folder / 'runs' / 'synthetic_schedule.json').read_text())
+    kept = json.loads((folder / 'runs' / 'synthetic_schedule.json').read_text())
+    schedule = kept['schedule']
     assert (schedule['phase_one.epochs'], schedule['phase_two.epochs']) == (1, 2)
     plain, taclnet = read_results(folder / 'results')
     assert (plain['system'], taclnet['system']) == ('convlstm', 'taclnet')

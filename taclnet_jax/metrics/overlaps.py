@@ -15,6 +15,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from taclnet_jax.metrics._arrays import of_one_shape
 
+MIN_PIXELS, MIN_SHARE = 10, 0.05
+"""Of an overlap that `false_splits_and_merges` counts."""
+
 
 def adapted_rand_fscore(true: ArrayLike, predicted: ArrayLike) -> float:
     """Foreground-restricted adapted Rand F-score (ARI): 0 to 1, higher is better.
@@ -118,7 +121,11 @@ def v_info(true: ArrayLike, predicted: ArrayLike) -> float:
 
 
 def false_splits_and_merges(
-    true: ArrayLike, predicted: ArrayLike, *, min_pixels: int = 10, min_share: float = 0.05
+    true: ArrayLike,
+    predicted: ArrayLike,
+    *,
+    min_pixels: int = MIN_PIXELS,
+    min_share: float = MIN_SHARE,
 ) -> tuple[int, int]:
     """How often cells are cut and how often they are joined; 0 is perfect.
 
@@ -236,7 +243,7 @@ class Overlaps:
         return float(-np.sum(shares * np.log2(shares)))
 
     def false_splits_and_merges(
-        self, min_pixels: int = 10, min_share: float = 0.05
+        self, min_pixels: int = MIN_PIXELS, min_share: float = MIN_SHARE
     ) -> tuple[int, int]:
         """See the function of this name."""
         smaller = np.minimum(self.true_sizes[self.i], self.predicted_sizes[self.j])
