@@ -20,6 +20,7 @@ SHORT = (
     '--config.phase_one.epochs=1',
     '--config.phase_two.epochs=1',
     '--config.evaluate.every_epochs=1',
+    '--config.evaluate.threshold_sections=1',
     '--config.evaluate.test_sections=2',
     '--config.evaluate.picture_every=2',
     '--config.evaluate.betti_patches=5',
