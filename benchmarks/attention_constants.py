@@ -10,18 +10,14 @@ Thresholds are those of the lowest VOI on the same sections, for all alike.
 
 from __future__ import annotations
 
-import argparse
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 
-from benchmarks.attention_forms import HEADER, Attention, scores_of, target, validation_probs
+from benchmarks.attention_forms import HEADER, Attention, run_to_score, scores_of, target
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.commandline import with_messages
-from taclnet_jax.data import load_volume
-from taclnet_jax.workdir import read_config
 
 POSTER: dict[str, Any] = {'alpha': 1.0, 'sigma': 1.0, 'min_persistence': 0.1}
 CHANGES: dict[str, list[float]] = {
@@ -53,12 +49,7 @@ def variants() -> dict[str, Attention]:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--run', type=Path, required=True, help='folder of a finished run')
-    args = parser.parse_args()
-    config = read_config(str(args.run))
-    volume = load_volume(config)
-    probs = validation_probs(args.run, config, volume)
+    config, volume, probs = run_to_score(__doc__)
     print('| attention | ' + ' | '.join(HEADER) + ' |')
     print('|---' * (1 + len(HEADER)) + '|')
     for name, attention in variants().items():

@@ -83,14 +83,30 @@ def validation_probs(folder: Path, config: Any, volume: Volume) -> dict[int, jax
     return {z: infer(params, image, z, run)[0] for z, run in targets_of(runs, 0)}
 
 
+def run_to_score(description: str | None) -> tuple[Any, Volume, dict[int, jax.Array]]:
+    """(config, volume, `validation_probs`) of the finished run that --run names."""
+    parser = argparse.ArgumentParser(description=(description or '').splitlines()[0])
+    parser.add_argument('--run', type=Path, required=True, help='folder of a finished run')
+    run = parser.parse_args().run
+    config = read_config(str(run))
+    volume = load_volume(config)
+    return config, volume, validation_probs(run, config, volume)
+
+
+def at_full_size(config: Any, volume: Volume, maps: dict[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """Maps of sections as the network sees them, interpolated to the volume's own size."""
+    if config.downsample == 1:
+        return maps
+    return {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
+
+
 def scores_of(
     config: Any, volume: Volume, attend: Attention, probs: dict[int, jax.Array]
 ) -> dict[str, float]:
     """Mean scores of what attention makes of windows, at the threshold of the lowest VOI on it."""
     compiled = jax.jit(attend)
-    maps = {z: np.asarray(compiled(prob)) for z, prob in probs.items()}
-    if config.downsample == 2:
-        maps = {z: doubled(x, volume.shape[1:]) for z, x in maps.items()}
+    seen = {z: np.asarray(compiled(prob)) for z, prob in probs.items()}
+    maps = at_full_size(config, volume, seen)
     threshold = choose_threshold(volume, maps)
     plain, closed = (
         metrics.summarise([score(config, volume, z, x, cut) for z, x in maps.items()])

@@ -9,21 +9,16 @@ after closing; and the DICE of P without the pixels near a true border.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 from skimage.transform import downscale_local_mean
 
-from benchmarks.attention_forms import target, validation_probs
+from benchmarks.attention_forms import at_full_size, run_to_score, target
 from taclnet_jax import metrics
 from taclnet_jax.commandline import with_messages
-from taclnet_jax.data import load_volume
 from taclnet_jax.evaluate import score
 from taclnet_jax.inference import doubled
 from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
-from taclnet_jax.workdir import read_config
 
 COLUMNS = ('dice', 'ari', 'voi', 'betti_error')
 DISTANCES_PX = (1, 2, 4)
@@ -36,24 +31,16 @@ def border_distance(membrane: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Prints the tables."""
-    parser = argparse.ArgumentParser(description=(__doc__ or '').splitlines()[0])
-    parser.add_argument('--run', type=Path, required=True, help='folder of a finished run')
-    args = parser.parse_args()
-    config = read_config(str(args.run))
-    volume = load_volume(config)
+    config, volume, windows = run_to_score(__doc__)
     assert volume.membrane is not None
-    probs = {
-        z: np.asarray(target(prob))
-        for z, prob in validation_probs(args.run, config, volume).items()
-    }
+    seen = {z: np.asarray(target(prob)) for z, prob in windows.items()}
+    probs = at_full_size(config, volume, seen)
     truth = {z: np.asarray(volume.membrane[z], bool) for z in probs}
     even = tuple(slice(size // 2 * 2) for size in volume.shape[1:])
     halved = {
         z: doubled(downscale_local_mean(m[even].astype(np.float32), (2, 2)), m.shape)
         for z, m in truth.items()
     }
-    if config.downsample == 2:
-        probs = {z: doubled(prob, truth[z].shape) for z, prob in probs.items()}
     threshold = choose_threshold(volume, probs)
     closing = choose_closing(volume, probs, threshold)
 
@@ -69,10 +56,11 @@ def main() -> None:
 
     print('\n| wrong pixels of P no farther from a true border | share | DICE of the others |')
     print('|---|---|---|')
+    distances = {z: border_distance(membrane) for z, membrane in truth.items()}
     for distance in DISTANCES_PX:
         shares, others = [], []
         for z, prob in probs.items():
-            near = border_distance(truth[z]) <= distance
+            near = distances[z] <= distance
             unlabelled = np.zeros(near.shape, bool) if volume.ignore is None else volume.ignore[z]
             wrong = ((prob >= threshold) != truth[z]) & ~unlabelled
             shares.append(np.mean(near[wrong]))
