@@ -140,16 +140,12 @@ def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> li
     if not rows:
         return []
     table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
-    chosen = {result['config'].get('evaluate.threshold_from') for result in closed}
-    table.notes += [
-        text
-        for value, text in {
-            'training': 'Closing of each run: lowest VOI on training sections.',
-            'validation': 'Closing of each run: lowest VOI on validation sections.',
-            'fixed': 'Closing: half of the threshold.',
-        }.items()
-        if value in chosen
-    ]
+    says = {
+        'training': 'Closing of each run: lowest VOI on training sections.',
+        'validation': 'Closing of each run: lowest VOI on validation sections.',
+        'fixed': 'Closing: half of the threshold.',
+    }
+    table.notes += _notes_on_setting(closed, 'evaluate.threshold_from', says)
     table.notes.append('The poster closes no membranes.')
     return [table]
 
@@ -344,14 +340,19 @@ def _notes(rows: Sequence[Row], pairs: set[int]) -> list[str]:
             },
         ),
     ):
-        found = {result['config'].get(key) for result in results}
-        notes += [text for value, text in says.items() if value in found]
+        notes += _notes_on_setting(results, key, says)
     if hardware := sorted({result['hardware'] for result in results}):
         notes.append(f'Hardware: {"; ".join(hardware)}.')
     for system in dict.fromkeys(row.system for row in rows if row.results):
         settings = [r['config'] for row in rows if row.system == system for r in row.results]
         notes += notes_on(system, settings)
     return notes
+
+
+def _notes_on_setting(results: Iterable[Result], key: str, says: Mapping[Any, str]) -> list[str]:
+    """What is to be said of the values that a setting has in the results."""
+    found = {result['config'].get(key) for result in results}
+    return [text for value, text in says.items() if value in found]
 
 
 def _values(title: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
