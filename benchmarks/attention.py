@@ -24,7 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.topology import best_time, likelihood
-from taclnet_jax.attention import dense_attention, sta_attention, topological_attention
+from taclnet_jax.attention.dense import dense_attention
+from taclnet_jax.attention.linear import topological_attention
+from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.topology import critical_map, critical_points
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from benchmarks.attention_forms import HEADER, Attention, run_to_score, scores_of, target
-from taclnet_jax.attention import sta_attention
+from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.commandline import with_messages
 
 POSTER: dict[str, Any] = {'alpha': 1.0, 'sigma': 1.0, 'min_persistence': 0.1}

@@ -23,21 +23,23 @@ import jax
 import numpy as np
 
 from taclnet_jax import metrics
-from taclnet_jax.attention import sta_attention
-from taclnet_jax.checkpoints import best_params
+from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.commandline import with_messages
 from taclnet_jax.data import load_volume, training_volume
-from taclnet_jax.data.pipeline import normalised
+from taclnet_jax.data.normalisation import normalised
+from taclnet_jax.data.resolution import doubled
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import targets_of
+from taclnet_jax.data.windows import split_sections, targets_of
 from taclnet_jax.errors import InputError
-from taclnet_jax.evaluate import score, split_sections
-from taclnet_jax.inference import create_inference, doubled, sta_options
+from taclnet_jax.evaluation.evaluate import score
+from taclnet_jax.evaluation.thresholds import choose_closing, choose_threshold
+from taclnet_jax.files import write_text
+from taclnet_jax.inference.cut import Cut
+from taclnet_jax.inference.sections import create_inference, sta_options
 from taclnet_jax.models import create_model
-from taclnet_jax.reporting import write_text
-from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
-from taclnet_jax.train import train_and_evaluate
-from taclnet_jax.workdir import phase_one_of, read_config
+from taclnet_jax.training.checkpoints import best_params
+from taclnet_jax.training.loop import train_and_evaluate
+from taclnet_jax.training.workdir import phase_one_of, read_config
 
 # From P of a window to a map of its target.
 Attention = Callable[[jax.Array], jax.Array]

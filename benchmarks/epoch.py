@@ -5,7 +5,7 @@
 The poster's table 3 gives 0.99, 1.20 and 2.78 hours for an epoch of 1328 windows of 156x156 on
 CREMI. Here some steps of each kind are timed, in turns in one process, and multiplied. Loading
 is not in it, as batches are made in the background (`benchmarks/loader.py` times that).
-With --results the times go to a file there, which `taclnet_jax.reproduce` adds to table 3.
+With --results the times go to a file there, which `reproduction` adds to table 3.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from statistics import median
 
 import taclnet_jax
 from benchmarks.step import jax_step
-from taclnet_jax.evaluate import hardware
-from taclnet_jax.poster import HOURS_PER_EPOCH
-from taclnet_jax.reporting import write_text
+from reproduction.poster import HOURS_PER_EPOCH
+from taclnet_jax.evaluation.report import hardware
+from taclnet_jax.files import write_text
 
 WINDOWS, CROP = 1328, 156
 SYSTEMS = {'ConvLSTM': 'none', 'ConvLSTM+STA': 'sta', 'TACLNet': 'ita'}

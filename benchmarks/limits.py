@@ -16,9 +16,10 @@ from skimage.transform import downscale_local_mean
 from benchmarks.attention_forms import at_full_size, run_to_score, target
 from taclnet_jax import metrics
 from taclnet_jax.commandline import with_messages
-from taclnet_jax.evaluate import score
-from taclnet_jax.inference import doubled
-from taclnet_jax.thresholds import Cut, choose_closing, choose_threshold
+from taclnet_jax.data.resolution import doubled
+from taclnet_jax.evaluation.evaluate import score
+from taclnet_jax.evaluation.thresholds import choose_closing, choose_threshold
+from taclnet_jax.inference.cut import Cut
 
 COLUMNS = ('dice', 'ari', 'voi', 'betti_error')
 DISTANCES_PX = (1, 2, 4)

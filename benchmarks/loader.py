@@ -26,13 +26,14 @@ from ml_collections import ConfigDict
 from taclnet_jax.config import get_config
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.augmentation import FAULTS, Augmentation
-from taclnet_jax.data.pipeline import WORKERS, WindowLoader
+from taclnet_jax.data.loader import WORKERS, WindowLoader
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import grid_samples
 from taclnet_jax.models import create_model
-from taclnet_jax.state import create_optimizer, create_train_state
-from taclnet_jax.synthesize import synthesize
-from taclnet_jax.train import create_step, train_epoch
+from taclnet_jax.tools.synthesize import synthesize
+from taclnet_jax.training.loop import train_epoch
+from taclnet_jax.training.state import create_optimizer, create_train_state
+from taclnet_jax.training.step import create_step
 
 
 def volumes(folder: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, Volume]]:

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from taclnet_jax import parallel
 from taclnet_jax.config import get_config
 from taclnet_jax.models import create_model
-from taclnet_jax.state import create_optimizer, create_train_state
-from taclnet_jax.train import create_step
+from taclnet_jax.training import parallel
+from taclnet_jax.training.state import create_optimizer, create_train_state
+from taclnet_jax.training.step import create_step
 
 
 def jax_step(kind: str, slices: int, batch: int, crop: int) -> Callable[[], None]:
@@ -97,7 +97,7 @@ def torch_step(slices: int, batch: int, crop: int) -> Callable[[], None]:
 
 def windows(batch: int, slices: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """Windows of the synthetic volume, for persistence to find something to do."""
-    from taclnet_jax.data.pipeline import WindowLoader
+    from taclnet_jax.data.loader import WindowLoader
     from taclnet_jax.data.synthetic import synthetic_volume
     from taclnet_jax.data.windows import grid_samples
 

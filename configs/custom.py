@@ -10,8 +10,8 @@ instance ids (label_kind=ids; membranes are drawn where two meet), or as a mask 
 or interior). Of HDF5, zarr and N5 name the dataset with image_dataset and labels_dataset. Leave
 resolution_nm out where the files say it. At least 15 sections; the last third is scored.
 
-To try it without a volume of your own: `python -m taclnet_jax.synthesize --help` writes one in each
-of these formats.
+To try it without a volume of your own: `python -m taclnet_jax.tools.synthesize --help` writes one
+in each of these formats.
 """
 
 from taclnet_jax.config import get_config as default_config

@@ -4,7 +4,7 @@
 
 The network sees 8 nm pixels. Fold 3 trains on sections 0-16, chooses checkpoint and threshold on
 17-19 and scores 20-29. The compared systems are differences from this configuration, in
-taclnet_jax/systems.py; `python -m taclnet_jax.reproduce --table=1 --dataset=isbi12` runs them.
+reproduction/systems.py; `python -m reproduction --table=1 --dataset=isbi12` runs them.
 """
 
 from taclnet_jax.config import get_config as default_config

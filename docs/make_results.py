@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from taclnet_jax.results import read_epoch_times, read_results
-from taclnet_jax.table_formats import markdown
-from taclnet_jax.tables import make_tables
+from reproduction.results import read_epoch_times, read_results
+from reproduction.table_formats import markdown
+from reproduction.tables import make_tables
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / 'README.md', ROOT / 'docs' / 'results.md')

@@ -10,14 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from taclnet_jax.attention import (
-        STAOutput,
-        blockwise_attention,
-        dense_attention,
-        iterative_attention,
-        sta_attention,
-        topological_attention,
-    )
+    from taclnet_jax.attention.dense import blockwise_attention, dense_attention
+    from taclnet_jax.attention.linear import topological_attention
+    from taclnet_jax.attention.sta import STAOutput, iterative_attention, sta_attention
     from taclnet_jax.topology import (
         PersistencePairs,
         critical_map,

@@ -82,7 +82,7 @@ def get_config() -> ConfigDict:
     # 'misaligned' and 'elastic' for a window; strengths are drawn from half the given one up to it.
     # What moves the target's pixels in ways that the ITA memory cannot undo, 'shift' and 'elastic',
     # is for phase one only; flips and rotations are undone, and misaligned sections move about the
-    # target. See them: python -m taclnet_jax.show_augmentations --config=...
+    # target. See them: python -m taclnet_jax.tools.show_augmentations --config=...
     config.augment = ConfigDict(
         {
             'symmetries': True,  # flips and rotations

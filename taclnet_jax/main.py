@@ -47,22 +47,22 @@ def main() -> None:
     if not _WORKDIR.value:
         raise InputError('Expected --workdir, the folder of the run. See --help.')
     # Imported late: JAX and its company take seconds that --help and mistakes need not wait for.
-    from taclnet_jax.workdir import config_of_run
+    from taclnet_jax.training.workdir import config_of_run
 
     workdir = Path(_WORKDIR.value)
     if _MODE.value == 'train':
         from taclnet_jax.config import get_config
-        from taclnet_jax.train import train_and_evaluate
+        from taclnet_jax.training.loop import train_and_evaluate
 
         train_and_evaluate(_CONFIG.value or get_config(), _WORKDIR.value)
     elif _MODE.value == 'evaluate':
-        from taclnet_jax.evaluate import evaluate_run
+        from taclnet_jax.evaluation.evaluate import evaluate_run
 
         evaluate_run(config_of_run(_CONFIG.value, _WORKDIR.value), workdir)
     else:
         if not _INPUT.value:
             raise InputError('Expected --input, the stack to predict. See --help.')
-        from taclnet_jax.predict import predict
+        from taclnet_jax.inference.predict import predict
 
         files = predict(
             config_of_run(_CONFIG.value, _WORKDIR.value),

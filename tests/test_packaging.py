@@ -125,7 +125,7 @@ def test_example_of_the_readme_from_the_wheel(installed: Path, tmp_path: Path) -
 def test_configurations_are_not_in_the_wheel_and_it_says_so(
     installed: Path, tmp_path: Path
 ) -> None:
-    arguments = ('-m', 'taclnet_jax.reproduce', '--table=1', '--dataset=isbi12')
+    arguments = ('-m', 'reproduction', '--table=1', '--dataset=isbi12')
     done = python(installed, tmp_path, *arguments)
     assert done.returncode == 2, done.stderr
     assert 'copy of the repository' in done.stderr and 'Traceback' not in done.stderr

@@ -37,7 +37,7 @@ def training_volume(config: Any, volume: Volume) -> Volume:
     """
     if config.downsample == 1:
         return volume
-    from taclnet_jax.data.lazy import halved
+    from taclnet_jax.data.resolution import halved
 
     return halved(volume)
 

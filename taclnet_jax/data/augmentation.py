@@ -12,10 +12,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 from scipy import ndimage
 
+from taclnet_jax.data.normalisation import normalised_tables
 from taclnet_jax.errors import InputError
-
-GREY = np.arange(256) / 255
-"""The grey values of an 8-bit section, in [0, 1]."""
 
 FAULTS = ('dark', 'blur', 'noise', 'missing', 'misaligned', 'elastic')
 """The settings of `Augmentation` that are probabilities."""
@@ -131,16 +129,6 @@ def grey_tables(
     tables = normalised_tables(histograms, (1 + a.gamma) ** draw[0])
     tables = tables * (1 + a.gain * draw[1]) + a.offset * draw[2]
     return (tables * (1 - dark) - dark).astype(np.float32)
-
-
-def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:
-    """Tables that give a section of this histogram mean 0 and variance 1; zeros if constant."""
-    grey = GREY**gamma
-    weights = histograms / histograms.sum(axis=-1, keepdims=True)
-    centred = grey - (weights * grey).sum(axis=-1, keepdims=True)
-    deviation = np.sqrt((weights * centred**2).sum(axis=-1, keepdims=True))
-    constant = np.count_nonzero(histograms, axis=-1, keepdims=True) < 2
-    return np.where(constant, 0, centred / np.where(constant, 1, deviation))
 
 
 def degrade(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> None:

@@ -19,17 +19,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from taclnet_jax.data.cache import SectionCache
 from taclnet_jax.data.download import address, fetch, unpack
-from taclnet_jax.data.lazy import (
-    SectionCache,
-    concatenated,
-    membranes_from_ids,
-    unlabelled_far_from_ids,
-)
+from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.reporting import Progress
+from taclnet_jax.progress import Progress
 from taclnet_jax.volumes import LazySections, Sections, read_stack
+from taclnet_jax.volumes.sections import concatenated
 
 VERSION = tfds.core.Version('2.0.0')
 """Of the prepared data's layout."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from taclnet_jax.data.lazy import membranes_from_ids, unlabelled_far_from_ids
+from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import (

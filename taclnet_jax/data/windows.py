@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -204,3 +205,35 @@ def _offsets(size: int, crop: int) -> list[int]:
     if count == 1:
         return [0]
     return [(size - crop) * i // (count - 1) for i in range(count)]
+
+
+def split_sections(config: Any, parts: Sequence[range]) -> tuple[Runs, Runs, Runs]:
+    """(training, validation, test) runs; validation is the end of the last training run."""
+    train, test = fold_sections(parts, config.fold)
+    held_out = config.validation_sections
+    if held_out == 0:
+        return train, (), test
+    last = train[-1]
+    if not config.slices <= held_out <= len(last) - config.slices:
+        raise InputError(
+            f'Expected config.validation_sections to be 0, or from {config.slices} (a window) to '
+            f'{len(last) - config.slices} (which leaves a window to train on, of the {len(last)} '
+            f'sections of the last training run); found {held_out}.'
+        )
+    border = last.stop - held_out
+    return (*train[:-1], range(last.start, border)), (range(border, last.stop),), test
+
+
+def read_window(
+    sections: Sections, target: int, run: range, slices: int, rows: slice, columns: slice
+) -> np.ndarray:
+    """Part of the window around a target section, `[slices, rows, columns]`.
+
+    Args:
+        sections: normalised, for a network.
+        target: the section in the middle.
+        run: the sections that the window may use.
+        slices: odd number of sections in a window.
+        rows, columns: which part.
+    """
+    return np.stack([sections[z, rows, columns] for z in window_sections(target, run, slices)])

@@ -21,7 +21,7 @@ class Mosinska(nn.Module):
 
     Training needs all predictions, `iterations`, weighted by `iteration_weights`; the gradient
     flows back through all of them. The paper adds the distance of VGG19 features to the
-    cross-entropy, see `taclnet_jax.models.vgg.perceptual_distance`. The U-Net is the one of this
+    cross-entropy, see `taclnet_jax.losses.perceptual_distance`. The U-Net is the one of this
     package, see `UNet` for what it does differently.
 
     Attributes:

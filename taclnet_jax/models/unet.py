@@ -9,13 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.layers import (
-    Block,
-    Convolution,
-    UpConvolution,
-    max_pool,
-    pad_to_multiple,
-)
+from taclnet_jax.models.layers import Block, Convolution, UpConvolution, max_pool, pad_to_multiple
 
 PUBLISHED = (64, 128, 256, 512, 1024)
 """Channels of the published U-Net's levels: 31.0 million parameters."""

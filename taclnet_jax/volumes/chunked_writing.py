@@ -12,11 +12,7 @@ import tensorstore as ts
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.chunked import Store
-from taclnet_jax.volumes.chunked_metadata import (
-    n5_attributes,
-    ome_attributes,
-    plain_attributes,
-)
+from taclnet_jax.volumes.chunked_metadata import n5_attributes, ome_attributes, plain_attributes
 from taclnet_jax.volumes.sections import Sections, Triple, place
 from taclnet_jax.volumes.slabs import read_slab, slabs
 

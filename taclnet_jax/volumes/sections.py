@@ -143,3 +143,21 @@ def _span(numbers: range) -> tuple[slice, slice]:
     """The smallest run of step 1 that holds the numbers, and where they are in it."""
     low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
     return slice(low, high + 1), slice(None, None, numbers.step)
+
+
+def concatenated(stacks: Sequence[Sections]) -> LazySections:
+    """Stacks of one section size laid end to end."""
+    sizes = {tuple(s.shape[1:]) for s in stacks}
+    if len(sizes) != 1:
+        raise InputError(
+            'Expected stacks with sections of one size, found '
+            + ', '.join(f'{y} x {x}' for y, x in sorted(sizes))
+            + '; use one of them at a time.'
+        )
+    ends = np.cumsum([s.shape[0] for s in stacks])
+
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        i = int(np.searchsorted(ends, z, side='right'))
+        return stacks[i][z - int(ends[i]) + stacks[i].shape[0], rows, columns]
+
+    return LazySections((int(ends[-1]), *stacks[0].shape[1:]), stacks[0].dtype, read)

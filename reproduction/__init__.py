@@ -1,0 +1,1 @@
+"""The poster's systems, tables and figures, made with the package as any user would."""

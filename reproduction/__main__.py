@@ -1,0 +1,179 @@
+"""The poster's tables and figures: trains what is missing, and writes them.
+
+  tables     trains and scores the systems of a table that have no result yet, one after the other,
+             then writes and prints the table. The same command goes on where it was stopped.
+                 python -m reproduction --table=1 --dataset=isbi12
+             Table 1 compares all systems, table 2 a network with STA and with STA and ITA, table
+             3 windows of 1, 3 and 5 sections.
+  budget     with --budget=MINUTES one number of epochs is chosen for all runs, so that those that
+             are missing fit into the time. Where the folder of results has runs of the data set,
+             their number is taken. When the time is over no further run is started.
+                 python -m reproduction --table=2 --dataset=isbi12 --budget=360
+  rewriting  tables from the files in --results alone, without training.
+                 python -m reproduction --only-tables
+  figures    from the networks of the runs in --workdir: 4 (segmentations of the systems), 5
+             (attention on a section), 1 (attention over epochs with and without ITA).
+                 python -m reproduction --figure=4 --dataset=isbi12
+
+Every finished run leaves a file in --results, such as isbi12_taclnet_fold3_seed0_slices3.json, and
+tables are made from these files alone, wherever they were computed. The systems are defined in
+reproduction/systems.py, as differences from configs/<dataset>.py.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from reproduction.systems import BACKBONES, SYSTEMS, base_config
+from taclnet_jax import commandline
+from taclnet_jax.errors import InputError
+
+DATASETS = ('isbi12', 'isbi13', 'cremi', 'synthetic')
+
+_TABLE = flags.DEFINE_integer('table', None, '1, 2 or 3. With --only-tables all, if not given.')
+_FIGURE = flags.DEFINE_integer('figure', None, '1, 4 or 5, instead of a table.')
+_DATASET = flags.DEFINE_string(
+    'dataset', None, f'{", ".join(DATASETS)}. With --only-tables all that have results.'
+)
+_BUDGET = flags.DEFINE_float('budget', None, 'Minutes to divide over the runs that are missing.')
+_FOLDS = flags.DEFINE_list('folds', ['3', '1', '2'], 'Folds in this order; a figure takes one.')
+_SEEDS = flags.DEFINE_list('seeds', None, 'Seeds; 0 if not given, and 0,1,2 for table 2.')
+_SYSTEMS = flags.DEFINE_list(
+    'systems', None, f'Those of the table or figure if not given. There are {", ".join(SYSTEMS)}.'
+)
+_SECTION = flags.DEFINE_integer(
+    'section', None, 'Of a figure; the middle one of those that are scored if not given.'
+)
+_RESULTS = flags.DEFINE_string('results', 'results', 'Folder of results, tables and figures.')
+_WORKDIR = flags.DEFINE_string('workdir', 'runs/reproduce', 'Folder of the runs.')
+_ONLY_TABLES = flags.DEFINE_bool('only-tables', False, 'Train nothing.')
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'Base configuration instead of configs/<dataset>.py.'
+)
+
+
+def main() -> None:
+    """Makes one table or figure; see the module's docstring."""
+    _check_flags()
+    results, workdir = Path(_RESULTS.value), Path(_WORKDIR.value)
+    table, figure, dataset = _TABLE.value, _FIGURE.value, _DATASET.value
+    if _ONLY_TABLES.value or dataset is None:
+        _write_tables(results, [table] if table else [1, 2, 3], dataset)
+        return
+    base = _CONFIG.value or base_config(dataset)
+    if base.dataset != dataset:
+        raise InputError(
+            f'Expected --config to be of the data set {dataset}, found one of {base.dataset}.'
+        )
+    folds = _numbers('folds', _FOLDS.value)
+    seeds = _numbers('seeds', _SEEDS.value or (['0', '1', '2'] if table == 2 else ['0']))
+    if figure is not None:
+        from reproduction.figures import make_figure
+
+        path = make_figure(
+            figure,
+            base,
+            _systems(),
+            folds[0],
+            seeds[0],
+            _SECTION.value,
+            workdir,
+            results,
+        )
+        print(f'Figure: {path}')
+        return
+    assert table is not None  # or a figure: _check_flags
+    # Imported late: JAX and its company take seconds that --help and mistakes need not wait for.
+    from reproduction.runs import Reproduction, planned_runs
+
+    runs = planned_runs(table, dataset, _systems(), folds, seeds)
+    failed = Reproduction(base, results, workdir).make(runs, _BUDGET.value)
+    _write_tables(results, [table], dataset)
+    if failed:
+        sys.exit(1)
+
+
+def _write_tables(results: Path, numbers: Sequence[int], dataset: str | None) -> None:
+    from reproduction.results import read_epoch_times, read_results
+    from reproduction.table_formats import markdown, write_tables
+    from reproduction.tables import make_tables
+
+    found, epoch_times = read_results(results), read_epoch_times(results)
+    datasets = [dataset] if dataset else sorted({result['dataset'] for result in found})
+    if not datasets:
+        raise InputError(f'Expected results of runs in {results}, found none. Make some first.')
+    for name in datasets:
+        for number in numbers:
+            tables = make_tables(number, name, found, epoch_times)
+            command = f'python -m reproduction --table={number} --dataset={name}'
+            paths = write_tables(results, f'table{number}_{name}', tables, command)
+            print(markdown(tables))
+            print('Written:', *paths, sep='\n  ')
+
+
+def _check_flags() -> None:
+    for name, flag, allowed in (('table', _TABLE, (1, 2, 3)), ('figure', _FIGURE, (1, 4, 5))):
+        if flag.value is not None and flag.value not in allowed:
+            choices = ', '.join(map(str, allowed))
+            raise InputError(f'Expected --{name} to be one of {choices}; found {flag.value}.')
+    if not _ONLY_TABLES.value:
+        if (_TABLE.value is None) == (_FIGURE.value is None):
+            raise InputError('Expected either --table or --figure. See --help.')
+        if _DATASET.value is None:
+            raise InputError(f'Expected --dataset, one of {", ".join(DATASETS)}.')
+    if _DATASET.value is not None and _DATASET.value not in DATASETS:
+        raise InputError(
+            f'Expected --dataset to be one of {", ".join(DATASETS)}; found {_DATASET.value!r}.'
+        )
+    if _BUDGET.value is not None and not _BUDGET.value > 0:
+        raise InputError(f'Expected --budget to be above 0 minutes; found {_BUDGET.value:g}.')
+    if any(fold not in (1, 2, 3) for fold in _numbers('folds', _FOLDS.value)):
+        raise InputError(f'Expected --folds from 1 to 3; found {",".join(_FOLDS.value)}.')
+    compared = [name for names in BACKBONES.values() for name in names]
+    others = sorted(set(_systems() or ()) - set(compared))
+    if _TABLE.value == 2 and others:
+        raise InputError(
+            f'Expected --systems of table 2 out of {", ".join(compared)}; found '
+            f'{", ".join(others)}.'
+        )
+
+
+def _systems() -> list[str] | None:
+    for name in _SYSTEMS.value or ():
+        if name not in SYSTEMS:
+            raise InputError(f'Expected --systems out of {", ".join(SYSTEMS)}; found {name!r}.')
+    return list(dict.fromkeys(_SYSTEMS.value)) if _SYSTEMS.value else None
+
+
+def _numbers(name: str, values: Sequence[str]) -> list[int]:
+    if not values or not all(value.isdecimal() for value in values):
+        raise InputError(
+            f'Expected --{name} to be numbers such as 1,2; found {",".join(values)!r}.'
+        )
+    return list(dict.fromkeys(map(int, values)))
+
+
+if __name__ == '__main__':
+    commandline.run(
+        main,
+        __doc__,
+        [
+            _TABLE,
+            _DATASET,
+            _BUDGET,
+            _FOLDS,
+            _SEEDS,
+            _SYSTEMS,
+            _RESULTS,
+            _WORKDIR,
+            _ONLY_TABLES,
+            _FIGURE,
+            _SECTION,
+            _CONFIG,
+        ],
+    )

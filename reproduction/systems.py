@@ -1,0 +1,191 @@
+"""The compared systems: what each changes in a data set's base configuration, and nothing else.
+
+The base is `configs/<dataset>.py`. It gives all systems the same data, augmentation, number of
+parameter updates and rule for choosing the checkpoint; a system may not touch those. Systems
+without attention have a phase two as well. Of what a system is, its learning rate is a
+part: chosen by the validation sections of a training split, never by sections that are scored.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from taclnet_jax.errors import InputError
+
+
+class System(NamedTuple):
+    """A row of the tables.
+
+    Attributes:
+        title: its name there.
+        settings: what it changes, by the names of `taclnet_jax.config`.
+        note: what a reader has to know of it, as a footnote.
+    """
+
+    title: str
+    settings: dict[str, Any]
+    note: str = ''
+
+    @property
+    def scored(self) -> str:
+        """The map that stands for it in the tables: P_hat where attention was trained, else P."""
+        return 'P' if self.settings['attention.kind'] == 'none' else 'P_hat'
+
+
+_PLAIN = {
+    'attention.kind': 'none',
+    'attention.form': 'refined',
+    'loss': 'cross_entropy',
+    'topological_loss.weight': 0.0,
+    'perceptual_loss.weight': 0.0,
+}
+
+# The poster's equations as they stand, with the constants of the authors' code.
+_POSTER = _PLAIN | {
+    'attention.alpha': 1.0,
+    'attention.beta': 0.5,
+    'attention.sigma': 1.0,
+    'attention.min_persistence': 0.1,
+}
+
+
+def _network(name: str, learning_rate: float) -> dict[str, Any]:
+    """A network with the learning rates of phase one and, a tenth of it, phase two.
+
+    docs/results.md has the validation scores by which they were chosen.
+    """
+    return {
+        'model.name': name,
+        'phase_one.learning_rate': learning_rate,
+        'phase_two.learning_rate': learning_rate / 10,
+    }
+
+
+_UNET = _network('unet', 3e-3)
+_CONVLSTM = _network('convlstm', 3e-2)
+_RECURRENT_UNET = _network('recurrent_unet', 3e-3)
+
+SYSTEMS: dict[str, System] = {
+    'dive': System(
+        'DIVE',
+        _network('dive', 1e-2) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
+        'DIVE (Fakhry 2016): its table of layers could not be had; taclnet_jax/models/dive.py says '
+        'what was chosen.',
+    ),
+    'unet': System('U-Net', _UNET | _PLAIN),
+    'mosinska': System(
+        'Mosin.',
+        _network('mosinska', 1e-3) | _PLAIN | {'perceptual_loss.weight': 0.1},
+        'Mosin. (Mosinska 2018) has the U-Net of the row above, its perceptual loss in phase two.',
+    ),
+    'topoloss': System(
+        'TopoLoss',
+        _UNET | _PLAIN | {'topological_loss.weight': 0.01},
+        'TopoLoss (Hu 2019) trains the same U-Net: the loss, in phase two, is what differs.',
+    ),
+    'convlstm': System('ConvLSTM', _CONVLSTM | _PLAIN),
+    'convlstm_sta': System('ConvLSTM+STA', _CONVLSTM | _POSTER | {'attention.kind': 'sta'}),
+    'taclnet': System('TACLNet', _CONVLSTM | _POSTER | {'attention.kind': 'ita'}),
+    'recurrent_unet': System('recurrent U-Net', _RECURRENT_UNET | _PLAIN),
+    'recurrent_unet_sta': System(
+        'recurrent U-Net+STA',
+        _RECURRENT_UNET | _POSTER | {'attention.kind': 'sta'},
+    ),
+    'recurrent_taclnet': System(
+        'TACLNet on recurrent U-Net',
+        _RECURRENT_UNET | _POSTER | {'attention.kind': 'ita'},
+    ),
+}
+"""By the name that the command line and the files of results use, in the order of the tables."""
+
+BACKBONES = {
+    'ConvLSTM': ('convlstm', 'convlstm_sta', 'taclnet'),
+    'recurrent U-Net': ('recurrent_unet', 'recurrent_unet_sta', 'recurrent_taclnet'),
+}
+"""The network alone, trained with STA, and with STA and ITA."""
+
+SLICES = 3
+"""Sections in a window (the poster's l) wherever their number is not what is compared."""
+
+
+class Run(NamedTuple):
+    """One training: a system on a fold of a data set, from a seed."""
+
+    dataset: str
+    system: str
+    fold: int
+    seed: int
+    slices: int = SLICES
+
+    @property
+    def key(self) -> str:
+        """Names its files: `isbi12_taclnet_fold3_seed0_slices3`."""
+        return f'{self.dataset}_{self.system}_fold{self.fold}_seed{self.seed}_slices{self.slices}'
+
+    def __str__(self) -> str:
+        sections = 'section' if self.slices == 1 else 'sections'
+        return (
+            f'{SYSTEMS[self.system].title} on {self.dataset}, fold {self.fold}, seed {self.seed}, '
+            f'{self.slices} {sections}'
+        )
+
+
+def base_config(dataset: str) -> ConfigDict:
+    """The configuration of `configs/<dataset>.py`.
+
+    Raises:
+        InputError: there is no such file beside the package.
+    """
+    path = Path(__file__).parent.parent / 'configs' / f'{dataset}.py'
+    if not path.is_file():
+        raise InputError(
+            f'Expected the base configuration of {dataset} in {path}, found none. Run this in a '
+            'copy of the repository, or name a configuration with --config.'
+        )
+    spec = importlib.util.spec_from_file_location(f'base_config_{dataset}', path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config()
+
+
+def run_config(base: ConfigDict, run: Run, schedule: Mapping[str, Any]) -> ConfigDict:
+    """The configuration of a run.
+
+    Args:
+        base: the data set's.
+        run: system, fold, seed and sections in a window.
+        schedule: settings of `reproduction.results.SCHEDULE`, the same for all systems.
+    """
+    config = copy.deepcopy(base)
+    config.update_from_flattened_dict({**SYSTEMS[run.system].settings, **schedule})
+    config.fold, config.seed, config.slices = run.fold, run.seed, run.slices
+    if 0 < config.validation_sections < run.slices:
+        # The fewest that make a window.
+        config.validation_sections = run.slices
+    return config
+
+
+def notes_on(system: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What a reader has to know of a row.
+
+    Args:
+        system: its name.
+        settings: of its runs, flat.
+    """
+    notes = [SYSTEMS[system].note] if SYSTEMS[system].note else []
+    if any(
+        SYSTEMS[system].settings['perceptual_loss.weight'] and not flat.get('perceptual_loss.vgg19')
+        for flat in settings
+    ):
+        notes.append(
+            f'{SYSTEMS[system].title}: VGG19 has random weights, not those of ImageNet, as no '
+            'file with them was named (perceptual_loss.vgg19).'
+        )
+    return notes

@@ -1,0 +1,117 @@
+"""Tables as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from reproduction.tables import Entry, Table
+from taclnet_jax.files import write_text
+
+_LATEX = {
+    '\\': r'\textbackslash{}',
+    '&': r'\&',
+    '%': r'\%',
+    '$': r'\$',
+    '#': r'\#',
+    '_': r'\_',
+    '{': r'\{',
+    '}': r'\}',
+    '~': r'\textasciitilde{}',
+    '^': r'\textasciicircum{}',
+    '<': r'$<$',
+    '>': r'$>$',
+    '±': r'$\pm$',
+    '†': r'$^\dagger$',
+    '–': '--',
+}
+
+
+def write_tables(folder: Path, name: str, tables: Sequence[Table], command: str) -> list[Path]:
+    """Writes `<name>.md`, `.tex` and `.csv`, each whole or not at all, and returns their paths.
+
+    Args:
+        folder: of results.
+        name: of the files, without ending.
+        tables: what to write, one below the other.
+        command: that made them, for the reader.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = {
+        '.md': f'{markdown(tables)}\nMade by `{command}`.\n',
+        '.tex': f'% {command}\n% Needs \\usepackage{{booktabs}}.\n' + '\n'.join(map(latex, tables)),
+        '.csv': comma_separated(tables),
+    }
+    paths = []
+    for ending, text in texts.items():
+        paths.append(folder / f'{name}{ending}')
+        write_text(paths[-1], text)
+    return paths
+
+
+def markdown(tables: Sequence[Table]) -> str:
+    """A heading, the table and its notes for each; notes are not repeated."""
+
+    def cell(entry: Entry) -> str:
+        text = entry.text.replace('|', r'\|')
+        return (f'**{text}**' if entry.bold else text) + ('†' if entry.mark else '')
+
+    said: set[str] = set()
+    lines = []
+    for table in tables:
+        lines += [f'### {table.title}', '', _line(table.header)]
+        lines += [_line(['---'] * len(table.header))]
+        lines += [_line([cell(entry) for entry in row]) for row in table.body] + ['']
+        notes = [f'- {note}' for note in table.notes if note not in said]
+        lines += [*notes, ''] if notes else []
+        said.update(table.notes)
+    return '\n'.join(lines)
+
+
+def latex(table: Table) -> str:
+    """A `table` environment with the notes below."""
+
+    def cell(entry: Entry) -> str:
+        text = escape(entry.text)
+        return (rf'\textbf{{{text}}}' if entry.bold else text) + (escape('†') if entry.mark else '')
+
+    rows = [' & '.join(map(escape, table.header)) + r' \\', r'\midrule']
+    rows += [' & '.join(map(cell, row)) + r' \\' for row in table.body]
+    return '\n'.join(
+        [
+            r'\begin{table}',
+            rf'\caption{{{escape(table.title)}}}',
+            r'\centering\footnotesize',
+            rf'\begin{{tabular}}{{{"l" * len(table.header)}}}',
+            r'\toprule',
+            *rows,
+            r'\bottomrule',
+            r'\end{tabular}',
+            *(rf'\par {escape(note)}' for note in table.notes),
+            r'\end{table}',
+            '',
+        ]
+    )
+
+
+def escape(text: str) -> str:
+    """Text for LaTeX: its special characters, and those that its fonts lack."""
+    return ''.join(_LATEX.get(character, character) for character in text)
+
+
+def comma_separated(tables: Sequence[Table]) -> str:
+    """A line for each metric of each row, with more digits and columns than the other forms."""
+    records = [record for table in tables for record in table.values]
+    fields = list(dict.fromkeys(key for record in records for key in record))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, restval='', lineterminator='\n')
+    writer.writeheader()
+    for record in records:
+        writer.writerow({k: f'{v:.6g}' if isinstance(v, float) else v for k, v in record.items()})
+    return text.getvalue()
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f'| {" | ".join(cells)} |'

@@ -1,0 +1,381 @@
+"""The poster's tables, ours beside its, from files of results alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, NamedTuple
+
+from reproduction import poster
+from reproduction.comparison import SIGNIFICANT, Cell, Row, fill_column
+from reproduction.results import Result, run_of
+from reproduction.systems import BACKBONES, SLICES, SYSTEMS, notes_on
+from taclnet_jax.inference.cut import TITLES
+from taclnet_jax.metrics import COLUMNS
+
+# Title and decimals, as the poster has them.
+_POSTER = {
+    'dice': ('DICE', 4),
+    'ari': ('ARI', 4),
+    'voi': ('VOI', 3),
+    'betti_error': ('Betti error', 3),
+}
+_NAMES = {
+    'isbi12': 'ISBI12',
+    'isbi13': 'ISBI13 (SNEMI3D)',
+    'cremi': 'CREMI',
+    'synthetic': 'the synthetic volume',
+}
+
+
+class Entry(NamedTuple):
+    """Text of a table, with how to show it."""
+
+    text: str
+    bold: bool = False
+    mark: bool = False
+
+
+@dataclass
+class Table:
+    """What the writers of `reproduction.table_formats` turn into Markdown, LaTeX and CSV.
+
+    Attributes:
+        title: one line.
+        header: titles of the columns.
+        body: rows of entries.
+        notes: below it.
+        values: the same and more as records for CSV.
+    """
+
+    title: str
+    header: list[str]
+    body: list[list[Entry]]
+    notes: list[str]
+    values: list[dict[str, Any]]
+
+
+def make_tables(
+    number: int,
+    dataset: str,
+    results: Sequence[Result],
+    epoch_times: Sequence[Mapping[str, Any]] = (),
+) -> list[Table]:
+    """One of the poster's three tables for a data set, and what belongs to it.
+
+    Args:
+        number: 1 (systems), 2 (ablation) or 3 (number of sections).
+        dataset: the data set.
+        results: of any data sets.
+        epoch_times: for table 3, as `benchmarks/epoch.py` leaves them.
+    """
+    results = [result for result in results if result['dataset'] == dataset]
+    where = _NAMES.get(dataset, dataset)
+    if any(result['content'] == 'synthetic' for result in results) and dataset != 'synthetic':
+        where += ' layout, SYNTHETIC CONTENT'
+    if number == 1:
+        rows = [
+            _row(results, system, poster=poster.TABLE_1.get(dataset, {}).get(system, {}))
+            for system in SYSTEMS
+        ]
+        at_test = [
+            _row(results, name, 'P_hat') for name, system in SYSTEMS.items() if system.scored == 'P'
+        ]
+        return [
+            _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster'),
+            _score_table(f'The same networks with STA at test alone on {where}', at_test, _POSTER),
+            *_closed_membranes(results, dataset, where),
+            *_further_metrics(rows, where),
+        ]
+    theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
+    if number == 2:
+        return [
+            table
+            for backbone, systems in BACKBONES.items()
+            for table in _ablation(results, backbone, systems, where, theirs)
+        ]
+    tables = [_slices_table(results, system, where, theirs) for system in _systems_of(results)]
+    return tables + ([_epoch_table(epoch_times)] if epoch_times else [])
+
+
+def _ablation(
+    results: Sequence[Result], backbone: str, systems: Sequence[str], where: str, theirs: str
+) -> list[Table]:
+    published = poster.TABLE_2 if backbone == 'ConvLSTM' else {}
+    rows = [_row(results, system, poster=published.get(system, {})) for system in systems]
+    both = [
+        _row(results, system, map_, title=f'{training} / {test}')
+        for system, training in zip(systems, ('none', 'STA', 'STA+ITA'), strict=True)
+        for map_, test in (('P', 'none'), ('P_hat', 'STA'))
+    ]
+    return [
+        _score_table(f'Table 2: ablation on {where}, {backbone}', rows, _POSTER, theirs),
+        _score_table(f'Attention in training / at test on {where}, {backbone}', both, _POSTER),
+    ]
+
+
+def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
+    found = dict.fromkeys(
+        metric
+        for row in rows
+        for result in row.results
+        for metric in result[row.map]['scores']
+        if metric not in _POSTER
+    )
+    columns = {metric: (COLUMNS.get(metric, metric), 3) for metric in found}
+    rows = [Row(row.title, row.system, row.slices, row.map, row.results) for row in rows]
+    return [_score_table(f'Further metrics on {where}', rows, columns)] if columns else []
+
+
+def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> list[Table]:
+    """All systems whose membranes were closed (earlier versions did not), as P and as P_hat."""
+    closed = [result for result in results if 'P_closed' in result]
+    rows = [
+        _row(closed, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
+        for name in SYSTEMS
+        if any(result['system'] == name for result in closed)
+        for map_ in ('P_closed', 'P_hat_closed')
+    ]
+    if not rows:
+        return []
+    table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
+    says = {
+        'training': 'Closing of each run: lowest VOI on training sections.',
+        'validation': 'Closing of each run: lowest VOI on validation sections.',
+        'fixed': 'Closing: half of the threshold.',
+    }
+    table.notes += _notes_on_setting(closed, 'evaluate.threshold_from', says)
+    table.notes.append('The poster closes no membranes.')
+    return [table]
+
+
+def _systems_of(results: Sequence[Result]) -> list[str]:
+    """TACLNet, and what else was trained with another number of sections than the poster's."""
+    others = {result['system'] for result in results if result['slices'] != SLICES}
+    return ['taclnet', *(s for s in SYSTEMS if s in others and s != 'taclnet')]
+
+
+def _slices_table(results: Sequence[Result], system: str, where: str, theirs: str) -> Table:
+    published = poster.TABLE_3 if system == 'taclnet' else {}
+    rows = [
+        _row(results, system, slices=n, title=f'{n}s', poster=published.get(n, {}))
+        for n in poster.HOURS_PER_EPOCH
+    ]
+    columns = {key: column for key, column in _POSTER.items() if key != 'dice'}
+    table = _score_table(
+        f'Table 3: number of sections on {where}, {SYSTEMS[system].title}', rows, columns, theirs
+    )
+    table.header += ['time per epoch'] + ([theirs] if published else [])
+    several = len({result['hardware'] for row in rows for result in row.results}) > 1
+    for row, entries in zip(rows, table.body, strict=True):
+        entries.append(Entry(_epoch_time(row.results, several)))
+        if published:
+            entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
+    held_out = {
+        row.slices: {r['config'].get('validation_sections') for r in row.results} for row in rows
+    }
+    if len(set().union(*held_out.values())) > 1:
+        table.notes.append(
+            'Sections held out to choose the checkpoint: '
+            + ', '.join(f'{min(v)} with l = {n}' for n, v in held_out.items() if v)
+            + '; a window of l has to fit.'
+        )
+    return table
+
+
+def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:
+    """Median over runs of an epoch of phase two, the one with attention, on each hardware."""
+    times: dict[str, list[float]] = {}
+    for result in results:
+        seconds = result['seconds']
+        if found := seconds.get('epoch_phase_2') or seconds.get('epoch_phase_1'):
+            times.setdefault(result['hardware'], []).append(found)
+    return (
+        '; '.join(
+            _duration(median(values)) + (f' ({hardware})' if name_hardware else '')
+            for hardware, values in sorted(times.items())
+        )
+        or 'no run yet'
+    )
+
+
+def _epoch_table(times: Sequence[Mapping[str, Any]]) -> Table:
+    """Times of an epoch of CREMI's shape on the hardware that has been tried."""
+    header = ['hardware', 'system', *(f'l = {n}' for n in poster.HOURS_PER_EPOCH)]
+    header += ['l = 5 / l = 1', 'poster / here, l = 3']
+    hours = {'poster (not named)': {'TACLNet': poster.HOURS_PER_EPOCH}}
+    for record in times:
+        hours[record['hardware']] = {
+            system: {n: seconds / 3600 for n, seconds in of_slices.items()}
+            for system, of_slices in record['seconds'].items()
+        }
+    body, values = [], []
+    for hardware, systems in hours.items():
+        for system, of_slices in systems.items():
+            cells = [f'{of_slices[n]:.4g} h' for n in poster.HOURS_PER_EPOCH]
+            cells.append(f'{of_slices[5] / of_slices[1]:.2f}')
+            cells.append(f'{poster.HOURS_PER_EPOCH[3] / of_slices[3]:.4g}')
+            body.append([Entry(text) for text in (hardware, system, *cells)])
+            values += [
+                {
+                    'table': 'time of an epoch',
+                    'dataset': 'cremi',
+                    'hardware': hardware,
+                    'row': system,
+                    'slices': n,
+                    'metric': 'hours per epoch',
+                    'mean': of_slices[n],
+                }
+                for n in poster.HOURS_PER_EPOCH
+            ]
+    shapes = {(record['windows'], tuple(record['crop'])) for record in times}
+    notes = [
+        f'{windows} windows of {height}x{width}, the number and shape of an epoch of CREMI; '
+        'measured steps times their number (python -m benchmarks.epoch).'
+        for windows, (height, width) in sorted(shapes)
+    ]
+    return Table("Time of a training epoch of CREMI's shape", header, body, notes, values)
+
+
+def _row(
+    results: Sequence[Result],
+    system: str,
+    map_: str = '',
+    *,
+    slices: int = SLICES,
+    title: str = '',
+    poster: poster.Scores | None = None,
+) -> Row:
+    return Row(
+        title or SYSTEMS[system].title,
+        system,
+        slices,
+        map_ or SYSTEMS[system].scored,
+        [r for r in results if r['system'] == system and r['slices'] == slices],
+        poster or {},
+    )
+
+
+def _score_table(
+    title: str, rows: list[Row], columns: Mapping[str, tuple[str, int]], theirs: str = ''
+) -> Table:
+    """Rows of scores; with `theirs` the poster's numbers have columns of that name."""
+    pairs = set()
+    for metric in columns:
+        pairs |= fill_column(rows, metric)
+    theirs = theirs if any(row.poster for row in rows) else ''
+    header = ['system', 'map']
+    for name, _ in columns.values():
+        header += [name, theirs] if theirs else [name]
+    body = []
+    for row in rows:
+        entries = [Entry(row.title), Entry(TITLES[row.map])]
+        for metric, (_, decimals) in columns.items():
+            entries.append(_entry(row.cells[metric], decimals))
+            if theirs:
+                score = row.poster.get(metric)
+                entries.append(Entry(_score(*score, decimals) if score else ''))
+        body.append([*entries, Entry(_behind(row)), Entry(row.updates)])
+    notes = _notes(rows, pairs)
+    return Table(title, [*header, 'runs', 'updates'], body, notes, _values(title, rows))
+
+
+def _entry(cell: Cell, decimals: int) -> Entry:
+    if cell.mean is None:
+        return Entry('no run yet')
+    return Entry(_score(cell.mean, cell.std, decimals), cell.best, cell.differs)
+
+
+def _score(mean: float, std: float | None, decimals: int) -> str:
+    text = f'{mean:.{decimals}f}'
+    return text if std is None else f'{text} ± {std:.{decimals}f}'
+
+
+def _behind(row: Row) -> str:
+    folds = ', '.join(map(str, row.folds))
+    return f'{len(row.results)} (fold{"s" * (len(row.folds) > 1)} {folds})' if folds else '0'
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (('h', 3600), ('min', 60), ('s', 1)):
+        if seconds >= length:
+            return f'{seconds / length:.3g} {unit}'
+    return f'{seconds * 1e3:.3g} ms'
+
+
+def _notes(rows: Sequence[Row], pairs: set[int]) -> list[str]:
+    results = {run_of(r).key: r for row in rows for r in row.results}.values()
+    if not results:
+        return []
+    notes = [
+        'Mean ± sample standard deviation over folds of the mean over test sections; seeds of one '
+        'fold are averaged first, and one fold has no deviation. Best of the rows with the most '
+        'folds in bold.'
+    ]
+    if pairs:
+        notes.append(
+            f'† differs from the best (Wilcoxon signed-rank test on '
+            f'{"–".join(map(str, dict.fromkeys((min(pairs), max(pairs)))))} sections that both '
+            f'scored, Holm-corrected within the column, p < {SIGNIFICANT}); neighbouring sections '
+            'are alike, so that p is too small rather than too large.'
+        )
+    if len({result['updates'] for result in results}) > 1:
+        notes.append('Folds and rows differ in the number of parameter updates, as listed.')
+    for key, says in (
+        ('downsample', {2: 'Networks see half the resolution in y and x; scored is the whole.'}),
+        (
+            'evaluate.views',
+            {
+                4: 'P is the mean over the four flips of a section.',
+                8: 'P is the mean over the eight flips and rotations of a section.',
+            },
+        ),
+        (
+            'evaluate.threshold_from',
+            {
+                'training': 'Threshold of each run: lowest VOI on training sections.',
+                'validation': 'Threshold of each run: lowest VOI on validation sections.',
+                'fixed': 'Threshold: fixed.',
+            },
+        ),
+    ):
+        notes += _notes_on_setting(results, key, says)
+    if hardware := sorted({result['hardware'] for result in results}):
+        notes.append(f'Hardware: {"; ".join(hardware)}.')
+    for system in dict.fromkeys(row.system for row in rows if row.results):
+        settings = [r['config'] for row in rows if row.system == system for r in row.results]
+        notes += notes_on(system, settings)
+    return notes
+
+
+def _notes_on_setting(results: Iterable[Result], key: str, says: Mapping[Any, str]) -> list[str]:
+    """What is to be said of the values that a setting has in the results."""
+    found = {result['config'].get(key) for result in results}
+    return [text for value, text in says.items() if value in found]
+
+
+def _values(title: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    return [
+        {
+            'table': title,
+            'dataset': row.results[0]['dataset'] if row.results else '',
+            'content': row.results[0]['content'] if row.results else '',
+            'system': row.system,
+            'row': row.title,
+            'slices': row.slices,
+            'map': row.map,
+            'metric': metric,
+            'mean': cell.mean,
+            'std': cell.std,
+            'folds': ' '.join(map(str, row.folds)),
+            'runs': len(row.results),
+            'updates': row.updates,
+            'best': cell.best,
+            'p': cell.p,
+            'poster_mean': row.poster[metric].mean if metric in row.poster else None,
+            'poster_std': row.poster[metric].std if metric in row.poster else None,
+        }
+        for row in rows
+        for metric, cell in row.cells.items()
+    ]

@@ -1,0 +1,59 @@
+"""Sections of mean 0 and variance 1."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+
+from taclnet_jax.volumes import LazySections, Sections
+
+GREY = np.arange(256) / 255
+"""The grey values of an 8-bit section, in [0, 1]."""
+
+# Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
+_WHOLE_PX = 2**22
+
+
+_BLOCK_PX = 256
+
+
+def normalised(image: Sections) -> LazySections:
+    """The image with mean 0 and variance 1 in each section, float32; a constant one is zeros."""
+    table = lru_cache(maxsize=64)(
+        lambda z: normalised_tables(section_histogram(image, z)).astype(np.float32)
+    )
+
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        return table(z)[image[z, rows, columns]]
+
+    return LazySections(image.shape, np.float32, read)
+
+
+def section_histogram(image: Sections, z: int) -> np.ndarray:
+    """Counts of a section's 256 grey values; of 8 x 8 squares spread over it if it is very large.
+
+    Args:
+        image: uint8.
+        z: the section.
+    """
+    height, width = image.shape[1:]
+    if height * width <= _WHOLE_PX:
+        blocks = [image[z]]
+    else:
+        blocks = [
+            image[z, slice(y, y + _BLOCK_PX), slice(x, x + _BLOCK_PX)]
+            for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
+            for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
+        ]
+    return np.sum([np.bincount(block.reshape(-1), minlength=256) for block in blocks], axis=0)
+
+
+def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:
+    """Tables that give a section of this histogram mean 0 and variance 1; zeros if constant."""
+    grey = GREY**gamma
+    weights = histograms / histograms.sum(axis=-1, keepdims=True)
+    centred = grey - (weights * grey).sum(axis=-1, keepdims=True)
+    deviation = np.sqrt((weights * centred**2).sum(axis=-1, keepdims=True))
+    constant = np.count_nonzero(histograms, axis=-1, keepdims=True) < 2
+    return np.where(constant, 0, centred / np.where(constant, 1, deviation))

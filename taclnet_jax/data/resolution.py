@@ -1,0 +1,71 @@
+"""Half the resolution in y and x, and the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from skimage.transform import resize
+
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.volumes import LazySections, Sections, read_whole
+
+
+def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A map of a halved section at the section's own size, linearly interpolated.
+
+    Args:
+        x: `[height // 2, width // 2]` in [0, 1].
+        shape: (height, width); an odd last row or column repeats its neighbour.
+    """
+    height, width = shape
+    inner = resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
+    return np.pad(inner, ((0, height % 2), (0, width % 2)), mode='edge')
+
+
+def halved(volume: Volume) -> Volume:
+    """The volume at half resolution in y and x; an odd last row or column is left out.
+
+    Of each 2x2 pixels the image is the mean; the label is membrane where at least two are (a
+    membrane two pixels wide stays closed), the id is the largest, and one ignored pixel ignores
+    all four. What was in memory stays in memory.
+    """
+
+    def half_or_more(x: np.ndarray) -> np.ndarray:
+        return x.sum(axis=(1, 3), dtype=np.uint8) >= 2
+
+    def labels(
+        sections: Sections | None, reduce: Callable[[np.ndarray], np.ndarray]
+    ) -> Sections | None:
+        return None if sections is None else _halved(sections, reduce)
+
+    z_nm, y_nm, x_nm = volume.resolution_nm
+    return dataclasses.replace(
+        volume,
+        image=halved_image(volume.image),
+        membrane=labels(volume.membrane, half_or_more),
+        ids=labels(volume.ids, lambda x: x.max(axis=(1, 3))),
+        ignore=labels(volume.ignore, lambda x: x.max(axis=(1, 3))),
+        resolution_nm=(z_nm, 2 * y_nm, 2 * x_nm),
+    )
+
+
+def halved_image(image: Sections) -> Sections:
+    """A uint8 image at half resolution in y and x, the rounded mean of each 2x2 pixels."""
+    return _halved(
+        image, lambda x: ((x.sum(axis=(1, 3), dtype=np.uint16) + 2) // 4).astype(np.uint8)
+    )
+
+
+def _halved(sections: Sections, reduce: Callable[[np.ndarray], np.ndarray]) -> Sections:
+    depth, height, width = sections.shape
+
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        fine = sections[
+            z, slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop)
+        ]
+        return reduce(fine.reshape(rows.stop - rows.start, 2, columns.stop - columns.start, 2))
+
+    coarse = LazySections((depth, height // 2, width // 2), sections.dtype, read)
+    return read_whole(coarse) if isinstance(sections, np.ndarray) else coarse

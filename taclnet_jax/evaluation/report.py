@@ -1,0 +1,91 @@
+"""What an evaluation shows: pictures of sections, the table, the hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from taclnet_jax import figures, metrics
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.evaluation.thresholds import ignored
+from taclnet_jax.inference.cut import MAPS, TITLES, Cut, map_of
+from taclnet_jax.inference.sections import SectionPrediction
+
+
+def write_pictures(
+    volume: Volume, prediction: SectionPrediction, cuts: Mapping[str, Cut], folder: Path
+) -> list[str]:
+    """Writes the two pictures of a section and returns their paths."""
+    assert volume.membrane is not None
+    z = prediction.section
+    membrane = volume.membrane[z]
+    ids = None if volume.ids is None else volume.ids[z]
+    ignore = ignored(volume, z)
+
+    def segments(name: str) -> np.ndarray:
+        closed = cuts[name].closed(map_of(prediction, name), ignore)
+        return metrics.segment(closed, cuts[name].threshold, ignore)
+
+    comparison = folder / f'section_{z:03d}.png'
+    attention = folder / f'attention_{z:03d}.png'
+    figures.section_comparison(
+        comparison,
+        volume.image[z],
+        membrane,
+        prediction.prob,
+        prediction.refined,
+        metrics.true_segments(membrane, ids, ignore),
+        segments('P'),
+        segments('P_hat'),
+        segments('P_hat_closed'),
+    )
+    attention_picture(volume, prediction, attention)
+    return [str(comparison), str(attention)]
+
+
+def attention_picture(
+    volume: Volume, prediction: SectionPrediction, path: Path | None
+) -> np.ndarray:
+    """The poster's Fig. 5 of a section, written to `path` if given."""
+    return figures.attention_panels(
+        path,
+        volume.image[prediction.section],
+        prediction.critical_map,
+        prediction.attention,
+        prediction.refined,
+    )
+
+
+def format_table(results: dict[str, Any]) -> str:
+    """The scores as Markdown tables, main and further ones: mean and deviation over sections."""
+    sections = results['sections']
+    lines = [
+        f'{results["dataset"]}, fold {results["fold"]}, {len(sections)} sections from '
+        f'{sections[0]} to {sections[-1]}, parameters of step {results["step"]} (mean ± standard '
+        'deviation over sections)',
+    ]
+    for names in (metrics.MAIN, metrics.EXTENDED):
+        titles = ' | '.join(metrics.COLUMNS[name] for name in names)
+        lines += ['', f'| map | threshold | {titles} |', '|---|---|' + '---|' * len(names)]
+        for prob in MAPS:
+            mean, std = results[prob]['mean'], results[prob]['std']
+            cells = ' | '.join(f'{mean[name]:.4f} ± {std[name]:.4f}' for name in names)
+            lines.append(f'| {TITLES[prob]} | {results[prob]["threshold"]:.2f} | {cells} |')
+    return '\n'.join(lines) + '\n'
+
+
+def hardware() -> str:
+    """The devices and the processor that this process computes on."""
+    devices = jax.local_devices()
+    if jax.default_backend() == 'cpu':
+        # Those that this process may use, where the system tells.
+        linux = hasattr(os, 'sched_getaffinity')
+        cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
+        return f'{len(devices)} CPU device(s), {cores} {platform.machine()} core(s)'
+    return f'{len(devices)} x {devices[0].device_kind}'

@@ -1,0 +1,115 @@
+"""Curves of a training run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from taclnet_jax.figures.panels import DPI, FONT_PX, font_points, rendered, write_png
+
+# The palette of Okabe and Ito.
+_COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
+
+
+# Panels of a training run: the last part of a record's key, what to call it, and in which panel.
+_CURVES: dict[str, dict[str, str]] = {
+    'Cross-entropy': {'loss': 'loss'},
+    'DICE and ARI (higher is better)': {'dice': 'DICE', 'ari': 'ARI'},
+    'VOI, bits (lower is better)': {'voi': 'VOI', 'voi_split': 'split', 'voi_merge': 'merge'},
+    'Betti error, loops (lower is better)': {'betti_error': 'Betti error'},
+}
+
+
+def training_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]]) -> None:
+    """Loss and validation metrics against epoch, with the borders between phases marked.
+
+    Args:
+        path: PNG file to write.
+        records: the lines of metrics.jsonl. Used are `epoch`, `phase` (number or name) and the
+            keys that end in `/loss`, `/dice`, `/ari`, `/voi`, `/voi_split`, `/voi_merge`,
+            `/betti_error`, such as `train/loss`, `validation/voi`. Several values of one epoch
+            are averaged; records without an epoch and values that are not finite are left out.
+
+    Raises:
+        OSError: if the file cannot be written; nothing of it is left behind.
+    """
+    records = [record for record in records if _finite(record.get('epoch'))]
+    curves = {title: _curves(records, names) for title, names in _CURVES.items()}
+    shown = {title: lines for title, lines in curves.items() if lines} or {'Cross-entropy': {}}
+    rows, columns = -(-len(shown) // 2), min(len(shown), 2)
+    figure = Figure((6.4 * columns, 3.9 * rows), dpi=DPI, layout='constrained')
+    for place, (title, lines) in enumerate(shown.items(), start=1):
+        axis = figure.add_subplot(rows, columns, place)
+        _draw_curves(axis, title, lines)
+        _mark_phases(axis, records)
+    write_png(path, rendered(figure))
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _curves(
+    records: Iterable[Mapping[str, Any]], names: Mapping[str, str]
+) -> dict[str, tuple[list[float], list[float]]]:
+    """{key: (epochs, mean values)} of the keys that end in one of `names`."""
+    values: dict[str, dict[float, list[float]]] = {}
+    for record in records:
+        for key, value in record.items():
+            if '/' in key and key.rsplit('/', 1)[1] in names and _finite(value):
+                values.setdefault(key, {}).setdefault(record['epoch'], []).append(value)
+    return {
+        key: (sorted(of_epoch), [float(np.mean(of_epoch[epoch])) for epoch in sorted(of_epoch)])
+        for key, of_epoch in values.items()
+    }
+
+
+def _draw_curves(
+    axis: Axes, title: str, lines: Mapping[str, tuple[list[float], list[float]]]
+) -> None:
+    for (key, (epochs, values)), colour in zip(lines.items(), _COLOURS * 3, strict=False):
+        group, name = key.rsplit('/', 1)
+        label = f'{group.replace("/", " ")}: {_CURVES[title][name]}'
+        # A single epoch is a point, which a line alone would not show.
+        marker = 'o' if len(epochs) < 40 else None
+        axis.plot(epochs, values, color=colour, label=label, lw=2, marker=marker, ms=4)
+    axis.set_title(title, fontsize=font_points(FONT_PX), loc='left')
+    axis.set_xlabel('Epoch', fontsize=font_points(0.9 * FONT_PX))
+    axis.tick_params(labelsize=font_points(0.85 * FONT_PX))
+    axis.margins(y=0.12)  # room for the names of the phases
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.spines[['top', 'right']].set_visible(False)
+    axis.grid(axis='y', color='0.9')
+    axis.set_axisbelow(True)
+    if lines:
+        axis.legend(frameon=False, fontsize=font_points(0.85 * FONT_PX))
+
+
+def _mark_phases(axis: Axes, records: Sequence[Mapping[str, Any]]) -> None:
+    last_epoch: dict[Any, float] = {}
+    first_epoch: dict[Any, float] = {}
+    for record in records:
+        if 'phase' in record:
+            phase, epoch = record['phase'], record['epoch']
+            last_epoch[phase] = max(last_epoch.get(phase, epoch), epoch)
+            first_epoch[phase] = min(first_epoch.get(phase, epoch), epoch)
+    phases = sorted(first_epoch, key=first_epoch.__getitem__)
+    for before, after in zip(phases, phases[1:], strict=False):
+        border = (last_epoch[before] + first_epoch[after]) / 2
+        axis.axvline(border, color='0.45', ls='--', lw=1.2)
+        axis.annotate(
+            f'{after} →' if isinstance(after, str) else f'phase {after} →',
+            (border, 1),
+            xytext=(4, -2),
+            xycoords=('data', 'axes fraction'),
+            textcoords='offset points',
+            va='top',
+            color='0.35',
+            fontsize=font_points(0.8 * FONT_PX),
+        )

@@ -1,0 +1,1 @@
+"""What a trained network says of sections, and how it becomes segments."""

@@ -1,0 +1,201 @@
+"""Shows what each augmentation does to a window of your data, on one picture.
+
+    python -m taclnet_jax.tools.show_augmentations --config=configs/isbi12.py --output=shown.png
+
+A training crop of the configured volume as it is, under each augmentation alone and under all of
+them together, each with the strength that config.augment gives it, whether it is on or not. Of
+several draws the one that changes the crop most is shown (of all together the one in the middle),
+in the target section where it changes that one, else in another section of the window.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from taclnet_jax.errors import InputError
+
+DRAWS = 24
+# On screen, in inches and points: readable at half the size.
+_PANEL, _FONT = 4.2, 17
+_LABELS, _BEFORE = '#e69f00', '#56b4e9'  # of Okabe and Ito
+_MIRRORED = '#cc79a7'
+
+
+class Panel(NamedTuple):
+    """One augmented section.
+
+    Attributes:
+        title: what was done.
+        image: `[height, width]`, normalised.
+        membrane: the labels there now.
+        before: the labels that the augmentation moved, or None where it moves none.
+        valid: 0 where the section is mirrored at its border.
+    """
+
+    title: str
+    image: np.ndarray
+    membrane: np.ndarray
+    before: np.ndarray | None
+    valid: np.ndarray
+
+
+def augmented_panels(config: Any, sample: int | None = None) -> list[Panel]:
+    """The panels of the picture, drawn by the loader that training uses.
+
+    Args:
+        config: as `taclnet_jax.config.get_config` makes it.
+        sample: which training crop of the whole volume; None takes the one in its middle.
+
+    Raises:
+        InputError: the volume or the crop cannot be had.
+    """
+    from taclnet_jax.data import load_volume, training_volume
+    from taclnet_jax.data.augmentation import FAULTS, Augmentation
+    from taclnet_jax.data.loader import WindowLoader
+    from taclnet_jax.data.windows import grid_samples
+
+    volume = training_volume(config, load_volume(config))
+    samples = grid_samples(volume.parts, volume.shape[1:], tuple(config.crop))
+    if sample is None:
+        sample = len(samples) // 2
+    if not 0 <= sample < len(samples):
+        raise InputError(f'Expected --sample from 0 to {len(samples) - 1}; found {sample}.')
+    configured = Augmentation(**config.augment)
+    off = replace(configured, **{f.name: f.default for f in fields(configured) if not f.default})
+    target = config.slices // 2
+
+    def draws(changes: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+        loader = WindowLoader(
+            volume, samples, config.slices, 1, config.seed, replace(off, **changes)
+        )
+        generators = (np.random.default_rng([config.seed, i]) for i in range(DRAWS))
+        return [loader.window(rng, sample, displace=True) for rng in generators]
+
+    (plain, *_) = draws({})
+
+    def panel(
+        title: str, changes: Mapping[str, Any], *, moves: bool = False, rank: int = DRAWS - 1
+    ) -> Panel:
+        windows = draws(changes)
+        change = np.array([np.abs(w['image'] - plain['image']).mean(axis=(1, 2)) for w in windows])
+        section = target if change[:, target].any() else int(change.max(axis=0).argmax())
+        draw = int(change[:, section].argsort(kind='stable')[rank])
+        return cut(title, windows[draw], section, moves)
+
+    def cut(title: str, window: Mapping[str, np.ndarray], section: int, moves: bool) -> Panel:
+        before = plain['membrane'][section] if moves else None
+        image, membrane, valid = (window[key][section] for key in ('image', 'membrane', 'valid'))
+        return Panel(title, image, membrane, before, valid)
+
+    def missing(title: str, share: float) -> Panel:
+        windows = draws({'missing': 1.0})
+        lost = np.array([(w['image'] != plain['image']).mean(axis=(1, 2)) for w in windows])
+        draw, section = np.unravel_index(np.abs(lost - share).argmin(), lost.shape)
+        return cut(title, windows[int(draw)], int(section), False)
+
+    grey = {name: getattr(configured, name) for name in ('gain', 'offset', 'gamma')}
+    every = (
+        grey | dict.fromkeys(FAULTS, 1.0) | {'symmetries': True, 'reverse_z': True, 'shift': True}
+    )
+    panels = [
+        cut('Target section', plain, target, False),
+        panel('Flips and rotations', {'symmetries': True}),
+        panel('Contrast, brightness, gamma', grey),
+        panel(f'Dark section, strength {configured.dark_strength:g}', {'dark': 1.0}),
+        panel(f'Blur, sigma {configured.blur_px:g} px', {'blur': 1.0}),
+        panel(f'Noise, {configured.noise_strength:g} of contrast', {'noise': 1.0}),
+        missing('Section missing in part', 0.5),
+        panel('Crop moved off its grid', {'shift': True}),
+        panel(f'Elastic, up to {configured.elastic_px:g} px', {'elastic': 1.0}, moves=True),
+        panel('All together', every, rank=DRAWS // 2),
+    ]
+    if config.slices > 1:  # a single section is never missing as a whole, nor misaligned
+        misaligned = f'Misaligned neighbour, {configured.misaligned_px} px'
+        panels[6:6] = [missing('Section missing', 1.0)]
+        panels[8:8] = [panel(misaligned, {'misaligned': 1.0}, moves=True)]
+    return panels
+
+
+def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4) -> None:
+    """Writes the panels as one PNG.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    height, width = panels[0].image.shape
+    rows = -(-len(panels) // columns)
+    tall = min(max(height / width, 0.4), 2.5)
+    figure = Figure(
+        (columns * _PANEL, rows * (_PANEL * tall + 0.45) + 0.5), dpi=100, layout='constrained'
+    )
+    low, high = np.percentile(panels[0].image, (0.5, 99.5))
+    for place, panel in enumerate(panels, start=1):
+        axis = figure.add_subplot(rows, columns, place)
+        axis.imshow(panel.image, cmap='gray', vmin=low - 0.3, vmax=high + 0.3)
+        for labels, colour in ((panel.before, _BEFORE), (panel.membrane, _LABELS)):
+            if labels is not None and 0 < labels.mean() < 1 and labels.shape == (height, width):
+                axis.contour(labels, [0.5], colors=colour, linewidths=1.3)
+        if not panel.valid.all():
+            axis.contourf(
+                panel.valid, [-0.5, 0.5], colors='none', hatches=['//'], edgecolors=_MIRRORED
+            )
+        axis.set_title(panel.title, fontsize=_FONT, loc='left')
+        axis.set_axis_off()
+    figure.legend(
+        handles=[
+            Line2D([], [], color=_LABELS, lw=4, label='membrane labels'),
+            Line2D([], [], color=_BEFORE, lw=4, label='the labels before they moved'),
+            Patch(
+                facecolor='none',
+                edgecolor=_MIRRORED,
+                hatch='//',
+                label='mirrored at the border: not in the loss',
+            ),
+        ],
+        loc='outside lower center',
+        ncols=3,
+        frameon=False,
+        fontsize=_FONT,
+    )
+    encoded = BytesIO()
+    figure.savefig(encoded, format='png')
+    Path(path).write_bytes(encoded.getvalue())
+
+
+def _run() -> None:
+    """The command; its flags are defined only where it is one."""
+    from absl import flags
+    from ml_collections import config_flags
+
+    from taclnet_jax import commandline
+
+    config = config_flags.DEFINE_config_file(
+        'config', None, 'Python file with get_config(); without it the synthetic volume.'
+    )
+    output = flags.DEFINE_string('output', 'augmentations.png', 'PNG file to write.')
+    sample = flags.DEFINE_integer(
+        'sample', None, 'Which crop, counted over the whole volume; without it one in the middle.'
+    )
+
+    def main() -> None:
+        from taclnet_jax.config import get_config
+
+        draw(output.value, augmented_panels(config.value or get_config(), sample.value))
+        print(f'Written: {output.value}')
+
+    commandline.run(main, __doc__, (config, output, sample))
+
+
+if __name__ == '__main__':
+    _run()

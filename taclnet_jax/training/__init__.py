@@ -1,0 +1,1 @@
+"""Training: setup, step, loop, state, checkpoints, reporting."""

@@ -1,0 +1,209 @@
+"""Checkpoints of a run, with Orbax: the last few, the best one, and the end of phase one."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.metrics import HIGHER_IS_BETTER
+from taclnet_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints below `<workdir>/checkpoints`.
+
+    `last/` holds the last few, from which an interrupted run goes on; `best/` the one with the best
+    validation metric; `phase_one/` the end of phase one, from which other runs of the same phase
+    one can start. Each holds the parameters, the optimizer's state, the ITA memory (by sample id,
+    whatever the number of devices), the step, and the run's configuration.
+
+    Args:
+        workdir: the run's folder.
+        config: the run's ConfigDict.
+    """
+
+    def __init__(self, workdir: Path, config: Any) -> None:
+        self.folder = Path(workdir).absolute() / 'checkpoints'
+        self._config = config.to_dict()
+        self._metric = config.checkpoint.best_metric
+        self._last = _manager(self.folder / 'last', config.checkpoint.keep)
+        self._best = _manager(self.folder / 'best', 1)
+        self._phase_one = _manager(self.folder / 'phase_one', 1)
+        self._best_score = -np.inf
+        if (step := self._best.latest_step()) is not None:
+            self._best_score = _restore_info(self._best, step)['score']
+
+    def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
+        """Saves a state that is on the host, whole or not at all, in the background.
+
+        Args:
+            state: as `TrainState.to_host` gives it.
+            validation: metrics by name; if they are the best so far, the state is kept as the best.
+        """
+        self._write(self._last, state, None)
+        if validation is not None:
+            value = validation[self._metric]
+            score = value if HIGHER_IS_BETTER[self._metric] else -value
+            if score > self._best_score:
+                self._best_score = score
+                self._write(self._best, state, score)
+
+    def save_phase_one(self, state: TrainState) -> None:
+        """Keeps the state as the end of phase one."""
+        self._write(self._phase_one, state.replace(memory=None), None)
+
+    def restore_last(self, template: TrainState) -> TrainState | None:
+        """The last state that can be read, or None.
+
+        States that cannot be read are named and put aside.
+        """
+        for step in sorted(self._last.all_steps(), reverse=True):
+            try:
+                return _restore_state(self._last, step, template)
+            except Exception as error:  # Orbax raises whatever its storage does.
+                path, aside = self.folder / 'last' / str(step), self.folder / 'unreadable'
+                print(
+                    f'Checkpoint {path} cannot be read ({_first_line(error)}); it is moved to '
+                    f'{aside}, and the run goes on from the one before.',
+                    file=sys.stderr,
+                )
+                aside.mkdir(exist_ok=True)
+                shutil.rmtree(aside / str(step), ignore_errors=True)
+                shutil.move(path, aside)
+                self._last.reload()
+        return None
+
+    def restore_best_params(self) -> tuple[int, Any]:
+        """(step, parameters) of the best state, or the last where no validation chose one.
+
+        Raises:
+            InputError: there is none, or it cannot be read.
+        """
+        for manager in (self._best, self._last):
+            if (step := manager.latest_step()) is not None:
+                args = ocp.args.Composite(params=ocp.args.StandardRestore())
+                return step, _restore_or_refuse(manager, step, args)['params']
+        raise InputError(
+            f'Expected a trained network in {self.folder}, found no checkpoint; train first, with '
+            '--mode=train and this --workdir.'
+        )
+
+    def wait(self) -> None:
+        """Returns when everything saved is on disk."""
+        for manager in (self._last, self._best, self._phase_one):
+            manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits and lets go of the folders."""
+        for manager in (self._last, self._best, self._phase_one):
+            manager.close()
+
+    def _write(
+        self, manager: ocp.CheckpointManager, state: TrainState, score: float | None
+    ) -> None:
+        step = int(state.step)
+        if step in manager.all_steps():
+            return
+        info = {'config': self._config, 'step': step, 'score': score}
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                params=ocp.args.StandardSave(state.params),
+                training=ocp.args.StandardSave(_training(state)),
+                info=ocp.args.JsonSave(info),
+            ),
+        )
+
+
+def best_params(workdir: Path, config: Any) -> tuple[int, Any]:
+    """(step, parameters) of a run's best checkpoint; see `Checkpoints.restore_best_params`."""
+    checkpoints = Checkpoints(workdir, config)
+    try:
+        return checkpoints.restore_best_params()
+    finally:
+        checkpoints.close()
+
+
+def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
+    """The end of another run's phase one.
+
+    Args:
+        folder: its `<workdir>/checkpoints/phase_one`.
+        template: a state of the same network and optimizer.
+
+    Returns:
+        (state, the run's configuration); the state has the template's ITA memory.
+
+    Raises:
+        InputError: there is no such checkpoint, or it cannot be read.
+    """
+    path = Path(folder).absolute()
+    manager = _manager(path, 1) if path.is_dir() else None
+    step = None if manager is None else manager.latest_step()
+    if manager is None or step is None:
+        raise InputError(
+            "Expected config.start_from to name a run's checkpoints/phase_one; "
+            f'found no checkpoint in {path}. Has that run finished its phase one?'
+        )
+    config = _restore_info(manager, step)['config']
+    try:
+        state = _restore_state(manager, step, template.replace(memory=None))
+    except Exception as error:
+        raise _unreadable(manager, step, error) from error
+    manager.close()
+    return state.replace(memory=template.memory), config
+
+
+def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
+    # Orbax logs every save, and the trace of every error, which it raises all the same.
+    for name in ('absl', 'asyncio'):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    return ocp.CheckpointManager(folder, options=options)
+
+
+def _training(state: TrainState) -> dict[str, Any]:
+    tree = {'step': state.step, 'opt_state': state.opt_state}
+    # Orbax does not store None.
+    return tree if state.memory is None else tree | {'memory': state.memory}
+
+
+def _restore_state(manager: ocp.CheckpointManager, step: int, template: TrainState) -> TrainState:
+    restored = manager.restore(
+        step,
+        args=ocp.args.Composite(
+            params=ocp.args.StandardRestore(template.params),
+            training=ocp.args.StandardRestore(_training(template)),
+        ),
+    )
+    return TrainState(params=restored['params'], **({'memory': None} | restored['training']))
+
+
+def _restore_or_refuse(manager: ocp.CheckpointManager, step: int, args: Any) -> Any:
+    try:
+        return manager.restore(step, args=args)
+    except Exception as error:
+        raise _unreadable(manager, step, error) from error
+
+
+def _restore_info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    args = ocp.args.Composite(info=ocp.args.JsonRestore())
+    return dict(_restore_or_refuse(manager, step, args)['info'])
+
+
+def _unreadable(manager: ocp.CheckpointManager, step: int, error: Exception) -> InputError:
+    return InputError(
+        f'Checkpoint {manager.directory / str(step)} cannot be read ({_first_line(error)}); '
+        'remove it to use another one, or train again.'
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

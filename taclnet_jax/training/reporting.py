@@ -1,0 +1,102 @@
+"""What a run shows while it goes on: a progress bar, metrics.jsonl, TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from taclnet_jax.files import write_text
+from taclnet_jax.progress import Progress
+
+
+class Reporter:
+    """Writes metrics below a workdir and progress to the terminal. Use it in a `with` block.
+
+    `metrics.jsonl` has one record a line. A run that goes on from a checkpoint first takes back the
+    records after it, which it is going to write again.
+
+    Args:
+        workdir: the run's folder.
+        first_step: the step that the run goes on from.
+        total_steps: the run's last step, for the time left.
+    """
+
+    def __init__(self, workdir: Path, first_step: int, total_steps: int) -> None:
+        # Imported late: it imports PyTorch where that is installed, which takes seconds.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        self._path = Path(workdir) / 'metrics.jsonl'
+        keep = [record for record in read_metrics(self._path) if record['step'] <= first_step]
+        write_text(self._path, ''.join(json.dumps(record) + '\n' for record in keep))
+        self._file = self._path.open('a')
+        # Not SummaryWriter: its thread dies silently on a full disk, and closing it then hangs.
+        folder = Path(workdir) / 'tensorboard'
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / 'events'))
+        # TensorBoard then forgets what an interrupted run wrote after this step.
+        start = SessionLog(status=SessionLog.START)
+        self._events.write_event(Event(step=first_step + 1, session_log=start))
+        self._progress = Progress(first_step, total_steps)
+
+    def step(self, description: str, loss: float) -> None:
+        """Shows that one more step is done, and the running loss."""
+        self._progress.step(description, loss=loss)
+
+    def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Appends a record; its numbers become TensorBoard scalars."""
+        from tensorboardX import summary
+
+        self._file.write(json.dumps({'step': step, **metrics}) + '\n')
+        self._file.flush()
+        for key, value in metrics.items():
+            if isinstance(value, int | float):
+                self._event(step, summary.scalar(key, value))
+        self._events.flush()
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """Adds a picture `[height, width, 3]` uint8 to TensorBoard."""
+        from tensorboardX import summary
+
+        self._event(step, summary.image(name, picture, dataformats='HWC'))
+
+    def print(self, line: str) -> None:
+        """Prints a line above the progress bar."""
+        tqdm.write(line, file=sys.stderr)
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._progress.close()
+        self._file.close()
+        self._events.close()
+
+    def _event(self, step: int, value: Any) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+
+        self._events.write_event(Event(step=step, wall_time=time.time(), summary=value))
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl; none if it is not there. A half-written last line is left."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records

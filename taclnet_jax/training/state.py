@@ -1,0 +1,151 @@
+"""What a training run carries from step to step, the ITA memory included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from taclnet_jax.symmetry import inverse, symmetry
+from taclnet_jax.training import parallel
+
+NO_HISTORY = -1.0
+"""Stands in the ITA memory where a sample has no attention yet; attention is never negative."""
+
+
+class ITAMemory(struct.PyTreeNode):
+    """The attention of every training sample, in its unaugmented frame, keyed by sample id.
+
+    An epoch reads o_{t-1} from `previous` and writes o_t to `current`, so that each entry changes
+    once an epoch however often its sample is drawn.
+
+    Attributes:
+        previous: o_{t-1}, `[samples, height, width]`, or `NO_HISTORY`.
+        current: o_t, likewise.
+    """
+
+    previous: Any
+    current: Any
+
+    @classmethod
+    def create(cls, samples: int, crop: tuple[int, int]) -> ITAMemory:
+        """A memory without history, on the host."""
+        empty = np.full((samples, *crop), NO_HISTORY, np.float32)
+        return cls(previous=empty, current=empty)
+
+    def begin_epoch(self) -> ITAMemory:
+        """o_t becomes o_{t-1}."""
+        # A copy: both fields are donated to the step, which one buffer cannot be twice.
+        return self.replace(previous=jnp.copy(self.current))
+
+    def read(
+        self, sample_id: jax.Array, symmetries: jax.Array, beta: float
+    ) -> tuple[jax.Array, jax.Array]:
+        """History and its weight for a device's samples, inside a pmapped step.
+
+        Args:
+            sample_id: `[batch]`.
+            symmetries: `[batch]`, how each sample was augmented.
+            beta: weight of a history.
+
+        Returns:
+            (history `[batch, height, width]` in the augmented frame, beta `[batch, 1, 1]`, which
+            is 0 for samples without history).
+        """
+        stored = parallel.read_rows(self.previous, sample_id)
+        known = stored[:, :1, :1] != NO_HISTORY
+        history = jax.vmap(symmetry)(jnp.where(known, stored, 0), symmetries)
+        return history, jnp.where(known, beta, 0.0)
+
+    def write(self, sample_id: jax.Array, symmetries: jax.Array, attention: jax.Array) -> ITAMemory:
+        """The memory with a device's attention `[batch, height, width]` as o_t."""
+        attention = jax.vmap(symmetry)(attention, inverse(symmetries))
+        return self.replace(current=parallel.write_rows(self.current, sample_id, attention))
+
+
+class TrainState(struct.PyTreeNode):
+    """The state of a run.
+
+    Attributes:
+        step: updates so far, int32.
+        params: of the network, float32.
+        opt_state: of the optimizer.
+        memory: of ITA; None for runs without it.
+    """
+
+    step: Any
+    params: Any
+    opt_state: Any
+    memory: ITAMemory | None
+
+    def to_devices(self) -> TrainState:
+        """Replicates parameters and optimizer, shards the ITA memory by sample."""
+        memory = self.memory
+        replicated = parallel.replicate(self.replace(memory=None))
+        return replicated.replace(memory=parallel.shard(memory))
+
+    def to_host(self, samples: int) -> TrainState:
+        """Undoes `to_devices`; the result does not depend on the number of devices."""
+        memory = jax.tree.map(lambda x: parallel.unshard(x, samples), self.memory)
+        return parallel.unreplicate(self.replace(memory=None)).replace(memory=memory)
+
+
+def create_train_state(
+    config: Any,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    samples: int,
+) -> TrainState:
+    """The state before the first step, on the host.
+
+    Args:
+        config: a ConfigDict with `seed`, `slices`, `crop` and `attention.kind`.
+        model: maps `[batch, slices, height, width]` to logits.
+        optimizer: its state is initialised.
+        samples: number of training samples.
+    """
+    # The parameters depend on the number of slices, not on the size of the crop.
+    window = jnp.zeros((1, config.slices, 8, 8), jnp.float32)
+    # Compiled as a whole: one by one, the initialisers take twice as long.
+    params = jax.jit(model.init)(jax.random.key(config.seed), window)['params']
+    state = TrainState(
+        step=np.zeros((), np.int32),
+        params=params,
+        opt_state=optimizer.init(params),
+        memory=ITAMemory.create(samples, tuple(config.crop))
+        if config.attention.kind == 'ita'
+        else None,
+    )
+    return jax.tree.map(np.asarray, state)
+
+
+def create_optimizer(config: Any, steps_per_epoch: int) -> optax.GradientTransformation:
+    """RMSprop as published, or AdamW, with the learning rate of both phases."""
+    rate = create_learning_rate(config, steps_per_epoch)
+    if config.optimizer.name == 'adamw':
+        return optax.adamw(rate, weight_decay=config.optimizer.weight_decay)
+    return optax.chain(
+        optax.add_decayed_weights(config.optimizer.weight_decay),
+        optax.rmsprop(rate, decay=config.optimizer.decay, eps_in_sqrt=False),
+    )
+
+
+def create_learning_rate(config: Any, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate as a function of the step, over both phases."""
+    one, two = config.phase_one, config.phase_two
+    steps = one.epochs * steps_per_epoch
+    schedules = {
+        'constant': optax.constant_schedule(one.learning_rate),
+        'halving': optax.exponential_decay(
+            one.learning_rate, one.halve_every * steps_per_epoch, 0.5, staircase=True
+        ),
+        'cosine': optax.cosine_decay_schedule(one.learning_rate, max(steps, 1)),
+    }
+    return optax.join_schedules(
+        [schedules[one.schedule], optax.constant_schedule(two.learning_rate)], [steps]
+    )

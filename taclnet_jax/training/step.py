@@ -1,0 +1,92 @@
+"""One update, compiled for all local devices, and what its parts take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from taclnet_jax.attention.linear import topological_attention
+from taclnet_jax.inference.sections import sta_options
+from taclnet_jax.topology import critical_map
+from taclnet_jax.training import parallel
+from taclnet_jax.training.objective import create_objective
+from taclnet_jax.training.state import TrainState
+
+Arrays = dict[str, Any]
+
+
+Step = Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]
+
+
+def create_step(
+    config: Any, model: nn.Module, optimizer: optax.GradientTransformation, phase_two: bool
+) -> Step:
+    """One update of phase one or two, compiled for all local devices; it donates the state.
+
+    It takes the state and a sharded batch to the new state and, by device, 'loss' and 'prob'
+    `[batch, slices, height, width]`.
+    """
+    objective = create_objective(config, model, phase_two)
+    remembers = phase_two and config.attention.kind == 'ita'
+
+    def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
+        memory = state.memory if remembers else None
+        ita: Arrays = {}
+        if memory is not None:
+            ita['history'], ita['beta'] = memory.read(
+                batch['sample_id'], batch['symmetry'], config.attention.beta
+            )
+        gradient_fn = jax.value_and_grad(objective, has_aux=True)
+        (loss, (prob, attention)), gradients = gradient_fn(state.params, batch, **ita)
+        loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        if memory is not None:
+            memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            memory=memory or state.memory,
+        )
+        return state, {'loss': loss, 'prob': prob}
+
+    return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
+
+
+def time_topology(config: Any, prob: jax.Array) -> dict[str, float]:
+    """Milliseconds that persistence and attention take for a batch, timed on their own.
+
+    Inside the compiled step the parts cannot be told apart.
+    """
+    prob = prob.reshape(-1, *prob.shape[2:])
+    options = sta_options(config)
+    alpha = options.pop('alpha')
+    target = config.slices // 2
+
+    @jax.jit
+    def attend(maps: jax.Array, prob: jax.Array) -> jax.Array:
+        def refined(p: jax.Array) -> jax.Array:
+            return jnp.sum(alpha * topological_attention(maps[:, target], maps, p) + p)
+
+        return jax.grad(refined)(prob[:, target])
+
+    persist = jax.jit(lambda prob: critical_map(prob, **options))
+    maps = persist(prob)
+    return {
+        'time/persistence_ms': _milliseconds(persist, prob),
+        'time/attention_ms': _milliseconds(attend, maps, prob),
+    }
+
+
+def _milliseconds(function: Callable[..., jax.Array], *arguments: jax.Array) -> float:
+    jax.block_until_ready(function(*arguments))
+    start = time.perf_counter()
+    jax.block_until_ready(function(*arguments))
+    return (time.perf_counter() - start) * 1e3

@@ -1,0 +1,70 @@
+"""The published data sets with their configurations, through the command line, in a short run."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ROOT, run
+
+from taclnet_jax.tools.synthesize import synthesize
+
+RAW = os.environ.get('TACLNET_DATA_DIR', '')
+SHORT = (
+    '--config.model.hidden=(4,)',
+    '--config.crops_limit=8',
+    '--config.batch_size=4',
+    '--config.phase_one.epochs=1',
+    '--config.phase_two.epochs=1',
+    '--config.evaluate.every_epochs=1',
+    '--config.evaluate.threshold_sections=1',
+    '--config.evaluate.test_sections=2',
+    '--config.evaluate.picture_every=2',
+    '--config.evaluate.betti_patches=5',
+)
+
+
+def train(folder: Path, dataset: str, data_dir: Path | str, *settings: str) -> dict:
+    """Trains and evaluates; what results.json holds."""
+    status, output = run(
+        f'--config={ROOT}/configs/{dataset}.py',
+        f'--workdir={folder / "run"}',
+        f'--config.data_dir={data_dir}',
+        f'--config.prepared_dir={folder / "prepared"}',
+        *SHORT,
+        *settings,
+        timeout=500,
+    )
+    assert status == 0, output
+    results = json.loads((folder / 'run' / 'results.json').read_text())
+    assert len(list((folder / 'run' / 'pictures').glob('*.png'))) == 2
+    for name in ('P', 'P_hat'):
+        assert len(results[name]['per_section']) == 2
+        for scores in results[name]['per_section']:
+            assert all(np.isfinite(value) for value in scores.values())
+            assert 0 < scores['dice'] < 1 and scores['voi'] > 0
+    return results
+
+
+@pytest.mark.skipif(not RAW, reason='TACLNET_DATA_DIR names no folder of raw files')
+@pytest.mark.parametrize(('dataset', 'sections'), [('isbi12', (22, 27)), ('isbi13', (74, 91))])
+def test_real_volumes_train_and_are_scored(tmp_path: Path, dataset: str, sections: tuple[int, int]):
+    results = train(tmp_path, dataset, RAW)
+    assert tuple(results['sections']) == sections
+
+
+def test_files_of_cremis_layout_train_and_are_scored(tmp_path: Path):
+    # Sample A of the published kind, B padded: the labels begin inside the image.
+    for samples, padding in (('A', (0, 0, 0)), ('B', (1, 20, 12))):
+        made = synthesize(
+            'cremi', tmp_path / samples, shape=(15, 96, 96), samples=samples, padding=padding
+        )
+        (tmp_path / 'cremi').mkdir(exist_ok=True)
+        for path in made.paths:
+            path.rename(tmp_path / 'cremi' / path.name)
+    settings = ('--config.cremi.samples=("A", "B")', '--config.crop=(24, 24)')
+    results = train(tmp_path, 'cremi', tmp_path, *settings)
+    assert tuple(results['sections']) == (12, 27)  # one of each sample's last third

@@ -1,0 +1,83 @@
+"""ITA and large windows on one, two and four devices."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from commands import environment
+from device_workers import ITA_EPOCHS, ita_problem
+
+from taclnet_jax.attention.sta import sta_attention
+from taclnet_jax.models import create_model
+from taclnet_jax.symmetry import inverse, symmetry
+from taclnet_jax.training.state import NO_HISTORY
+
+
+def work(name: str, output: Path, devices: int) -> list[np.ndarray]:
+    """Runs a worker; a hang ends after two minutes."""
+    script = Path(__file__).with_name('device_workers.py')
+    done = subprocess.run(
+        [sys.executable, str(script), name, str(output)],
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    with np.load(output) as arrays:
+        return list(arrays.values())
+
+
+@pytest.fixture(scope='module')
+def expected() -> list[np.ndarray]:
+    """The recurrence o_t = beta o_{t-1} + (1 - beta) o_t by sample, written out in NumPy."""
+    config, loader, _, state = ita_problem()
+    model = create_model(config)
+    beta = config.attention.beta
+    apply = jax.jit(
+        lambda image: (
+            sta_attention(
+                jax.nn.sigmoid(model.apply({'params': state.params}, image)),
+                min_persistence=config.attention.min_persistence,
+            ).attention
+        )
+    )
+    memory = np.full((len(loader.samples), *config.crop), NO_HISTORY, np.float32)
+    epochs, drawn_twice = [], 0
+    for epoch in range(ITA_EPOCHS):
+        before = memory.copy()
+        drawn: set[int] = set()
+        for i in range(loader.steps_per_epoch):
+            batch = loader.batch(epoch, i)
+            now = np.asarray(apply(batch['image']))
+            for o, sample, k in zip(now, batch['sample_id'], batch['symmetry'], strict=True):
+                o = symmetry(o, inverse(int(k)))
+                drawn_twice += int(sample) in drawn
+                drawn.add(int(sample))
+                known = before[sample, 0, 0] != NO_HISTORY
+                memory[sample] = beta * before[sample] + (1 - beta) * o if known else o
+        epochs.append(memory.copy())
+    assert drawn_twice > 0  # or the test would not see that an entry changes once an epoch
+    assert all((m.max((1, 2)) > 0).mean() > 0.5 for m in epochs)  # there is attention
+    return epochs
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4])
+def test_ita_follows_the_recurrence(
+    devices: int, expected: list[np.ndarray], tmp_path: Path
+) -> None:
+    got = work('ita', tmp_path / 'ita.npz', devices)
+    for memory, recurrence in zip(got, expected, strict=True):
+        np.testing.assert_allclose(memory, recurrence, atol=1e-4)
+
+
+@pytest.mark.parametrize('devices', [4])
+def test_a_window_of_512_does_not_hang(devices: int, tmp_path: Path) -> None:
+    loss, memory = work('large', tmp_path / 'large.npz', devices)
+    assert np.isfinite(loss).all()
+    assert memory.shape == (devices, 512, 512) and (memory >= 0).all()
