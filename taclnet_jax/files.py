@@ -1,16 +1,110 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+
+from taclnet_jax.errors import InputError
 
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes a file whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+@contextlib.contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Gives a name to write to; what is written there takes the target's place at the end.
+
+    Missing folders above the target are made at the end, too. After an exception, an interrupt
+    included, everything is as it was.
+
+    Args:
+        target: a file or a folder. An older one of the same kind is replaced, with all that is in
+            it; a file never replaces a folder, nor a folder a file.
+
+    Yields:
+        A name that is not taken, for a file or a folder, beside the target or in the nearest folder
+        above it that exists.
+    """
+    partial = _nearest_folder(target) / f'.{target.name}.{secrets.token_hex(4)}.partial'
     try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        yield partial
+        target.parent.mkdir(parents=True, exist_ok=True)
+        publish(partial, target)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if partial.is_dir():
+                shutil.rmtree(partial)
+            else:
+                partial.unlink()
+
+
+def publish(partial: Path, target: Path) -> None:
+    """Moves a complete file or folder to its place on the same disk."""
+    if not partial.is_dir():
+        with partial.open('rb') as file:
+            os.fsync(file.fileno())  # else a crash may leave the new name without the contents
+        os.replace(partial, target)
+    elif target.is_dir():
+        old = partial.with_suffix('.old')
+        os.rename(target, old)
+        try:
+            os.rename(partial, target)
+        except BaseException:
+            os.rename(old, target)
+            raise
+        shutil.rmtree(old)
+    else:
+        os.rename(partial, target)
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the system says while `path` is written into one message.
+
+    Raises:
+        InputError: there was an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f'Cannot write {path}: {error.strerror or error}; nothing was changed there.'
+        ) from error
+
+
+def check_space(path: Path, need: int, setting: str) -> None:
+    """Refuses to begin what will not fit on the disk.
+
+    Args:
+        path: the file or folder to be written.
+        need: how many bytes.
+        setting: which one names the folder, for the message.
+
+    Raises:
+        InputError: less is free.
+    """
+    free = shutil.disk_usage(_nearest_folder(path)).free
+    if need > free:
+        raise InputError(
+            f'{path.name} needs {need / 1e6:.1f} MB more in {path.parent}, where '
+            f'{free / 1e6:.1f} MB are free; make room there or choose another folder with '
+            f'{setting}.'
+        )
+
+
+def _nearest_folder(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    return next(above for above in path.absolute().parents if above.exists())
