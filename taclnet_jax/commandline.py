@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging as std_logging
+import os
+import re
 import signal
 import sys
 import textwrap
@@ -50,13 +53,63 @@ def run(
         return _parse(argv, shown)
 
     def guarded(argv: Sequence[str]) -> None:
-        logging.set_verbosity(logging.WARNING)
+        # Orbax logs every save, and the trace of every error, which it raises all the same.
+        logging.set_verbosity(logging.FATAL)
+        std_logging.getLogger('asyncio').setLevel(std_logging.CRITICAL)
+        allow_callbacks()
         signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook = _unraisable
         with_messages(main)
 
     app.run(guarded, flags_parser=parse)
     raise AssertionError('app.run ends the process')
+
+
+def define_config() -> flags.FlagHolder[Any]:
+    """The flag --config: a Python file with get_config(), or the name of a shipped one."""
+    from ml_collections import config_flags
+
+    from taclnet_jax.config.shipped import config_names
+
+    names = ', '.join(config_names())
+    return config_flags.DEFINE_config_file(
+        'config',
+        None,
+        f'Python file with get_config(), such as configs/isbi12.py, or one of {names}.',
+    )
+
+
+def required(config: flags.FlagHolder[Any]) -> Any:
+    """The configuration that --config names.
+
+    Raises:
+        InputError: it names none; says which there are.
+    """
+    if config.value is None:
+        from taclnet_jax.config.shipped import config_names
+
+        raise InputError(
+            f'Expected --config, a Python file with get_config() or one of '
+            f'{", ".join(config_names())}; found none. --config=synthetic needs no data.'
+        )
+    return config.value
+
+
+def allow_callbacks() -> None:
+    """Gives JAX a thread more than it has CPU devices, before it is imported.
+
+    With fewer, gudhi's callbacks could hang (`taclnet_jax.topology.check_callbacks_can_run`).
+    """
+    if 'NPROC' in os.environ or 'jax' in sys.modules:
+        return
+    asked = re.findall(
+        r'xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
+    )
+    devices = max([1, *map(int, asked)])
+    linux = hasattr(os, 'sched_getaffinity')
+    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    if cores <= devices:
+        os.environ['NPROC'] = str(devices + 1)
 
 
 def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:
@@ -105,6 +158,12 @@ def fail(message: str) -> NoReturn:
 
 
 def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]:
+    from taclnet_jax.config.shipped import config_names, config_path
+
+    for i, argument in enumerate(argv):
+        flag, _, name = argument.partition('=')
+        if flag in ('--config', '-config') and name in config_names():
+            argv = [*argv[:i], f'{flag}={config_path(name)}', *argv[i + 1 :]]
     try:
         rest = flags.FLAGS(argv)
         for holder in shown:
@@ -114,7 +173,7 @@ def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]
         reason = str(error).splitlines()[-1].strip()
         fail(f'Expected --config to be a Python file with get_config(): {reason}.')
     except (KeyError, AttributeError) as error:
-        fail(f'The configuration has no setting {error}; taclnet_jax/config.py lists all of them.')
+        fail(f'The configuration has no setting {error}; docs/configuration.md lists all of them.')
     # Values of a wrong type, and errors inside a config file.
     except Exception as error:
         fail(str(error).strip() or type(error).__name__)

@@ -2,81 +2,156 @@
 
   train      trains on the configured data set, then evaluates. The same command goes on from the
              last checkpoint if it was interrupted.
-                 python -m taclnet_jax.main --config=configs/isbi12.py --workdir=runs/isbi12
+                 python -m taclnet_jax.main --config=isbi12 --workdir=runs/isbi12
   evaluate   scores the best checkpoint of a run on its test sections.
                  python -m taclnet_jax.main --mode=evaluate --workdir=runs/isbi12
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
 
-Settings of the configuration can be changed one by one: --config.fold=2,
---config.attention.alpha=0.5. All of them, with their meaning, are in taclnet_jax/config.py.
+--config is a Python file with get_config(), such as configs/isbi12.py, or the name of one that
+comes with the package. Its settings can be changed one by one: --config.fold=2,
+--config.attention.alpha=0.5. All of them, with their meaning, are in docs/configuration.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-
-from absl import flags
-from ml_collections import config_flags
+from typing import TYPE_CHECKING, Any
 
 from taclnet_jax import commandline
 from taclnet_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'Python file with get_config(), such as configs/isbi12.py. Without it, train takes the '
-    "synthetic volume with the poster's settings; the other modes take the settings of the run.",
-)
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
-_MODE = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.')
-_INPUT = flags.DEFINE_string(
-    'input',
-    None,
-    'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
-)
-_DATASET = flags.DEFINE_string('input_dataset', '', 'Its dataset, inside HDF5, zarr or N5.')
-_OUTPUT = flags.DEFINE_string(
-    'output', None, 'Folder of the predictions; <workdir>/predictions by default.'
-)
+# JAX and its company are imported late: they take seconds that --help and mistakes need not wait
+# for, and the command line sets what they read when they start.
+if TYPE_CHECKING:
+    from taclnet_jax.training.state import TrainState
 
 
-def main() -> None:
-    """Runs one mode; see the module's docstring."""
-    if not _WORKDIR.value:
-        raise InputError('Expected --workdir, the folder of the run. See --help.')
-    # Imported late: JAX and its company take seconds that --help and mistakes need not wait for.
-    from taclnet_jax.training.workdir import config_of_run
+def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
+    """Trains, or goes on training, then evaluates the best checkpoint.
 
-    workdir = Path(_WORKDIR.value)
-    if _MODE.value == 'train':
-        from taclnet_jax.config import get_config
-        from taclnet_jax.training.loop import train_and_evaluate
+    Args:
+        config: as `taclnet_jax.config.get_config` makes it.
+        workdir: folder of checkpoints, metrics, pictures and results; a run that was interrupted
+            there goes on.
 
-        train_and_evaluate(_CONFIG.value or get_config(), _WORKDIR.value)
-    elif _MODE.value == 'evaluate':
-        from taclnet_jax.evaluation.evaluate import evaluate_run
+    Returns:
+        The final state, on the host.
 
-        evaluate_run(config_of_run(_CONFIG.value, _WORKDIR.value), workdir)
-    else:
-        if not _INPUT.value:
-            raise InputError('Expected --input, the stack to predict. See --help.')
-        from taclnet_jax.inference.predict import predict
+    Raises:
+        InputError: settings, data or workdir cannot be used.
+        Interrupted: SIGTERM or SIGINT came.
+    """
+    from taclnet_jax.evaluation.evaluate import evaluate
+    from taclnet_jax.evaluation.scoring import Validation
+    from taclnet_jax.inference import create_inference, load
+    from taclnet_jax.losses import LOSSES
+    from taclnet_jax.training.loop import train
+    from taclnet_jax.training.setup import prepare
 
-        files = predict(
-            config_of_run(_CONFIG.value, _WORKDIR.value),
-            workdir,
-            _INPUT.value,
-            _DATASET.value,
-            _OUTPUT.value or str(workdir / 'predictions'),
-        )
-        print('Written:', *files.values(), sep='\n  ')
+    training = prepare(config)
+    settings = training.settings
+    validation = Validation(
+        settings.evaluate,
+        create_inference(training.network, views=1, **settings.inference_options),
+        training.volume,
+        training.split.validation,
+        LOSSES[settings.losses.loss],
+        refined=settings.attention.kind != 'none',
+    )
+    state = train(training, workdir, validation if training.split.validation else None)
+    evaluate(load(workdir, settings), training.volume, workdir)
+    print(f'Training curves: {Path(workdir) / "curves.png"}')
+    return state
+
+
+def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[str, Any]:
+    """Scores the best checkpoint of a run; see `taclnet_jax.evaluation.evaluate`.
+
+    Args:
+        config: of the run, where settings that it may change differ; that of its folder if None.
+        workdir: of the run.
+
+    Raises:
+        InputError: there is no run, or `config` is of another one.
+    """
+    from taclnet_jax.data import load_volume
+    from taclnet_jax.evaluation.evaluate import evaluate
+
+    model = _load(config, workdir)
+    return evaluate(model, load_volume(model.settings.data), workdir)
+
+
+def predict_with_run(
+    config: Mapping[str, Any] | None,
+    workdir: str | Path,
+    input_path: str,
+    output: str | Path = '',
+    dataset: str = '',
+) -> dict[str, Path]:
+    """Predicts a stack with the network of a run; see `taclnet_jax.inference.predict_stack`.
+
+    Args:
+        config, workdir: as `evaluate_run` has them.
+        input_path: the stack.
+        output: folder of the results; `<workdir>/predictions` if ''.
+        dataset: inside an HDF5, zarr or N5 file.
+    """
+    from taclnet_jax.inference import predict_stack
+
+    model = _load(config, workdir)
+    return predict_stack(model, input_path, output or Path(workdir) / 'predictions', dataset)
+
+
+def _load(config: Mapping[str, Any] | None, workdir: str | Path) -> Any:
+    from taclnet_jax.config import read_settings, run_settings, same_run
+    from taclnet_jax.inference import load
+    from taclnet_jax.training.setup import check_same_run
+
+    settings = read_settings(workdir)
+    if config is not None:
+        given = run_settings(config)
+        advice = 'Leave --config out to use the settings of that run.'
+        check_same_run(given, settings, workdir, advice)
+        settings = same_run(given, settings)
+    return load(workdir, settings)
 
 
 def run() -> None:
-    """The console script `taclnet`."""
-    commandline.run(main, __doc__, [_CONFIG, _WORKDIR, _MODE, _INPUT, _DATASET, _OUTPUT])
+    """The console script `taclnet`; its flags are defined only where it is one."""
+    from absl import flags
+
+    config = commandline.define_config()
+    workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
+    mode = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.')
+    input_path = flags.DEFINE_string(
+        'input',
+        None,
+        'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
+    )
+    dataset = flags.DEFINE_string('input_dataset', '', 'Its dataset, inside HDF5, zarr or N5.')
+    output = flags.DEFINE_string(
+        'output', '', 'Folder of the predictions; <workdir>/predictions by default.'
+    )
+
+    def main() -> None:
+        if not workdir.value:
+            raise InputError('Expected --workdir, the folder of the run. See --help.')
+        if mode.value == 'train':
+            train_and_evaluate(commandline.required(config), workdir.value)
+        elif mode.value == 'evaluate':
+            evaluate_run(config.value, workdir.value)
+        else:
+            if not input_path.value:
+                raise InputError('Expected --input, the stack to predict. See --help.')
+            files = predict_with_run(
+                config.value, workdir.value, input_path.value, output.value or '', dataset.value
+            )
+            print('Written:', *files.values(), sep='\n  ')
+
+    commandline.run(main, __doc__, [config, workdir, mode, input_path, dataset, output])
 
 
 if __name__ == '__main__':

@@ -2,77 +2,56 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Any
 
+from taclnet_jax.config import DataSettings, SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Samples, grid_samples, labelled_samples
 
+DATA_SETS = {
+    'synthetic': 'taclnet_jax.data.synthetic',
+    'isbi12': 'taclnet_jax.data.isbi12',
+    'isbi13': 'taclnet_jax.data.isbi13',
+    'cremi': 'taclnet_jax.data.cremi',
+    'custom': 'taclnet_jax.data.custom',
+}
+"""By name the module whose `load(settings)` makes the volume. They are slow to import, so that each
+is imported when it is asked for."""
 
-def load_volume(config: Any) -> Volume:
-    """Loads the volume that the configuration names, at its own resolution.
 
-    Args:
-        config: as `taclnet_jax.config.get_config` makes it; `dataset` chooses.
+def load_volume(settings: DataSettings) -> Volume:
+    """The volume that the settings name, at its own resolution.
 
     Raises:
         InputError: the volume's files are missing or unfit.
     """
-    # Each data set's module is imported only when it is asked for: they are slow to import.
-    if config.dataset == 'synthetic':
-        from taclnet_jax.data.synthetic import synthetic_volume
-
-        return synthetic_volume(config.synthetic.seed, tuple(config.synthetic.shape))
-    if config.dataset == 'custom':
-        from taclnet_jax.data.custom import load_custom
-
-        return load_custom(config)
-    return _load_published(config)
+    volume: Volume = importlib.import_module(DATA_SETS[settings.dataset]).load(settings)
+    return volume
 
 
-def training_volume(config: Any, volume: Volume) -> Volume:
-    """The volume as the network sees it: at half resolution where `config.downsample` is 2.
+def training_volume(volume: Volume, downsample: int) -> Volume:
+    """The volume as the network sees it: at half resolution where `downsample` is 2.
 
     Scores are those of the volume itself, to which predictions are interpolated back.
     """
-    if config.downsample == 1:
+    if downsample == 1:
         return volume
     from taclnet_jax.data.resolution import halved
 
     return halved(volume)
 
 
-def training_samples(config: Any, volume: Volume, runs: Sequence[range]) -> Samples:
+def training_samples(
+    settings: SamplingSettings, volume: Volume, stretches: Sequence[range], seed: int
+) -> Samples:
     """The crops that a run trains on; their indices are the sample ids of its ITA memory.
 
     Args:
-        config: as `load_volume` takes it.
+        settings: crop and limit.
         volume: of `training_volume`.
-        runs: its training sections.
+        stretches: its training sections.
+        seed: of the choice, where there are more than the limit.
     """
-    crop, limit = tuple(config.crop), config.crops_limit
-    return labelled_samples(volume, grid_samples(runs, volume.shape[1:], crop, limit, config.seed))
-
-
-def _load_published(config: Any) -> Volume:
-    folders: dict[str, Any] = {
-        'data_dir': config.data_dir or None,
-        'prepared_dir': config.prepared_dir or None,
-        'mirror': config.mirror,
-    }
-    if config.dataset == 'isbi12':
-        from taclnet_jax.data.isbi12 import load_isbi12
-
-        return load_isbi12(**folders)
-    options: dict[str, Any] = {
-        'membrane_dilation_px': config.membrane_dilation_px,
-        'unlabelled_beyond_px': config.unlabelled_beyond_px,
-        'cache_mb': config.cache_mb,
-    }
-    if config.dataset == 'isbi13':
-        from taclnet_jax.data.isbi13 import load_isbi13
-
-        return load_isbi13(**folders, **options)
-    from taclnet_jax.data.cremi import load_cremi
-
-    return load_cremi(**folders, **options, samples=config.cremi.samples)
+    grid = grid_samples(stretches, volume.shape[1:], settings.crop, settings.crops_limit, seed)
+    return labelled_samples(volume, grid)

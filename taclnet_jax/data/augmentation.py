@@ -7,84 +7,15 @@ Here are the draws of symmetries and places and all that changes grey values;
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy import ndimage
 
+from taclnet_jax.config import AugmentSettings
 from taclnet_jax.data.normalisation import normalised_tables
-from taclnet_jax.errors import InputError
 
 FAULTS = ('dark', 'blur', 'noise', 'missing', 'misaligned', 'elastic')
-"""The settings of `Augmentation` that are probabilities."""
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Which augmentations are on and how strong they are; the default is none at all.
-
-    `dark`, `blur` and `noise` are probabilities that each section draws for itself; `missing`,
-    `misaligned` and `elastic` are probabilities of one fault in a window. The strengths of dark
-    sections, blur and noise are drawn evenly between half the one given and all of it.
-
-    Attributes:
-        symmetries: flips and rotations: the eight symmetries of the square.
-        reverse_z: the window's sections in reverse order, every second time.
-        gain: contrast is multiplied by 1 - gain to 1 + gain.
-        offset: brightness moves by up to this many standard deviations of the section.
-        gamma: grey values are raised to a power from 1 / (1 + gamma) to 1 + gamma.
-        dark, dark_strength: a dark section of low contrast: at strength s contrast is multiplied
-            by 1 - s and brightness falls by s standard deviations.
-        blur, blur_px: a section out of focus: Gaussian of this sigma.
-        noise, noise_strength: Gaussian noise of so many standard deviations of the section.
-        missing: one section is lost, whole (its pixels are 0, as those of a blank section are) or
-            half the time in part: on one side of a line everything is one grey value.
-        misaligned, misaligned_px: displacements of whole pixels up to this one
-            (`deformation.misalignment`).
-        shift: crops move off their grid by up to half their size.
-        elastic, elastic_px, elastic_spacing_px: a smooth deformation with displacements up to
-            `elastic_px`, the same in all sections (`deformation.elastic_displacement`).
-
-    Raises:
-        InputError: a value out of its range, or an elastic deformation that would fold.
-    """
-
-    symmetries: bool = False
-    reverse_z: bool = False
-    gain: float = 0.0
-    offset: float = 0.0
-    gamma: float = 0.0
-    dark: float = 0.0
-    dark_strength: float = 0.5
-    blur: float = 0.0
-    blur_px: float = 1.0
-    noise: float = 0.0
-    noise_strength: float = 0.3
-    missing: float = 0.0
-    misaligned: float = 0.0
-    misaligned_px: int = 8
-    shift: bool = False
-    elastic: float = 0.0
-    elastic_px: float = 8.0
-    elastic_spacing_px: int = 48
-
-    def __post_init__(self) -> None:
-        at_most_one = (*FAULTS, 'dark_strength')
-        for field in fields(self):
-            value = getattr(self, field.name)
-            low = 1 if field.name == 'elastic_spacing_px' else 0
-            high = 1 if field.name in at_most_one or field.type == 'bool' else math.inf
-            if not low <= value <= high or value == math.inf:
-                bounds = f'{low} or more' if high == math.inf else f'from {low} to {high}'
-                raise InputError(
-                    f'Expected config.augment.{field.name} to be {bounds}; found {value}.'
-                )
-        if self.elastic and self.elastic_px > self.elastic_spacing_px / 4:
-            raise InputError(
-                'Expected config.augment.elastic_px to be at most a quarter of elastic_spacing_px, '
-                f'beyond which a section can fold; found {self.elastic_px} and '
-                f'{self.elastic_spacing_px}.'
-            )
+"""The settings of `AugmentSettings` that are probabilities."""
 
 
 def random_symmetry(rng: np.random.Generator, crop: tuple[int, int]) -> int:
@@ -107,7 +38,7 @@ def random_corner(
 
 
 def grey_tables(
-    rng: np.random.Generator, histograms: np.ndarray, augmentation: Augmentation
+    rng: np.random.Generator, histograms: np.ndarray, augmentation: AugmentSettings
 ) -> np.ndarray:
     """For each section a table from grey value to normalised, augmented intensity.
 
@@ -131,7 +62,7 @@ def grey_tables(
     return (tables * (1 - dark) - dark).astype(np.float32)
 
 
-def degrade(rng: np.random.Generator, image: np.ndarray, augmentation: Augmentation) -> None:
+def degrade(rng: np.random.Generator, image: np.ndarray, augmentation: AugmentSettings) -> None:
     """Blurs sections, adds noise to them and loses one, in place; the labels know nothing of it.
 
     Args:

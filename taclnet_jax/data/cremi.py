@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
+from taclnet_jax.config import DataSettings
 from taclnet_jax.data.builder import (
     VERSION,
     Prepared,
@@ -208,4 +209,17 @@ def _no_attribute(array: StoredArray, name: str) -> InputError:
     return InputError(
         f'Expected the attribute {name}, (z, y, x) in nm, of {array.dataset} {array.shape} in '
         f'{array.path}; found the attributes {found}. Use the file as published.'
+    )
+
+
+def load(settings: DataSettings) -> Volume:
+    """As `load_cremi`, by the settings of a run."""
+    return load_cremi(
+        settings.data_dir or None,
+        settings.prepared_dir or None,
+        mirror=settings.mirror,
+        membrane_dilation_px=settings.membrane_dilation_px,
+        unlabelled_beyond_px=settings.unlabelled_beyond_px,
+        cache_mb=settings.cache_mb,
+        samples=settings.cremi.samples,
     )

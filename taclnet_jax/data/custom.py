@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from taclnet_jax.config.data import CustomSettings, DataSettings
 from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
@@ -19,15 +18,15 @@ from taclnet_jax.volumes import (
 )
 
 
-def load_custom(config: Any) -> Volume:
-    """The volume of `config.custom`, read into memory if it fits in `config.cache_mb`.
+def load(settings: DataSettings) -> Volume:
+    """The volume of `settings.custom`, read into memory if it fits in `settings.cache_mb`.
 
     A larger one stays on disk, and crops are read as they are needed.
 
     Raises:
         InputError: files are missing or unfit, or image and labels do not belong together.
     """
-    custom = config.custom
+    custom = settings.custom
     if not custom.image or not custom.labels:
         missing = 'image' if not custom.image else 'labels'
         raise InputError(
@@ -40,19 +39,21 @@ def load_custom(config: Any) -> Volume:
     check_axis_order(image.shape, resolution_nm, str(custom.image))
     name = str(custom.image)
     _check_same_region(image, labels, resolution_nm)
-    membrane, ids = _labels(custom, labels, config.membrane_dilation_px)
+    membrane, ids = _labels(custom, labels, settings.membrane_dilation_px)
     _check_labels(custom, labels, membrane)
-    ignore = _ignored(config, labels, ids)
+    ignore = _ignored(settings, labels, ids)
     volume = Volume(name, as_uint8_sections(image, name), membrane, ids, resolution_nm, ignore)
     size = sum(
         float(np.prod(s.shape)) * s.dtype.itemsize
         for s in (volume.image, membrane, ids, ignore)
         if s is not None
     )
-    return volume if size > config.cache_mb * 1e6 else volume.in_memory()
+    return volume if size > settings.cache_mb * 1e6 else volume.in_memory()
 
 
-def _resolution(custom: Any, image: StoredArray, labels: StoredArray) -> tuple[float, float, float]:
+def _resolution(
+    custom: CustomSettings, image: StoredArray, labels: StoredArray
+) -> tuple[float, float, float]:
     if len(custom.resolution_nm):
         if len(custom.resolution_nm) != 3:
             raise InputError(
@@ -89,7 +90,9 @@ def _check_same_region(
         )
 
 
-def _labels(custom: Any, labels: StoredArray, dilation_px: int) -> tuple[Sections, Sections | None]:
+def _labels(
+    custom: CustomSettings, labels: StoredArray, dilation_px: int
+) -> tuple[Sections, Sections | None]:
     """(membrane, ids or None)."""
     if custom.label_kind == 'ids':
         if not np.issubdtype(labels.dtype, np.integer):
@@ -115,9 +118,9 @@ def _labels(custom: Any, labels: StoredArray, dilation_px: int) -> tuple[Section
     return LazySections(labels.shape, bool, mask), None
 
 
-def _ignored(config: Any, labels: StoredArray, ids: Sections | None) -> Sections | None:
+def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) -> Sections | None:
     """Where nothing is labelled: by a mask, by certain ids, by distance from all ids."""
-    custom = config.custom
+    custom = settings.custom
     masks: list[Sections] = []
     if custom.ignore:
         stored = open_array(custom.ignore, 'ignored regions', custom.ignore_dataset)
@@ -133,8 +136,8 @@ def _ignored(config: Any, labels: StoredArray, ids: Sections | None) -> Sections
                 lambda z, rows, columns: np.isin(labels[z, rows, columns], chosen),
             )
         )
-    if ids is not None and config.unlabelled_beyond_px:
-        masks.append(unlabelled_far_from_ids(ids, config.unlabelled_beyond_px))
+    if ids is not None and settings.unlabelled_beyond_px:
+        masks.append(unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px))
     if not masks:
         return None
 
@@ -150,7 +153,7 @@ def _ignored(config: Any, labels: StoredArray, ids: Sections | None) -> Sections
     return LazySections(labels.shape, bool, any_of_them)
 
 
-def _check_labels(custom: Any, labels: StoredArray, membrane: Sections) -> None:
+def _check_labels(custom: CustomSettings, labels: StoredArray, membrane: Sections) -> None:
     """Refuses labels that no network can learn from, by a look at a few sections."""
     depth = membrane.shape[0]
     looked = sorted({0, depth // 2, depth - 1})

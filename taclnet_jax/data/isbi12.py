@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from taclnet_jax.config import DataSettings
 from taclnet_jax.data.builder import (
     VERSION,
     Prepared,
@@ -108,3 +109,12 @@ def load_isbi12(
     prepared = Prepared(Isbi12, config, folder, prepared_dir)
     image, membrane = prepared.sections('image'), prepared.sections('membrane')
     return Volume('isbi12', image, membrane, None, RESOLUTION_NM).in_memory()
+
+
+def load(settings: DataSettings) -> Volume:
+    """As `load_isbi12`, by the settings of a run."""
+    return load_isbi12(
+        settings.data_dir or None,
+        settings.prepared_dir or None,
+        mirror=settings.mirror,
+    )

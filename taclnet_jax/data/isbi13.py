@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
+from taclnet_jax.config import DataSettings
 from taclnet_jax.data.builder import (
     VERSION,
     Prepared,
@@ -120,4 +121,16 @@ def load_isbi13(
         membrane_dilation_px=membrane_dilation_px,
         unlabelled_beyond_px=unlabelled_beyond_px,
         cache_mb=cache_mb,
+    )
+
+
+def load(settings: DataSettings) -> Volume:
+    """As `load_isbi13`, by the settings of a run."""
+    return load_isbi13(
+        settings.data_dir or None,
+        settings.prepared_dir or None,
+        mirror=settings.mirror,
+        membrane_dilation_px=settings.membrane_dilation_px,
+        unlabelled_beyond_px=settings.unlabelled_beyond_px,
+        cache_mb=settings.cache_mb,
     )

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
+from taclnet_jax.config import AugmentSettings
 from taclnet_jax.data.augmentation import (
-    Augmentation,
     degrade,
     grey_tables,
     random_corner,
@@ -54,7 +53,7 @@ class WindowLoader:
         slices: odd number of sections in a window.
         batch_size: samples a batch.
         seed: everything random follows from it.
-        augment: an `Augmentation`, or anything with its fields (a ConfigDict).
+        augment: how windows are changed; not at all by default.
         weights: `[samples]` probabilities by which an epoch draws as many samples as there are,
             some of them several times and some not at all; None draws every one.
     """
@@ -66,7 +65,7 @@ class WindowLoader:
         slices: int,
         batch_size: int,
         seed: int,
-        augment: Any = Augmentation(),  # noqa: B008 (frozen)
+        augment: AugmentSettings = AugmentSettings(),  # noqa: B008 (frozen)
         weights: np.ndarray | None = None,
     ) -> None:
         if volume.membrane is None:
@@ -76,13 +75,13 @@ class WindowLoader:
                 f'Expected at least one sample and one a batch, found {len(samples)} samples and '
                 f'batches of {batch_size}.'
             )
-        check_slices([range(*run) for run in np.unique(samples.run, axis=0)], slices)
+        check_slices([range(*ends) for ends in np.unique(samples.stretch, axis=0)], slices)
         self.volume = volume
         self.samples = samples
         self.slices = slices
         self.batch_size = batch_size
         self.seed = seed
-        self.augment = augment if isinstance(augment, Augmentation) else Augmentation(**augment)
+        self.augment = augment
         self.weights = weights
         self._histograms: dict[int, np.ndarray] = {}
         self._order = lru_cache(maxsize=2)(self._draw_order)
@@ -137,8 +136,8 @@ class WindowLoader:
         corner = int(samples.y[sample]), int(samples.x[sample])
         if displace and a.shift:
             corner = random_corner(rng, corner, samples.crop, samples.section_shape)
-        run = range(*samples.run[sample].tolist())
-        sections = window_sections(int(samples.section[sample]), run, self.slices)
+        stretch = range(*samples.stretch[sample].tolist())
+        sections = window_sections(int(samples.section[sample]), stretch, self.slices)
         if a.reverse_z and rng.integers(2):
             sections.reverse()
         k = random_symmetry(rng, samples.crop) if a.symmetries else 0

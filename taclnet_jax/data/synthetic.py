@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from taclnet_jax.config import DataSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 
@@ -341,3 +342,8 @@ def _blur(image: np.ndarray) -> np.ndarray:
         padded = np.moveaxis(padded, axis, 0)
         image = np.moveaxis((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 0, axis)
     return image
+
+
+def load(settings: DataSettings) -> Volume:
+    """As `synthetic_volume`, by the settings of a run."""
+    return synthetic_volume(settings.synthetic.seed, settings.synthetic.shape)

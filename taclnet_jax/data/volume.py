@@ -22,8 +22,8 @@ class Volume:
         ids: `[z, y, x]` integer instance ids, 0 = none; None where only membranes are labelled.
         resolution_nm: voxel size (z, y, x) in nm.
         ignore: `[z, y, x]` bool, True = not labelled: neither trained on nor scored; None = all is.
-        parts: runs of consecutive sections that belong together, in order and without gaps, such
-            as CREMI's samples laid end to end; one run over all if not given.
+        parts: stretches of consecutive sections that belong together, in order, without gaps, such
+            as CREMI's samples laid end to end; one over all if not given.
 
     Raises:
         InputError: labels of another size than the image, wrong types or a voxel size of 0.
@@ -84,3 +84,7 @@ class Volume:
             ids=None if self.ids is None else read_whole(self.ids),
             ignore=None if self.ignore is None else read_whole(self.ignore),
         )
+
+    def ignored(self, section: int) -> np.ndarray | None:
+        """The mask of what is not labelled in a section; None where all is."""
+        return None if self.ignore is None else self.ignore[section]

@@ -6,31 +6,32 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from taclnet_jax.config import SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections
 
-Runs = tuple[range, ...]
+Stretches = tuple[range, ...]
 """Stretches of consecutive sections; no window reaches from one into another."""
 
 
-def fold_sections(parts: Sequence[range], fold: int, folds: int = 3) -> tuple[Runs, Runs]:
+def fold_sections(parts: Sequence[range], fold: int, folds: int = 3) -> tuple[Stretches, Stretches]:
     """Splits the sections of each part into contiguous pieces, one of them held out.
 
     With one part of 30 sections, fold 3 of 3 trains on 0-19 and tests on 20-29; fold 2 tests on
-    10-19 and trains on two runs, 0-9 and 20-29.
+    10-19 and trains on two stretches, 0-9 and 20-29.
 
     Args:
-        parts: runs of consecutive sections, as `Volume.parts`.
+        parts: stretches of consecutive sections, as `Volume.parts`.
         fold: the piece held out, 1 to `folds`.
         folds: number of pieces, 2 or more.
 
     Returns:
-        (train, test), each a tuple of runs of consecutive sections.
+        (train, test), each a tuple of stretches of consecutive sections.
     """
     if folds < 2 or not 1 <= fold <= folds:
         raise InputError(f'Expected a fold from 1 to folds (2 or more), found {fold} of {folds}.')
@@ -40,32 +41,37 @@ def fold_sections(parts: Sequence[range], fold: int, folds: int = 3) -> tuple[Ru
         if len(part) < folds:
             raise InputError(f'{len(part)} sections cannot be split into {folds} folds.')
         start, stop = (part.start + len(part) * i // folds for i in (fold - 1, fold))
-        train += [run for run in (range(part.start, start), range(stop, part.stop)) if run]
+        train += [rest for rest in (range(part.start, start), range(stop, part.stop)) if rest]
         test.append(range(start, stop))
     return tuple(train), tuple(test)
 
 
-def targets_of(runs: Sequence[range], limit: int = 0) -> list[tuple[int, range]]:
-    """Every section of the runs with its run, or at most `limit` of them, evenly spread."""
-    targets = [(z, run) for run in runs for z in run]
+def targets_of(stretches: Sequence[range], limit: int = 0) -> list[tuple[int, range]]:
+    """Every section with the stretch it is of, or at most `limit` of them, evenly spread."""
+    targets = [(z, stretch) for stretch in stretches for z in stretch]
     if not 0 < limit < len(targets):
         return targets
     return [targets[(2 * i + 1) * len(targets) // (2 * limit)] for i in range(limit)]
 
 
-def window_sections(target: int, run: range, slices: int) -> list[int]:
-    """The `slices` consecutive sections around `target`; the run's end sections are repeated.
+def window_sections(target: int, stretch: range, slices: int) -> list[int]:
+    """The `slices` consecutive sections around `target`; the stretch's end sections are repeated.
 
     Args:
-        target: the section in the middle, inside `run`.
-        run: consecutive sections that a window may use, at least `slices` of them.
+        target: the section in the middle, inside `stretch`.
+        stretch: consecutive sections that a window may use, at least `slices` of them.
         slices: odd number of sections in a window.
     """
-    check_slices((run,), slices)
-    if target not in run:
-        raise ValueError(f'Section {target} is not in the run {run.start} to {run.stop - 1}.')
+    check_slices((stretch,), slices)
+    if target not in stretch:
+        raise ValueError(
+            f'Section {target} is not in the stretch {stretch.start} to {stretch.stop - 1}.'
+        )
     half = slices // 2
-    return [min(max(z, run.start), run.stop - 1) for z in range(target - half, target + half + 1)]
+    return [
+        min(max(z, stretch.start), stretch.stop - 1)
+        for z in range(target - half, target + half + 1)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +81,7 @@ class Samples:
     Attributes:
         section: `[samples]` the target section.
         y, x: `[samples]` the crop's first row and column.
-        run: `[samples, 2]` first section and end (exclusive) of the run that the window may use.
+        stretch: `[samples, 2]` first section and end (exclusive) that the window may use.
         crop: (height, width) in pixels.
         section_shape: (height, width) of the whole section.
     """
@@ -83,7 +89,7 @@ class Samples:
     section: np.ndarray
     y: np.ndarray
     x: np.ndarray
-    run: np.ndarray
+    stretch: np.ndarray
     crop: tuple[int, int]
     section_shape: tuple[int, int]
 
@@ -97,21 +103,21 @@ class Samples:
             section=self.section[chosen],
             y=self.y[chosen],
             x=self.x[chosen],
-            run=self.run[chosen],
+            stretch=self.stretch[chosen],
         )
 
 
 def grid_samples(
-    runs: Sequence[range],
+    stretches: Sequence[range],
     section_shape: tuple[int, int],
     crop: tuple[int, int],
     limit: int = 0,
     seed: int = 0,
 ) -> Samples:
-    """Covers every section of the runs with crops that overlap as little as possible.
+    """Covers every section of the stretches with crops that overlap as little as possible.
 
     Args:
-        runs: runs of target sections.
+        stretches: stretches of target sections.
         section_shape: (height, width) of a section.
         crop: (height, width) of a crop, at most the section.
         limit: if there are more crops than this, so many of them at random; 0 = all.
@@ -128,7 +134,7 @@ def grid_samples(
     rows, columns = (
         np.array(_offsets(s, c), np.int32) for s, c in zip(section_shape, crop, strict=True)
     )
-    targets = [(z, run.start, run.stop) for run in runs for z in run]
+    targets = [(z, stretch.start, stretch.stop) for stretch in stretches for z in stretch]
     target = np.array(targets, np.int32).reshape(-1, 3)
     count = len(target) * len(rows) * len(columns)
     if 0 < limit < count:
@@ -141,7 +147,7 @@ def grid_samples(
         section=target[z, 0],
         y=rows[row],
         x=columns[column],
-        run=target[z, 1:],
+        stretch=target[z, 1:],
         crop=(int(crop[0]), int(crop[1])),
         section_shape=(int(section_shape[0]), int(section_shape[1])),
     )
@@ -187,15 +193,16 @@ def target_crops(sections: Sections, samples: Samples) -> Iterator[np.ndarray]:
         yield sections[z, slice(y, y + height), slice(x, x + width)]
 
 
-def check_slices(runs: Sequence[range], slices: int) -> None:
-    """Refuses an even number of slices and runs that hold fewer sections than a window."""
+def check_slices(stretches: Sequence[range], slices: int) -> None:
+    """Refuses an even number of slices and stretches that hold fewer sections than a window."""
     if slices < 1 or slices % 2 == 0:
         raise InputError(f'Expected an odd number of slices (1, 3, 5), found {slices}.')
-    for run in runs:
-        if len(run) < slices:
+    for stretch in stretches:
+        if len(stretch) < slices:
             raise InputError(
                 f'A window of {slices} slices needs as many consecutive sections, but a fold has '
-                f'only {len(run)} (from section {run.start}); use fewer slices or more sections.'
+                f'only {len(stretch)} (from section {stretch.start}); use fewer slices or more '
+                'sections.'
             )
 
 
@@ -207,33 +214,50 @@ def _offsets(size: int, crop: int) -> list[int]:
     return [(size - crop) * i // (count - 1) for i in range(count)]
 
 
-def split_sections(config: Any, parts: Sequence[range]) -> tuple[Runs, Runs, Runs]:
-    """(training, validation, test) runs; validation is the end of the last training run."""
-    train, test = fold_sections(parts, config.fold)
-    held_out = config.validation_sections
+class Split(NamedTuple):
+    """What the sections of a volume are for, each as stretches."""
+
+    train: Stretches
+    validation: Stretches
+    test: Stretches
+
+
+def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
+    """Training, validation and test sections; validation is the end of the last training stretch.
+
+    Args:
+        parts: stretches of consecutive sections, as `Volume.parts`.
+        settings: fold, number of validation sections, and sections in a window.
+
+    Raises:
+        InputError: too few sections.
+    """
+    train, test = fold_sections(parts, settings.fold)
+    held_out, slices = settings.validation_sections, settings.slices
     if held_out == 0:
-        return train, (), test
+        return Split(train, (), test)
     last = train[-1]
-    if not config.slices <= held_out <= len(last) - config.slices:
+    if not slices <= held_out <= len(last) - slices:
         raise InputError(
-            f'Expected config.validation_sections to be 0, or from {config.slices} (a window) to '
-            f'{len(last) - config.slices} (which leaves a window to train on, of the {len(last)} '
-            f'sections of the last training run); found {held_out}.'
+            f'Expected config.validation_sections to be 0, or from {slices} (a window) to '
+            f'{len(last) - slices} (which leaves a window to train on, of the {len(last)} '
+            f'sections of the last training stretch); found {held_out}.'
         )
     border = last.stop - held_out
-    return (*train[:-1], range(last.start, border)), (range(border, last.stop),), test
+    train = (*train[:-1], range(last.start, border))
+    return Split(train, (range(border, last.stop),), test)
 
 
 def read_window(
-    sections: Sections, target: int, run: range, slices: int, rows: slice, columns: slice
+    sections: Sections, target: int, stretch: range, slices: int, rows: slice, columns: slice
 ) -> np.ndarray:
     """Part of the window around a target section, `[slices, rows, columns]`.
 
     Args:
         sections: normalised, for a network.
         target: the section in the middle.
-        run: the sections that the window may use.
+        stretch: the sections that the window may use.
         slices: odd number of sections in a window.
         rows, columns: which part.
     """
-    return np.stack([sections[z, rows, columns] for z in window_sections(target, run, slices)])
+    return np.stack([sections[z, rows, columns] for z in window_sections(target, stretch, slices)])

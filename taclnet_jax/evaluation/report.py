@@ -13,7 +13,6 @@ import numpy as np
 
 from taclnet_jax import figures, metrics
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.evaluation.thresholds import ignored
 from taclnet_jax.inference.cut import MAPS, TITLES, Cut, map_of
 from taclnet_jax.inference.sections import SectionPrediction
 
@@ -26,11 +25,10 @@ def write_pictures(
     z = prediction.section
     membrane = volume.membrane[z]
     ids = None if volume.ids is None else volume.ids[z]
-    ignore = ignored(volume, z)
+    ignore = volume.ignored(z)
 
     def segments(name: str) -> np.ndarray:
-        closed = cuts[name].closed(map_of(prediction, name), ignore)
-        return metrics.segment(closed, cuts[name].threshold, ignore)
+        return cuts[name].segments(map_of(prediction, name), ignore)
 
     comparison = folder / f'section_{z:03d}.png'
     attention = folder / f'attention_{z:03d}.png'

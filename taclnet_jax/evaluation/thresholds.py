@@ -51,7 +51,7 @@ def choose_closing(
 
     def voi(closing: float | None) -> float:
         cut = Cut(threshold, closing)
-        closed = {z: cut.closed(prob, ignored(volume, z)) for z, prob in probs.items()}
+        closed = {z: cut.closed(prob, volume.ignored(z)) for z, prob in probs.items()}
         return _lowest_voi(volume, closed, (threshold,))[0]
 
     return min((None, *(c for c in CLOSINGS if c < threshold)), key=voi)
@@ -70,8 +70,3 @@ def _lowest_voi(
         'voi',
         ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
     )
-
-
-def ignored(volume: Volume, section: int) -> np.ndarray | None:
-    """The mask of what is not labelled in a section; None where all is."""
-    return None if volume.ignore is None else volume.ignore[section]

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from taclnet_jax import metrics
-from taclnet_jax.errors import InputError
-
-if TYPE_CHECKING:  # Tables need the names in here, and no JAX.
-    from taclnet_jax.inference.sections import SectionPrediction
-
+from taclnet_jax.inference.sections import SectionPrediction
 
 MAPS = ('P', 'P_hat', 'P_closed', 'P_hat_closed')
 """What is scored: P and P_hat, as they are and with `taclnet_jax.metrics.close_membranes`."""
-
 
 TITLES = {'P': 'P', 'P_hat': 'P_hat', 'P_closed': 'P, closed', 'P_hat_closed': 'P_hat, closed'}
 """Of `MAPS`, in tables."""
@@ -40,34 +33,18 @@ class Cut(NamedTuple):
             return prob
         return metrics.close_membranes(prob, self.threshold, self.closing, ignore)
 
+    def segments(self, prob: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
+        """The 4-connected pieces of cell of `prob` `[height, width]`, int32, 0 = membrane."""
+        return metrics.segment(self.closed(prob, ignore), self.threshold, ignore)
+
 
 def map_of(prediction: SectionPrediction, name: str) -> np.ndarray:
     """P for the first and third of `MAPS`, P_hat for the others; not closed yet."""
     return prediction.refined if name.startswith('P_hat') else prediction.prob
 
 
-def fixed_cuts(config: Any) -> dict[str, Cut]:
+def fixed_cuts(threshold: float) -> dict[str, Cut]:
     """Those of a threshold that is given; half of it closes."""
-    threshold = config.evaluate.threshold
     return {
         name: Cut(threshold, threshold / 2 if name.endswith('closed') else None) for name in MAPS
     }
-
-
-def run_cut(config: Any, workdir: Path, name: str) -> Cut:
-    """That of one of `MAPS`: fixed in the configuration, or found when the run was scored.
-
-    Raises:
-        InputError: the run was not scored yet.
-    """
-    if config.evaluate.threshold_from == 'fixed':
-        return fixed_cuts(config)[name]
-    path = workdir / 'results.json'
-    try:
-        found = json.loads(path.read_text())[name]
-        return Cut(found['threshold'], found['closing'])
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f'Expected the threshold that evaluation chose in {path}, but it cannot be read; '
-            'evaluate the run first with --mode=evaluate.'
-        ) from error

@@ -3,54 +3,44 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from taclnet_jax.config import check_config
 from taclnet_jax.data.windows import targets_of
-from taclnet_jax.figures.sections import attention_panels
-from taclnet_jax.inference.cut import run_cut
-from taclnet_jax.inference.sections import create_inference, predict_sections
-from taclnet_jax.metrics import segment
-from taclnet_jax.models import create_model
+from taclnet_jax.figures import attention_panels
+from taclnet_jax.inference.model import Model
+from taclnet_jax.inference.sections import predict_sections
 from taclnet_jax.progress import with_progress
-from taclnet_jax.training.checkpoints import best_params
 from taclnet_jax.volumes import as_uint8_sections, open_array, write_stack
 
 
-def predict(
-    config: Any, workdir: Path, input_path: str, dataset: str, output: str
+def predict_stack(
+    model: Model, input_path: str, output: str | Path, dataset: str = ''
 ) -> dict[str, Path]:
-    """Predicts a stack of sections of any size with a run's best network.
+    """Predicts a stack of sections of any size.
 
     Args:
-        config: of the run.
-        workdir: of the run.
-        input_path: a stack of at least `config.slices` sections in any format of
-            `taclnet_jax.volumes.open_array`, of the resolution of the run's volume; where the run
-            works at half of it (`config.downsample` = 2), the maps are interpolated back.
-        dataset: inside an HDF5, zarr or N5 file.
+        model: a trained network.
+        input_path: a stack of at least as many sections as a window has, in any format of
+            `taclnet_jax.volumes.open_array`, of the resolution of the model's volume; where the
+            network sees half of it (`config.downsample` = 2), the maps are interpolated back.
         output: folder of the results, made if it is not there: membrane.tif (P), refined.tif
             (P_hat) and attention.tif (o), float32 in [0, 1]; segments.tif, the 4-connected
             pieces of cell of each section after membranes were closed
             (`taclnet_jax.metrics.close_membranes`), numbered section by section, 0 = membrane; and
             attention.png, the poster's Fig. 5 of the middle section.
+        dataset: inside an HDF5, zarr or N5 file.
 
     Returns:
         The files by name.
 
     Raises:
-        InputError: the run or the stack cannot be used, or a file cannot be written.
+        InputError: the model or the stack cannot be used, or a file cannot be written.
     """
-    check_config(config)
     stored = open_array(input_path, 'image', dataset)
     image = as_uint8_sections(stored, str(input_path))
     depth = image.shape[0]
-    refines = config.attention.kind != 'none'
-    cut = run_cut(config, workdir, 'P_hat_closed' if refines else 'P_closed')
-    _, params = best_params(workdir, config)
-    infer = create_inference(config, create_model(config), config.evaluate.views)
+    cut = model.cut('P_hat_closed' if model.attends else 'P_closed')
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
@@ -60,7 +50,7 @@ def predict(
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'
     targets = targets_of([range(depth)])
-    predicted = predict_sections(infer, params, image, targets)
+    predicted = predict_sections(model.inference(), model.params, image, targets)
     for section in with_progress(predicted, depth, 'sections', 'section'):
         z = section.section
         for name, part in (
@@ -69,8 +59,7 @@ def predict(
             ('attention', section.attention),
         ):
             maps[name][z] = part
-        closed = cut.closed(maps['refined' if refines else 'membrane'][z], None)
-        segments[z] = segment(closed, cut.threshold)
+        segments[z] = cut.segments(section.refined if model.attends else section.prob)
         if z == depth // 2:
             attention_panels(
                 files['picture'],

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
 
+from taclnet_jax.config import CheckpointSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics import HIGHER_IS_BETTER
 from taclnet_jax.training.state import TrainState
@@ -26,34 +28,32 @@ class Checkpoints:
 
     Args:
         workdir: the run's folder.
-        config: the run's ConfigDict.
+        settings: which are kept.
+        config: of the run, stored with each.
     """
 
-    def __init__(self, workdir: Path, config: Any) -> None:
+    def __init__(self, workdir: Path, settings: CheckpointSettings, config: dict[str, Any]) -> None:
         self.folder = Path(workdir).absolute() / 'checkpoints'
-        self._config = config.to_dict()
-        self._metric = config.checkpoint.best_metric
-        self._last = _manager(self.folder / 'last', config.checkpoint.keep)
+        self._config = config
+        self._metric = settings.best_metric
+        self._last = _manager(self.folder / 'last', settings.keep)
         self._best = _manager(self.folder / 'best', 1)
         self._phase_one = _manager(self.folder / 'phase_one', 1)
         self._best_score = -np.inf
         if (step := self._best.latest_step()) is not None:
             self._best_score = _restore_info(self._best, step)['score']
 
-    def save(self, state: TrainState, validation: dict[str, float] | None = None) -> None:
-        """Saves a state that is on the host, whole or not at all, in the background.
-
-        Args:
-            state: as `TrainState.to_host` gives it.
-            validation: metrics by name; if they are the best so far, the state is kept as the best.
-        """
+    def save(self, state: TrainState) -> None:
+        """Saves a state that is on the host, whole or not at all, in the background."""
         self._write(self._last, state, None)
-        if validation is not None:
-            value = validation[self._metric]
-            score = value if HIGHER_IS_BETTER[self._metric] else -value
-            if score > self._best_score:
-                self._best_score = score
-                self._write(self._best, state, score)
+
+    def offer(self, state: TrainState, validation: dict[str, float]) -> None:
+        """Keeps a state that is on the host as the best if its scores, by name, are."""
+        value = validation[self._metric]
+        score = value if HIGHER_IS_BETTER[self._metric] else -value
+        if score > self._best_score:
+            self._best_score = score
+            self._write(self._best, state, score)
 
     def save_phase_one(self, state: TrainState) -> None:
         """Keeps the state as the end of phase one."""
@@ -80,26 +80,6 @@ class Checkpoints:
                 self._last.reload()
         return None
 
-    def restore_best_params(self) -> tuple[int, Any]:
-        """(step, parameters) of the best state, or the last where no validation chose one.
-
-        Raises:
-            InputError: there is none, or it cannot be read.
-        """
-        for manager in (self._best, self._last):
-            if (step := manager.latest_step()) is not None:
-                args = ocp.args.Composite(params=ocp.args.StandardRestore())
-                return step, _restore_or_refuse(manager, step, args)['params']
-        raise InputError(
-            f'Expected a trained network in {self.folder}, found no checkpoint; train first, with '
-            '--mode=train and this --workdir.'
-        )
-
-    def wait(self) -> None:
-        """Returns when everything saved is on disk."""
-        for manager in (self._last, self._best, self._phase_one):
-            manager.wait_until_finished()
-
     def close(self) -> None:
         """Waits and lets go of the folders."""
         for manager in (self._last, self._best, self._phase_one):
@@ -122,13 +102,28 @@ class Checkpoints:
         )
 
 
-def best_params(workdir: Path, config: Any) -> tuple[int, Any]:
-    """(step, parameters) of a run's best checkpoint; see `Checkpoints.restore_best_params`."""
-    checkpoints = Checkpoints(workdir, config)
-    try:
-        return checkpoints.restore_best_params()
-    finally:
-        checkpoints.close()
+def best_params(workdir: Path) -> tuple[int, Any]:
+    """(step, parameters) of a run's best state, or its last where no validation chose one.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    folder = Path(workdir).absolute() / 'checkpoints'
+    for name in ('best', 'last'):
+        with _reader(folder / name) as manager:
+            if manager is not None and (step := manager.latest_step()) is not None:
+                args = ocp.args.Composite(params=ocp.args.StandardRestore())
+                return step, _restore_or_refuse(manager, step, args)['params']
+    raise InputError(
+        f'Expected a trained network in {folder}, found no checkpoint; train first, with '
+        '--mode=train and this --workdir.'
+    )
+
+
+def phase_one_of(workdir: Path, start_from: str) -> str:
+    """The checkpoints of the phase one that a run ended, or went on from."""
+    own = workdir / 'checkpoints' / 'phase_one'
+    return str(own) if any(own.glob('[0-9]*')) else start_from
 
 
 def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
@@ -145,26 +140,34 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
         InputError: there is no such checkpoint, or it cannot be read.
     """
     path = Path(folder).absolute()
-    manager = _manager(path, 1) if path.is_dir() else None
-    step = None if manager is None else manager.latest_step()
-    if manager is None or step is None:
-        raise InputError(
-            "Expected config.start_from to name a run's checkpoints/phase_one; "
-            f'found no checkpoint in {path}. Has that run finished its phase one?'
-        )
-    config = _restore_info(manager, step)['config']
-    try:
-        state = _restore_state(manager, step, template.replace(memory=None))
-    except Exception as error:
-        raise _unreadable(manager, step, error) from error
-    manager.close()
+    with _reader(path) as manager:
+        step = None if manager is None else manager.latest_step()
+        if manager is None or step is None:
+            raise InputError(
+                "Expected config.start_from to name a run's checkpoints/phase_one; "
+                f'found no checkpoint in {path}. Has that run finished its phase one?'
+            )
+        config = _restore_info(manager, step)['config']
+        try:
+            state = _restore_state(manager, step, template.replace(memory=None))
+        except Exception as error:
+            raise _unreadable(manager, step, error) from error
     return state.replace(memory=template.memory), config
 
 
+@contextmanager
+def _reader(folder: Path) -> Iterator[ocp.CheckpointManager | None]:
+    """Reads a folder of checkpoints and changes nothing in it; None where there is no folder."""
+    if not folder.is_dir():
+        yield None
+        return
+    with ocp.CheckpointManager(
+        folder, options=ocp.CheckpointManagerOptions(read_only=True)
+    ) as manager:
+        yield manager
+
+
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    # Orbax logs every save, and the trace of every error, which it raises all the same.
-    for name in ('absl', 'asyncio'):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
     return ocp.CheckpointManager(folder, options=options)
 

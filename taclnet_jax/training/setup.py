@@ -1,37 +1,205 @@
-"""Whether a run can start, and where from."""
+"""From a configuration to everything that a training is made of, in one place."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
 import jax
+import optax
 
-from taclnet_jax.config import PHASE_TWO_KEYS, differences
+from taclnet_jax.config import (
+    PHASE_TWO_BLOCKS,
+    RunSettings,
+    differences,
+    read_settings,
+    run_settings,
+    to_config,
+)
+from taclnet_jax.data import load_volume, training_samples, training_volume
+from taclnet_jax.data.loader import WindowLoader
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.windows import Split, balanced_weights, split_sections
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import write_text
+from taclnet_jax.models import create_model
 from taclnet_jax.topology import check_callbacks_can_run
-from taclnet_jax.training.checkpoints import restore_phase_one
-from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.checkpoints import Checkpoints, restore_phase_one
+from taclnet_jax.training.objective import create_objective
+from taclnet_jax.training.optimizer import create_optimizer
+from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
+from taclnet_jax.training.step import Step, create_step
 
 
-def start_from(config: Any, new: TrainState) -> TrainState | None:
-    """The end of the phase one that `config.start_from` names; None where it names none."""
-    if not config.start_from:
-        return None
-    state, other = restore_phase_one(config.start_from, new)
-    if found := differences(config, other, PHASE_TWO_KEYS):
+@dataclass(frozen=True)
+class Training:
+    """What a training is made of.
+
+    Attributes:
+        settings: of the run.
+        volume: at its own resolution, labelled.
+        split: what its sections are for.
+        loader: of batches, at the network's resolution.
+        network: maps windows to logits.
+        optimizer: of both phases.
+        new: the state before the first step, on the host.
+    """
+
+    settings: RunSettings
+    volume: Volume
+    split: Split
+    loader: WindowLoader
+    network: nn.Module
+    optimizer: optax.GradientTransformation
+    new: TrainState
+
+    @property
+    def epochs(self) -> int:
+        """Of both phases."""
+        return self.settings.training.phase_one.epochs + self.settings.training.phase_two.epochs
+
+    @property
+    def steps(self) -> int:
+        """Of both phases."""
+        return self.epochs * self.loader.steps_per_epoch
+
+    def is_phase_two(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, is of phase two."""
+        return epoch >= self.settings.training.phase_one.epochs
+
+    def create_step(self, phase_two: bool) -> Step:
+        """The update of either phase, compiled for all local devices."""
+        settings = self.settings
+        objective = create_objective(
+            self.network,
+            phase_two,
+            slices=settings.sampling.slices,
+            attention=settings.attention,
+            losses=settings.losses,
+        )
+        remembers = phase_two and settings.attention.kind == 'ita'
+        return create_step(
+            objective, self.optimizer, settings.attention.beta if remembers else None
+        )
+
+
+def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = None) -> Training:
+    """Makes everything that a training needs, and writes nothing.
+
+    Args:
+        config: as `taclnet_jax.config.get_config` makes it, or typed already.
+        volume: if it is loaded already.
+
+    Raises:
+        InputError: settings, data or devices cannot be used.
+    """
+    settings = config if isinstance(config, RunSettings) else run_settings(config)
+    sampling = settings.sampling
+    check_devices(sampling.batch_size, settings.attention.backend)
+    volume = volume or load_volume(settings.data)
+    split = split_sections(volume.parts, sampling)
+    seen = training_volume(volume, settings.data.downsample)
+    samples = training_samples(sampling, seen, split.train, settings.seed)
+    remembers = settings.attention.kind == 'ita'
+    if remembers:
+        check_memory(len(samples), sampling.crop)
+    if sampling.batch_size > len(samples):
         raise InputError(
-            f'The phase one of {config.start_from} had other settings (' + '; '.join(found) + '); '
+            f'Expected config.batch_size to be at most {len(samples)}, the number of training '
+            f'crops; found {sampling.batch_size}. Use smaller batches or smaller crops.'
+        )
+    loader = WindowLoader(
+        seen,
+        samples,
+        sampling.slices,
+        sampling.batch_size,
+        settings.seed,
+        sampling.augment,
+        balanced_weights(seen, samples) if sampling.crops_balanced else None,
+    )
+    network = create_model(settings.model, settings.precision)
+    optimizer = create_optimizer(settings.training, loader.steps_per_epoch)
+    new = create_train_state(
+        network,
+        optimizer,
+        slices=sampling.slices,
+        seed=settings.seed,
+        memory=ITAMemory.create(len(samples), sampling.crop) if remembers else None,
+    )
+    return Training(settings, volume, split, loader, network, optimizer, new)
+
+
+def begin(training: Training, workdir: str | Path) -> tuple[Checkpoints, TrainState]:
+    """Opens the folder of a run, with the state to go on from, on the host.
+
+    That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new.
+
+    Raises:
+        InputError: the folder holds another configuration's run, or what `start_from` names cannot
+            be used; then nothing is written.
+    """
+    settings, folder = training.settings, Path(workdir)
+    # Before the workdir is made. A run that goes on from its own checkpoint needs no other.
+    begun = (folder / 'checkpoints').exists()
+    other = None if begun else start_from(settings, training.new)
+    open_workdir(settings, folder)
+    checkpoints = Checkpoints(folder, settings.checkpoint, to_config(settings).to_dict())
+    state = checkpoints.restore_last(training.new)
+    return checkpoints, state or other or start_from(settings, training.new) or training.new
+
+
+def open_workdir(settings: RunSettings, folder: Path) -> None:
+    """Makes the folder of a run, or opens it if it belongs to the same run; writes config.json.
+
+    Raises:
+        InputError: the folder holds another configuration's run, or is a file.
+    """
+    if (folder / 'config.json').exists():
+        check_same_run(
+            settings,
+            read_settings(folder),
+            folder,
+            'Choose another --workdir, or the settings of that run.',
+        )
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(to_config(settings).to_dict(), indent=2)
+    write_text(folder / 'config.json', text + '\n')
+
+
+def check_same_run(
+    settings: RunSettings, run: RunSettings, folder: str | Path, advice: str
+) -> None:
+    """Refuses settings that are of another run than the one in a folder."""
+    if found := differences(settings, run):
+        raise InputError(
+            f'{folder} holds the run of another configuration ({"; ".join(found)}). {advice}'
+        )
+
+
+def start_from(settings: RunSettings, new: TrainState) -> TrainState | None:
+    """The end of the phase one that `start_from` names; None where it names none."""
+    folder = settings.training.start_from
+    if not folder:
+        return None
+    state, config = restore_phase_one(folder, new)
+    if found := differences(settings, run_settings(config), PHASE_TWO_BLOCKS):
+        raise InputError(
+            f'The phase one of {folder} had other settings ({"; ".join(found)}); '
             'runs can share it only if nothing but attention, phase two and its losses differ.'
         )
     return state
 
 
-def check_memory(config: Any, samples: int) -> None:
+def check_memory(samples: int, crop: tuple[int, int]) -> None:
     """Refuses an ITA memory larger than half of this machine's."""
-    if config.attention.kind != 'ita':
-        return
-    needed = 2 * 4 * samples * config.crop[0] * config.crop[1]  # two float32 maps a sample
+    needed = 2 * 4 * samples * crop[0] * crop[1]  # two float32 maps a sample
     there = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if needed > there / 2:
         raise InputError(
@@ -41,15 +209,15 @@ def check_memory(config: Any, samples: int) -> None:
         )
 
 
-def check_devices(config: Any) -> None:
+def check_devices(batch_size: int, backend: str) -> None:
     """Refuses batches that do not divide over the devices, and devices that would deadlock."""
     devices = jax.local_device_count()
-    if config.batch_size % devices:
+    if batch_size % devices:
         raise InputError(
             f'Expected config.batch_size to be a multiple of the {devices} devices; found '
-            f'{config.batch_size}.'
+            f'{batch_size}.'
         )
-    if config.attention.backend == 'gudhi':
+    if backend == 'gudhi':
         try:
             check_callbacks_can_run()
         except RuntimeError as error:

@@ -96,56 +96,30 @@ class TrainState(struct.PyTreeNode):
 
 
 def create_train_state(
-    config: Any,
-    model: nn.Module,
+    network: nn.Module,
     optimizer: optax.GradientTransformation,
-    samples: int,
+    *,
+    slices: int,
+    seed: int,
+    memory: ITAMemory | None,
 ) -> TrainState:
     """The state before the first step, on the host.
 
     Args:
-        config: a ConfigDict with `seed`, `slices`, `crop` and `attention.kind`.
-        model: maps `[batch, slices, height, width]` to logits.
+        network: maps `[batch, slices, height, width]` to logits.
         optimizer: its state is initialised.
-        samples: number of training samples.
+        slices: sections in a window.
+        seed: of the parameters.
+        memory: of ITA; None for runs without it.
     """
     # The parameters depend on the number of slices, not on the size of the crop.
-    window = jnp.zeros((1, config.slices, 8, 8), jnp.float32)
+    window = jnp.zeros((1, slices, 8, 8), jnp.float32)
     # Compiled as a whole: one by one, the initialisers take twice as long.
-    params = jax.jit(model.init)(jax.random.key(config.seed), window)['params']
+    params = jax.jit(network.init)(jax.random.key(seed), window)['params']
     state = TrainState(
         step=np.zeros((), np.int32),
         params=params,
         opt_state=optimizer.init(params),
-        memory=ITAMemory.create(samples, tuple(config.crop))
-        if config.attention.kind == 'ita'
-        else None,
+        memory=memory,
     )
     return jax.tree.map(np.asarray, state)
-
-
-def create_optimizer(config: Any, steps_per_epoch: int) -> optax.GradientTransformation:
-    """RMSprop as published, or AdamW, with the learning rate of both phases."""
-    rate = create_learning_rate(config, steps_per_epoch)
-    if config.optimizer.name == 'adamw':
-        return optax.adamw(rate, weight_decay=config.optimizer.weight_decay)
-    return optax.chain(
-        optax.add_decayed_weights(config.optimizer.weight_decay),
-        optax.rmsprop(rate, decay=config.optimizer.decay, eps_in_sqrt=False),
-    )
-
-
-def create_learning_rate(config: Any, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate as a function of the step, over both phases."""
-    one, two = config.phase_one, config.phase_two
-    steps = one.epochs * steps_per_epoch
-    schedules = {
-        'constant': optax.constant_schedule(one.learning_rate),
-        'halving': optax.exponential_decay(
-            one.learning_rate, one.halve_every * steps_per_epoch, 0.5, staircase=True
-        ),
-        'cosine': optax.cosine_decay_schedule(one.learning_rate, max(steps, 1)),
-    }
-    return optax.join_schedules(
-        [schedules[one.schedule], optax.constant_schedule(two.learning_rate)], [steps]
-    )

@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from taclnet_jax.attention.linear import topological_attention
-from taclnet_jax.inference.sections import sta_options
+from taclnet_jax.attention import topological_attention
+from taclnet_jax.config import AttentionSettings
 from taclnet_jax.topology import critical_map
 from taclnet_jax.training import parallel
-from taclnet_jax.training.objective import create_objective
+from taclnet_jax.training.objective import Arrays, Objective
 from taclnet_jax.training.state import TrainState
-
-Arrays = dict[str, Any]
-
 
 Step = Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]
 
 
 def create_step(
-    config: Any, model: nn.Module, optimizer: optax.GradientTransformation, phase_two: bool
+    objective: Objective, optimizer: optax.GradientTransformation, beta: float | None = None
 ) -> Step:
-    """One update of phase one or two, compiled for all local devices; it donates the state.
+    """One update, compiled for all local devices; it donates the state.
 
-    It takes the state and a sharded batch to the new state and, by device, 'loss' and 'prob'
-    `[batch, slices, height, width]`.
+    Args:
+        objective: of `create_objective`.
+        optimizer: what takes its gradient.
+        beta: weight of the epoch before in ITA; None without ITA.
+
+    Returns:
+        A function of the state and a sharded batch to the new state and, by device, 'loss' and
+        'prob' `[batch, slices, height, width]`.
     """
-    objective = create_objective(config, model, phase_two)
-    remembers = phase_two and config.attention.kind == 'ita'
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        memory = state.memory if remembers else None
+        memory = None if beta is None else state.memory
         ita: Arrays = {}
         if memory is not None:
-            ita['history'], ita['beta'] = memory.read(
-                batch['sample_id'], batch['symmetry'], config.attention.beta
-            )
+            ita['history'], ita['beta'] = memory.read(batch['sample_id'], batch['symmetry'], beta)
         gradient_fn = jax.value_and_grad(objective, has_aux=True)
         (loss, (prob, attention)), gradients = gradient_fn(state.params, batch, **ita)
         loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
@@ -60,15 +57,19 @@ def create_step(
     return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
 
 
-def time_topology(config: Any, prob: jax.Array) -> dict[str, float]:
+def time_topology(prob: jax.Array, settings: AttentionSettings) -> dict[str, float]:
     """Milliseconds that persistence and attention take for a batch, timed on their own.
 
     Inside the compiled step the parts cannot be told apart.
+
+    Args:
+        prob: of a step, `[devices, batch, slices, height, width]`.
+        settings: of the attention.
     """
     prob = prob.reshape(-1, *prob.shape[2:])
-    options = sta_options(config)
+    options = settings.options
     alpha = options.pop('alpha')
-    target = config.slices // 2
+    target = prob.shape[1] // 2
 
     @jax.jit
     def attend(maps: jax.Array, prob: jax.Array) -> jax.Array:

@@ -1,0 +1,163 @@
+"""The configuration of a run: a ConfigDict for people and files, typed settings for the program.
+
+A configuration is turned into `RunSettings` once, where a command begins; from there on functions
+take the block that they need.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from taclnet_jax.config.data import AugmentSettings, DataSettings, SamplingSettings
+from taclnet_jax.config.schema import (
+    as_nested,
+    check_registries,
+    entries,
+    flatten,
+    from_flat,
+)
+from taclnet_jax.config.settings import (
+    AttentionSettings,
+    CheckpointSettings,
+    EvaluateSettings,
+    LossSettings,
+    ModelSettings,
+    RunSettings,
+    TrainingSettings,
+    default_settings,
+)
+from taclnet_jax.config.shipped import config_names, config_path, read_config_file
+from taclnet_jax.errors import InputError
+
+__all__ = [
+    'PHASE_TWO_BLOCKS',
+    'AttentionSettings',
+    'AugmentSettings',
+    'CheckpointSettings',
+    'DataSettings',
+    'EvaluateSettings',
+    'LossSettings',
+    'ModelSettings',
+    'RunSettings',
+    'SamplingSettings',
+    'TrainingSettings',
+    'check_registries',
+    'config_names',
+    'config_path',
+    'differences',
+    'entries',
+    'flatten',
+    'get_config',
+    'read_config_file',
+    'read_settings',
+    'run_settings',
+    'same_run',
+    'to_config',
+]
+
+PHASE_TWO_BLOCKS = ('attention', 'phase_two', 'topological_loss', 'perceptual_loss')
+"""What phase one knows nothing of."""
+
+
+def get_config() -> ConfigDict:
+    """The default configuration: TACLNet as the poster has it, on the synthetic volume."""
+    return to_config(default_settings())
+
+
+def to_config(settings: RunSettings) -> ConfigDict:
+    """The settings as a ConfigDict, for people to change."""
+    return ConfigDict(as_nested(settings))
+
+
+def run_settings(config: Mapping[str, Any]) -> RunSettings:
+    """The typed settings of a configuration, checked.
+
+    Args:
+        config: a ConfigDict as `get_config` makes it, or such a dictionary out of a file.
+
+    Raises:
+        InputError: names a setting that there is not, that is missing, or that cannot have its
+            value, and what it may be.
+    """
+    found = _flat(config)
+    there = {entry.key: entry for entry in entries(RunSettings())}
+    if unknown := sorted(found.keys() - there.keys()):
+        raise InputError(
+            f'The configuration has no setting {unknown[0]}; docs/configuration.md lists all.'
+        )
+    # What no result hangs on may be missing: it is newer than the file.
+    if missing := sorted(key for key, e in there.items() if key not in found and e.role != 'free'):
+        raise InputError(
+            f'Expected the whole configuration of a run, found no {", ".join(missing)}. Make it '
+            'from taclnet_jax.config.get_config().'
+        )
+    settings = from_flat(RunSettings(), found)
+    check_registries(settings)
+    return settings
+
+
+def read_settings(workdir: str | Path) -> RunSettings:
+    """The settings of a run, out of its config.json.
+
+    Raises:
+        InputError: there is no run in the folder, or its file cannot be used.
+    """
+    path = Path(workdir) / 'config.json'
+    try:
+        config = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f'Expected the folder of a run as --workdir; {path} does not exist. Train first with '
+            '--mode=train.'
+        ) from None
+    except ValueError as error:
+        raise InputError(f'{path} is damaged ({error}); choose another --workdir.') from None
+    if not isinstance(config, dict):
+        raise InputError(f'{path} is damaged (no settings in it); choose another --workdir.')
+    try:
+        return run_settings(config)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from None
+
+
+def differences(one: RunSettings, other: RunSettings, but: tuple[str, ...] = ()) -> list[str]:
+    """Lines 'key: one value, other value' of the settings in which two runs differ for good.
+
+    Args:
+        one: a run's.
+        other: another's.
+        but: blocks that may differ too, such as `PHASE_TWO_BLOCKS`.
+    """
+    there = flatten(other)
+    return [
+        f'{entry.key}: {_written(entry.value)} here, {_written(there[entry.key])} there'
+        for entry in sorted(entries(one), key=lambda entry: entry.key)
+        if entry.role == 'training'
+        and entry.key.split('.')[0] not in but
+        and entry.value != there[entry.key]
+    ]
+
+
+def same_run(settings: RunSettings, run: RunSettings) -> RunSettings:
+    """The run's settings, with those of `settings` that may differ between the calls of one run."""
+    changes = {entry.key: entry.value for entry in entries(settings) if entry.role != 'training'}
+    return from_flat(run, changes)
+
+
+def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            flat |= _flat(value, f'{prefix}{key}.')
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _written(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

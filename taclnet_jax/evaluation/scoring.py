@@ -1,0 +1,85 @@
+"""Scores of one section, and of the validation sections while a network trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from taclnet_jax import metrics
+from taclnet_jax.config import EvaluateSettings
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.windows import Stretches, targets_of
+from taclnet_jax.evaluation.report import attention_picture
+from taclnet_jax.evaluation.thresholds import choose_threshold
+from taclnet_jax.inference import Cut, Inference, predict_sections
+from taclnet_jax.losses import Loss
+
+
+def score(
+    settings: EvaluateSettings,
+    volume: Volume,
+    section: int,
+    prob: np.ndarray,
+    cut: Cut,
+    extended: bool = False,
+) -> dict[str, float]:
+    """The main scores of one section whose map was cut so, or all of them."""
+    assert volume.membrane is not None
+    ignore = volume.ignored(section)
+    return metrics.section_scores(
+        cut.closed(prob, ignore),
+        volume.membrane[section],
+        None if volume.ids is None else volume.ids[section],
+        ignore=ignore,
+        threshold=cut.threshold,
+        betti_patch=settings.betti_patch,
+        betti_patches=settings.betti_patches,
+        seed=settings.betti_seed,
+        extended=extended,
+        resolution_nm=volume.resolution_nm,
+    )
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores a network on the validation sections.
+
+    Attributes:
+        settings: of the evaluation. The threshold is that which evaluation takes if it is fixed,
+            the best one for these sections otherwise.
+        infer: of the network.
+        volume: labelled.
+        stretches: of its validation sections.
+        loss_fn: of P and the membrane, reported beside the scores.
+        refined: whether P_hat is scored, as where a run trains attention, or P.
+    """
+
+    settings: EvaluateSettings
+    infer: Inference
+    volume: Volume
+    stretches: Stretches
+    loss_fn: Loss
+    refined: bool
+
+    def __call__(self, params: Any) -> tuple[dict[str, float], np.ndarray]:
+        """Scores by name, and the poster's Fig. 5 of the first section, `[height, width, 3]`."""
+        volume = self.volume
+        assert volume.membrane is not None
+        targets = targets_of(self.stretches, self.settings.threshold_sections)
+        predictions = list(predict_sections(self.infer, params, volume.image, targets))
+        probs = {p.section: p.refined if self.refined else p.prob for p in predictions}
+        threshold = self.settings.threshold
+        if self.settings.threshold_from != 'fixed':
+            threshold = choose_threshold(volume, probs)
+        sections = []
+        for z, prob in probs.items():
+            ignored = volume.ignored(z)
+            valid = np.ones(prob.shape, bool) if ignored is None else ~ignored
+            loss = self.loss_fn(*map(jnp.asarray, (prob, volume.membrane[z], valid)))
+            scores = score(self.settings, volume, z, prob, Cut(threshold))
+            sections.append(scores | {'loss': float(loss), 'threshold': threshold})
+        means = {key: mean for key, (mean, _) in metrics.summarise(sections).items()}
+        return means, attention_picture(volume, predictions[0], None)
