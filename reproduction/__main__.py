@@ -98,22 +98,25 @@ def main() -> None:
         sys.exit(1)
 
 
-def _write_tables(results: Path, numbers: Sequence[int], dataset: str | None) -> None:
+def _write_tables(folder: Path, numbers: Sequence[int], dataset: str | None) -> None:
     from reproduction.results import read_epoch_times, read_results
-    from reproduction.table_formats import markdown, write_tables
+    from reproduction.table_formats import markdown, table_files
     from reproduction.tables import make_tables
+    from taclnet_jax.files import write_text
 
-    found, epoch_times = read_results(results), read_epoch_times(results)
-    datasets = [dataset] if dataset else sorted({result['dataset'] for result in found})
+    results, epoch_times = read_results(folder), read_epoch_times(folder)
+    datasets = [dataset] if dataset else sorted({result['dataset'] for result in results})
     if not datasets:
-        raise InputError(f'Expected results of runs in {results}, found none. Make some first.')
+        raise InputError(f'Expected results of runs in {folder}, found none. Make some first.')
+    folder.mkdir(parents=True, exist_ok=True)
     for name in datasets:
         for number in numbers:
-            tables = make_tables(number, name, found, epoch_times)
-            command = f'python -m reproduction --table={number} --dataset={name}'
-            paths = write_tables(results, f'table{number}_{name}', tables, command)
+            tables = make_tables(number, name, results, epoch_times)
             print(markdown(tables))
-            print('Written:', *paths, sep='\n  ')
+            print('Written:')
+            for file, text in table_files(number, name, tables).items():
+                write_text(folder / file, text)
+                print(f'  {folder / file}')
 
 
 def _check_flags() -> None:

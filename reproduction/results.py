@@ -2,8 +2,9 @@
 
     results/isbi12_taclnet_fold3_seed0_slices3.json
 
-It holds the configuration, the scores of every section for P and for P_hat, times, hardware and
-version. Tables are made from these files alone, wherever they were computed.
+It holds the configuration, the scores of every section for each of `MAPS`, times, hardware and
+version. Tables are made from these files alone, wherever they were computed. A file without the
+whole configuration is of another version, whose scores may mean something else: it is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 
 from reproduction import poster
 from reproduction.systems import Run
-from taclnet_jax.config import flatten
+from taclnet_jax.config import flatten, get_config
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.inference.cut import MAPS
@@ -43,6 +44,8 @@ _WITHOUT_INFLUENCE = (
     'evaluate.tile_px',
 )
 
+_ANEW = 'Remove it, and run the same command again to make it anew.'
+
 _TYPES: dict[str, type | tuple[type, ...]] = {
     'dataset': str,
     'content': str,
@@ -56,8 +59,6 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     'seconds': dict,
     'sections': list,
     'config': dict,
-    'P': dict,
-    'P_hat': dict,
 }
 
 
@@ -120,10 +121,7 @@ def read_results(folder: Path) -> list[Result]:
         try:
             result = json.loads(path.read_text())
         except (ValueError, OSError) as error:
-            raise InputError(
-                f'The result {path} is damaged ({error}). Remove it, and run the same command '
-                'again to make it anew.'
-            ) from None
+            raise InputError(f'The result {path} is damaged ({error}). {_ANEW}') from None
         _check(path, result)
         results.append(result)
     return results
@@ -177,10 +175,7 @@ def run_of(result: Result) -> Run:
 
 
 def other_settings(config: Any, result: Result) -> list[str]:
-    """Lines 'key: value here, value there' where a result was made with other settings.
-
-    A setting that only one side knows is none: settings are added over time.
-    """
+    """Lines 'key: value here, value there' where a result was made with other settings."""
     here, there = flatten(config), dict(result['config'])
     for settings in (here, there):
         if 'perceptual_loss.vgg19' in settings:  # It matters whether there is a file.
@@ -188,7 +183,7 @@ def other_settings(config: Any, result: Result) -> list[str]:
     return [
         f'{key}: {value} here, {there[key]} there'
         for key, value in sorted(here.items())
-        if key in there and value != there[key] and key not in _WITHOUT_INFLUENCE
+        if key not in _WITHOUT_INFLUENCE and value != there[key]
     ]
 
 
@@ -215,39 +210,39 @@ def _short(value: float | None) -> float | None:
     return float(f'{value:.5g}') if value is not None and math.isfinite(value) else None
 
 
-def _has_scores(scores_of_map: Any, sections: int) -> bool:
-    scores = scores_of_map.get('scores') if isinstance(scores_of_map, dict) else None
-    return isinstance(scores, dict) and all(
-        isinstance(values, list) and len(values) == sections for values in scores.values()
-    )
-
-
 def _check(path: Path, result: Any) -> None:
+    """Refuses what is not the whole result of a run by this version."""
     missing = [
         key
         for key, kind in _TYPES.items()
         if not isinstance(result, dict) or not isinstance(result.get(key), kind)
     ]
-    if not missing:
-        sections = len(result['sections'])
-        # Earlier versions closed no membranes.
-        closes = any(name in result for name in MAPS[2:])
-        missing = [
-            f'{name}.scores of {sections} sections'
-            for name in (MAPS if closes else MAPS[:2])
-            if not _has_scores(result.get(name), sections)
-        ]
+    missing = missing or _missing_scores(result)
     if missing:
         raise InputError(
-            f'Expected the result of a run in {path}, found no {", ".join(missing)}. Remove it, '
-            'and run the same command again to make it anew.'
+            f'Expected the result of a run in {path}, found no {", ".join(missing)}. {_ANEW}'
         )
-    if unknown := set(SCHEDULE) - result['config'].keys():
-        raise InputError(
-            f'Expected the whole configuration in {path}, found no {", ".join(sorted(unknown))}. '
-            'Remove it, and run the same command again to make it anew.'
-        )
+    settings, there = flatten(get_config()), result['config']
+    absent = settings.keys() - there.keys() - set(_WITHOUT_INFLUENCE)
+    for found, keys in (('no', absent), ('the unknown', there.keys() - settings.keys())):
+        if keys:
+            raise InputError(
+                f'Expected the whole configuration of this version in {path}, found {found} '
+                f'{", ".join(sorted(keys))}. {_ANEW}'
+            )
     if run_of(result).key != path.stem:
         raise InputError(
             f'{path} holds the result of {run_of(result).key}; give it that name again.'
         )
+
+
+def _missing_scores(result: Result) -> list[str]:
+    sections = len(result['sections'])
+    missing = []
+    for name in MAPS:
+        scores = result[name].get('scores') if isinstance(result.get(name), dict) else None
+        if not isinstance(scores, dict) or not all(
+            isinstance(values, list) and len(values) == sections for values in scores.values()
+        ):
+            missing.append(f'{name}.scores of {sections} sections')
+    return missing

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,7 +58,7 @@ _POSTER = _PLAIN | {
 def _network(name: str, learning_rate: float) -> dict[str, Any]:
     """A network with the learning rates of phase one and, a tenth of it, phase two.
 
-    docs/results.md has the validation scores by which they were chosen.
+    docs/findings.md has the validation scores by which they were chosen.
     """
     return {
         'model.name': name,
@@ -170,22 +170,3 @@ def run_config(base: ConfigDict, run: Run, schedule: Mapping[str, Any]) -> Confi
         # The fewest that make a window.
         config.validation_sections = run.slices
     return config
-
-
-def notes_on(system: str, settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader has to know of a row.
-
-    Args:
-        system: its name.
-        settings: of its runs, flat.
-    """
-    notes = [SYSTEMS[system].note] if SYSTEMS[system].note else []
-    if any(
-        SYSTEMS[system].settings['perceptual_loss.weight'] and not flat.get('perceptual_loss.vgg19')
-        for flat in settings
-    ):
-        notes.append(
-            f'{SYSTEMS[system].title}: VGG19 has random weights, not those of ImageNet, as no '
-            'file with them was named (perceptual_loss.vgg19).'
-        )
-    return notes

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from reproduction.tables import Entry, Table
-from taclnet_jax.files import write_text
 
 _LATEX = {
     '\\': r'\textbackslash{}',
@@ -29,26 +27,20 @@ _LATEX = {
 }
 
 
-def write_tables(folder: Path, name: str, tables: Sequence[Table], command: str) -> list[Path]:
-    """Writes `<name>.md`, `.tex` and `.csv`, each whole or not at all, and returns their paths.
-
-    Args:
-        folder: of results.
-        name: of the files, without ending.
-        tables: what to write, one below the other.
-        command: that made them, for the reader.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        '.md': f'{markdown(tables)}\nMade by `{command}`.\n',
-        '.tex': f'% {command}\n% Needs \\usepackage{{booktabs}}.\n' + '\n'.join(map(latex, tables)),
-        '.csv': comma_separated(tables),
+def table_files(number: int, dataset: str, tables: Sequence[Table]) -> dict[str, str]:
+    """The texts of `table<number>_<dataset>.md`, `.tex` and `.csv`, by these names."""
+    name, command = f'table{number}_{dataset}', command_of(number, dataset)
+    heading = f'% {command}\n% Needs \\usepackage{{booktabs}}.\n'
+    return {
+        f'{name}.md': f'{markdown(tables)}\nMade by `{command}`.\n',
+        f'{name}.tex': heading + '\n'.join(map(latex, tables)),
+        f'{name}.csv': comma_separated(tables),
     }
-    paths = []
-    for ending, text in texts.items():
-        paths.append(folder / f'{name}{ending}')
-        write_text(paths[-1], text)
-    return paths
+
+
+def command_of(number: int, dataset: str) -> str:
+    """What makes the runs of a table, and the table."""
+    return f'python -m reproduction --table={number} --dataset={dataset}'
 
 
 def markdown(tables: Sequence[Table]) -> str:

@@ -8,9 +8,10 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from reproduction import poster
-from reproduction.comparison import SIGNIFICANT, Cell, Row, fill_column
-from reproduction.results import Result, run_of
-from reproduction.systems import BACKBONES, SLICES, SYSTEMS, notes_on
+from reproduction.comparison import Cell, Row, fill_column
+from reproduction.notes import closing_notes, notes_below, sections_held_out
+from reproduction.results import Result
+from reproduction.systems import BACKBONES, SLICES, SYSTEMS
 from taclnet_jax.inference.cut import TITLES
 from taclnet_jax.metrics import COLUMNS
 
@@ -27,6 +28,9 @@ _NAMES = {
     'cremi': 'CREMI',
     'synthetic': 'the synthetic volume',
 }
+
+
+NO_RUN = 'no run yet'
 
 
 class Entry(NamedTuple):
@@ -82,11 +86,14 @@ def make_tables(
         at_test = [
             _row(results, name, 'P_hat') for name, system in SYSTEMS.items() if system.scored == 'P'
         ]
+        first = _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster')
+        if not results:
+            return [first]
         return [
-            _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster'),
+            first,
             _score_table(f'The same networks with STA at test alone on {where}', at_test, _POSTER),
-            *_closed_membranes(results, dataset, where),
-            *_further_metrics(rows, where),
+            _closed_membranes(results, dataset, where),
+            _further_metrics(rows, where),
         ]
     theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
     if number == 2:
@@ -109,13 +116,14 @@ def _ablation(
         for system, training in zip(systems, ('none', 'STA', 'STA+ITA'), strict=True)
         for map_, test in (('P', 'none'), ('P_hat', 'STA'))
     ]
-    return [
-        _score_table(f'Table 2: ablation on {where}, {backbone}', rows, _POSTER, theirs),
-        _score_table(f'Attention in training / at test on {where}, {backbone}', both, _POSTER),
-    ]
+    tables = [_score_table(f'Table 2: ablation on {where}, {backbone}', rows, _POSTER, theirs)]
+    if any(row.results for row in rows):
+        title = f'Attention in training / at test on {where}, {backbone}'
+        tables.append(_score_table(title, both, _POSTER))
+    return tables
 
 
-def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
+def _further_metrics(rows: Sequence[Row], where: str) -> Table:
     found = dict.fromkeys(
         metric
         for row in rows
@@ -125,29 +133,20 @@ def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
     )
     columns = {metric: (COLUMNS.get(metric, metric), 3) for metric in found}
     rows = [Row(row.title, row.system, row.slices, row.map, row.results) for row in rows]
-    return [_score_table(f'Further metrics on {where}', rows, columns)] if columns else []
+    return _score_table(f'Further metrics on {where}', rows, columns)
 
 
-def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> list[Table]:
-    """All systems whose membranes were closed (earlier versions did not), as P and as P_hat."""
-    closed = [result for result in results if 'P_closed' in result]
+def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> Table:
+    """The systems that have a run, with their membranes closed, as P and as P_hat."""
     rows = [
-        _row(closed, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
+        _row(results, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
         for name in SYSTEMS
-        if any(result['system'] == name for result in closed)
+        if any(result['system'] == name for result in results)
         for map_ in ('P_closed', 'P_hat_closed')
     ]
-    if not rows:
-        return []
     table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
-    says = {
-        'training': 'Closing of each run: lowest VOI on training sections.',
-        'validation': 'Closing of each run: lowest VOI on validation sections.',
-        'fixed': 'Closing: half of the threshold.',
-    }
-    table.notes += _notes_on_setting(closed, 'evaluate.threshold_from', says)
-    table.notes.append('The poster closes no membranes.')
-    return [table]
+    table.notes += closing_notes(results)
+    return table
 
 
 def _systems_of(results: Sequence[Result]) -> list[str]:
@@ -172,15 +171,7 @@ def _slices_table(results: Sequence[Result], system: str, where: str, theirs: st
         entries.append(Entry(_epoch_time(row.results, several)))
         if published:
             entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
-    held_out = {
-        row.slices: {r['config'].get('validation_sections') for r in row.results} for row in rows
-    }
-    if len(set().union(*held_out.values())) > 1:
-        table.notes.append(
-            'Sections held out to choose the checkpoint: '
-            + ', '.join(f'{min(v)} with l = {n}' for n, v in held_out.items() if v)
-            + '; a window of l has to fit.'
-        )
+    table.notes += sections_held_out(rows)
     return table
 
 
@@ -196,7 +187,7 @@ def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:
             _duration(median(values)) + (f' ({hardware})' if name_hardware else '')
             for hardware, values in sorted(times.items())
         )
-        or 'no run yet'
+        or NO_RUN
     )
 
 
@@ -277,13 +268,18 @@ def _score_table(
                 score = row.poster.get(metric)
                 entries.append(Entry(_score(*score, decimals) if score else ''))
         body.append([*entries, Entry(_behind(row)), Entry(row.updates)])
-    notes = _notes(rows, pairs)
-    return Table(title, [*header, 'runs', 'updates'], body, notes, _values(title, rows))
+    return Table(
+        title,
+        [*header, 'runs', 'updates'],
+        body,
+        notes_below(rows, pairs),
+        _values(title, rows),
+    )
 
 
 def _entry(cell: Cell, decimals: int) -> Entry:
     if cell.mean is None:
-        return Entry('no run yet')
+        return Entry(NO_RUN)
     return Entry(_score(cell.mean, cell.std, decimals), cell.best, cell.differs)
 
 
@@ -302,57 +298,6 @@ def _duration(seconds: float) -> str:
         if seconds >= length:
             return f'{seconds / length:.3g} {unit}'
     return f'{seconds * 1e3:.3g} ms'
-
-
-def _notes(rows: Sequence[Row], pairs: set[int]) -> list[str]:
-    results = {run_of(r).key: r for row in rows for r in row.results}.values()
-    if not results:
-        return []
-    notes = [
-        'Mean ± sample standard deviation over folds of the mean over test sections; seeds of one '
-        'fold are averaged first, and one fold has no deviation. Best of the rows with the most '
-        'folds in bold.'
-    ]
-    if pairs:
-        notes.append(
-            f'† differs from the best (Wilcoxon signed-rank test on '
-            f'{"–".join(map(str, dict.fromkeys((min(pairs), max(pairs)))))} sections that both '
-            f'scored, Holm-corrected within the column, p < {SIGNIFICANT}); neighbouring sections '
-            'are alike, so that p is too small rather than too large.'
-        )
-    if len({result['updates'] for result in results}) > 1:
-        notes.append('Folds and rows differ in the number of parameter updates, as listed.')
-    for key, says in (
-        ('downsample', {2: 'Networks see half the resolution in y and x; scored is the whole.'}),
-        (
-            'evaluate.views',
-            {
-                4: 'P is the mean over the four flips of a section.',
-                8: 'P is the mean over the eight flips and rotations of a section.',
-            },
-        ),
-        (
-            'evaluate.threshold_from',
-            {
-                'training': 'Threshold of each run: lowest VOI on training sections.',
-                'validation': 'Threshold of each run: lowest VOI on validation sections.',
-                'fixed': 'Threshold: fixed.',
-            },
-        ),
-    ):
-        notes += _notes_on_setting(results, key, says)
-    if hardware := sorted({result['hardware'] for result in results}):
-        notes.append(f'Hardware: {"; ".join(hardware)}.')
-    for system in dict.fromkeys(row.system for row in rows if row.results):
-        settings = [r['config'] for row in rows if row.system == system for r in row.results]
-        notes += notes_on(system, settings)
-    return notes
-
-
-def _notes_on_setting(results: Iterable[Result], key: str, says: Mapping[Any, str]) -> list[str]:
-    """What is to be said of the values that a setting has in the results."""
-    found = {result['config'].get(key) for result in results}
-    return [text for value, text in says.items() if value in found]
 
 
 def _values(title: str, rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -1,0 +1,102 @@
+"""The files that finished runs leave."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import h5py
+import pytest
+
+from reproduction.results import (
+    content_of,
+    other_settings,
+    read_epoch_times,
+    read_results,
+    schedule_of,
+    write_result,
+)
+from reproduction.systems import Run, base_config, run_config
+from reproduction.tables import make_tables
+from taclnet_jax.config import flatten
+from taclnet_jax.errors import InputError
+
+
+def test_results_are_read_as_they_were_written(result, tmp_path):
+    made = result(voi=[None, 0.5])
+    assert write_result(tmp_path, made).name == 'isbi12_taclnet_fold3_seed0_slices3.json'
+    assert read_results(tmp_path) == [made]
+    assert [path.name for path in tmp_path.iterdir()] == ['isbi12_taclnet_fold3_seed0_slices3.json']
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (lambda text: text[: len(text) // 2], 'is damaged'),
+        (lambda text: '[]', 'found no dataset'),
+        (lambda text: text.replace('"fold": 3', '"fold": "3"'), 'found no fold'),
+        (lambda text: text.replace('"sections": [', '"sections": [7, '), 'of 3 sections'),
+        (lambda text: text.replace('"phase_one.epochs"', '"epochs"'), 'no phase_one.epochs'),
+        (lambda text: text.replace('"config": {', '"config": {"memory": 1, '), 'unknown memory'),
+        (lambda text: text.replace('"fold": 3', '"fold": 2'), 'fold2'),
+        (lambda text: text.replace('"P_closed"', '"P_closing"'), 'no P_closed.scores'),
+    ],
+)
+def test_damaged_results_are_refused_by_name(result, damage, message, tmp_path):
+    path = write_result(tmp_path, result())
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(InputError, match=message) as error:
+        read_results(tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_other_settings_are_found_and_places_are_none(result):
+    config = run_config(base_config('isbi12'), Run('isbi12', 'taclnet', 3, 0), {})
+    made = result(config=flatten(config) | {'data_dir': '/elsewhere', 'attention.backend': 'xla'})
+    assert other_settings(config, made) == []
+    made['config'] |= {'phase_two.learning_rate': 1.0}
+    (line,) = other_settings(config, made)
+    assert line.startswith('phase_two.learning_rate: ') and line.endswith(' here, 1.0 there')
+
+
+def test_settings_without_influence_may_be_missing(result, tmp_path):
+    made = result()
+    del made['config']['mirror']
+    write_result(tmp_path, made)
+    assert read_results(tmp_path) == [made]
+
+
+def test_the_schedule_is_that_of_most_results(result):
+    def with_epochs(one: int, seed: int) -> dict[str, Any]:
+        epochs = {'phase_one.epochs': one, 'phase_one.halve_every': 5, 'phase_two.epochs': 2}
+        return result(seed=seed, settings=epochs)
+
+    found = schedule_of([with_epochs(20, 0), with_epochs(8, 1), with_epochs(8, 2)])
+    assert found == {'phase_one.epochs': 8, 'phase_one.halve_every': 5, 'phase_two.epochs': 2}
+    assert schedule_of([]) is None
+
+
+def test_times_of_an_epoch_are_of_all_numbers_of_sections(tmp_path):
+    (tmp_path / 'epoch_time').mkdir()
+    record = {'hardware': 'two cores', 'windows': 8, 'crop': [156, 156]}
+    seconds = {'TACLNet': {'1': 36.0, '3': 72.0, '5': 108}}
+    path = tmp_path / 'epoch_time' / 'two_cores.json'
+    path.write_text(json.dumps(record | {'seconds': seconds}))
+    times = read_epoch_times(tmp_path)
+    (*_, table) = make_tables(3, 'isbi12', [], times)
+    assert [e.text for e in table.body[-1]][:4] == ['two cores', 'TACLNet', '0.01 h', '0.02 h']
+    path.write_text(json.dumps(record | {'seconds': {'TACLNet': {'1': 36.0}}}))
+    with pytest.raises(InputError, match='two_cores.json'):
+        read_epoch_times(tmp_path)
+
+
+def test_files_of_cremis_layout_say_that_they_are_made_up(tmp_path):
+    config = base_config('cremi')
+    config.data_dir, config.cremi.samples = str(tmp_path), ('A',)
+    (tmp_path / 'cremi').mkdir()
+    for sample, made_up in (('A', False), ('B', True)):
+        with h5py.File(tmp_path / 'cremi' / f'sample_{sample}_20160501.hdf', 'w') as file:
+            file.attrs['synthetic'] = made_up
+    assert content_of(config) == 'real'
+    config.cremi.samples = ('A', 'B')
+    assert content_of(config) == 'synthetic'

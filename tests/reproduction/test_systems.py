@@ -1,0 +1,27 @@
+"""The compared systems."""
+
+from __future__ import annotations
+
+from reproduction.systems import SYSTEMS, Run, base_config, run_config
+from taclnet_jax.config import check_config
+
+
+def test_systems_differ_in_nothing_but_themselves():
+    base = base_config('isbi12')
+    for name, system in SYSTEMS.items():
+        config = run_config(base, Run('isbi12', name, 2, 7, 5), {'phase_two.epochs': 1})
+        check_config(config)
+        assert (config.fold, config.seed, config.slices) == (2, 7, 5)
+        assert config.validation_sections >= 5 and config.phase_two.epochs == 1
+        assert {key.split('.')[0] for key in system.settings} <= {
+            'model',
+            'attention',
+            'loss',
+            'topological_loss',
+            'perceptual_loss',
+            'optimizer',
+            'phase_one',
+            'phase_two',
+        }
+        assert not any(key.endswith('epochs') for key in system.settings)
+    assert base.fold == 3  # untouched

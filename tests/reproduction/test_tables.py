@@ -1,0 +1,261 @@
+"""Numbers and notes of the tables, and their forms."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+
+from reproduction.comparison import holm
+from reproduction.systems import SYSTEMS
+from reproduction.table_formats import comma_separated, escape, latex, markdown
+from reproduction.tables import Table, make_tables
+
+
+def cells(table: Table, row: str) -> dict[str, Any]:
+    """The entries of a row by the titles of their columns."""
+    (entries,) = [entries for entries in table.body if entries[0].text == row]
+    return dict(zip(table.header, entries, strict=True))
+
+
+def test_a_cell_is_the_mean_and_deviation_over_folds_of_means_over_sections(result):
+    table, *_ = make_tables(
+        1,
+        'isbi12',
+        [
+            result(fold=3, seed=0, dice=[0.9, 1.0]),  # 0.95
+            result(fold=3, seed=1, dice=[0.7, 0.8]),  # 0.75: with the other seed, 0.85
+            result(fold=1, seed=0, dice=[0.95, 0.95]),
+        ],
+    )
+    found = cells(table, 'TACLNet')
+    # (0.85 + 0.95) / 2, and sqrt(2 * 0.05^2 / 1).
+    assert found['DICE'].text == '0.9000 ± 0.0707'
+    assert found['runs'].text == '3 (folds 1, 3)'
+    assert found['updates'].text == '672'
+    assert found['map'].text == 'P_hat'
+
+
+def test_plain_systems_are_scored_by_p(result):
+    table, at_test, *_ = make_tables(1, 'isbi12', [result('unet', dice=[0.9, 0.9])])
+    assert cells(table, 'U-Net')['map'].text == 'P'
+    assert cells(table, 'U-Net')['DICE'].text == '0.1000'  # of one fold: no deviation
+    assert cells(at_test, 'U-Net')['map'].text == 'P_hat'
+    assert cells(at_test, 'U-Net')['DICE'].text == '0.9000'
+    assert len(at_test.body) == sum(s.scored == 'P' for s in SYSTEMS.values())
+
+
+def test_the_poster_stands_beside_and_missing_runs_are_named(result):
+    table, *_ = make_tables(1, 'isbi12', [result()])
+    columns = table.header
+    dive = [entries for entries in table.body if entries[0].text == 'DIVE'][0]
+    assert dive[columns.index('DICE')].text == 'no run yet'
+    assert dive[columns.index('DICE') + 1].text == '0.9709 ± 0.0029'
+    assert dive[columns.index('VOI') + 1].text == '1.235 ± 0.025'
+    assert cells(table, 'DIVE')['runs'].text == '0'
+    assert [entries[0].text for entries in table.body] == [s.title for s in SYSTEMS.values()]
+
+
+def test_the_best_is_bold_and_what_differs_from_it_is_marked(result):
+    # Four sections in each of three folds: twelve pairs.
+    base = np.linspace(0.5, 0.9, 12)
+    lower = base - np.linspace(0.01, 0.12, 12)  # always lower
+    mixed = base + np.linspace(0.01, 0.12, 12) * np.tile([1, -1], 6) - 0.001
+    scores = {'taclnet': base, 'recurrent_taclnet': lower, 'convlstm_sta': mixed}
+    results = [
+        result(system, fold, ari=values[4 * fold - 4 : 4 * fold].tolist(), dice=[0.5] * 4)
+        for system, values in scores.items()
+        for fold in (1, 2, 3)
+    ]
+    table, *_ = make_tables(1, 'isbi12', results)
+    best, worse, same = (
+        cells(table, SYSTEMS[name].title)['ARI']
+        for name in ('taclnet', 'recurrent_taclnet', 'convlstm_sta')
+    )
+    assert (best.bold, best.mark) == (True, False)
+    assert (worse.bold, worse.mark) == (False, True)
+    assert (same.bold, same.mark) == (False, False)
+    p = {v['system']: v['p'] for v in table.values if v['metric'] == 'ari' and v['runs']}
+    # All of 12 differences negative: 2 of 2^12 outcomes; twice that for two comparisons.
+    assert p['recurrent_taclnet'] == pytest.approx(2 * 2 / 2**12)
+    assert p['convlstm_sta'] > 0.3 and p['taclnet'] is None
+    # DICE is the same everywhere: all are best, none differs.
+    dice = [cells(table, SYSTEMS[name].title)['DICE'] for name in scores]
+    assert all(entry.bold and not entry.mark for entry in dice)
+    assert any('12 sections' in note for note in table.notes)
+
+
+def test_of_as_many_folds_those_of_most_rows_are_compared(result):
+    results = [result('convlstm_sta', 3, ari=[0.5, 0.5])] + [
+        result(system, 1, ari=[value, value])
+        for system, value in (('taclnet', 0.7), ('recurrent_taclnet', 0.6))
+    ]
+    table, *_ = make_tables(1, 'isbi12', results)
+    bold = [entries[0].text for entries in table.body if entries[table.header.index('ARI')].bold]
+    assert bold == ['TACLNet']
+
+
+def test_the_lowest_voi_is_best(result):
+    results = [result(voi=[0.7, 0.7]), result('recurrent_taclnet', voi=[0.8, 0.8])]
+    table, *_ = make_tables(1, 'isbi12', results)
+    assert cells(table, 'TACLNet')['VOI'].bold
+    assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['VOI'].bold
+
+
+def test_closed_membranes_have_a_table_of_the_systems_that_have_a_run(result):
+    made = result('taclnet', voi=[0.8, 0.8])
+    for name, voi in (('P_closed', 0.6), ('P_hat_closed', 0.4)):
+        scores = made[name]['scores'] | {'voi': [voi, voi]}
+        made[name] = made[name] | {'closing': 0.2, 'scores': scores}
+    tables = make_tables(1, 'isbi12', [made])
+    (closed,) = [table for table in tables if 'closed' in table.title]
+    found = [(e[0].text, e[1].text, e[6].text, e[7].text) for e in closed.body]
+    theirs = '0.771 ± 0.027'
+    assert found == [
+        ('TACLNet', 'P, closed', '0.600', theirs),
+        ('TACLNet', 'P_hat, closed', '0.400', theirs),
+    ]
+    assert closed.body[1][6].bold
+    assert 'Closing of each run: lowest VOI on training sections.' in closed.notes
+    assert cells(tables[0], 'TACLNet')['VOI'].text == '0.800'
+
+
+def test_without_a_run_the_posters_table_stands_alone():
+    (table,) = make_tables(1, 'isbi12', [])
+    assert cells(table, 'TACLNet')['VOI'].text == 'no run yet' and not table.notes
+    assert [len(make_tables(number, 'isbi12', [])) for number in (2, 3)] == [2, 1]
+
+
+def test_fewer_than_six_pairs_are_not_tested(result):
+    few = [result(dice=[0.9] * 5), result('recurrent_taclnet', dice=[0.1] * 5)]
+    table, *_ = make_tables(1, 'isbi12', few)
+    assert all(value['p'] is None for value in table.values)
+    assert not any('†' in note for note in table.notes)
+
+
+def test_a_system_with_fewer_folds_is_not_best(result):
+    results = [result(fold=fold, dice=[0.8, 0.8]) for fold in (1, 3)]
+    results += [result('convlstm_sta', fold, dice=[0.7, 0.7]) for fold in (1, 3)]
+    results.append(result('recurrent_taclnet', 3, dice=[0.9, 0.9]))
+    table, *_ = make_tables(1, 'isbi12', results)
+    assert cells(table, 'TACLNet')['DICE'].bold
+    assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['DICE'].bold
+
+
+def test_seeds_of_a_section_are_one_pair(result):
+    results = [
+        result(system, seed=seed, dice=[value + 0.01 * i for i in range(4)])
+        for system, value in (('taclnet', 0.9), ('recurrent_taclnet', 0.8))
+        for seed in (0, 1, 2)
+    ]
+    table, *_ = make_tables(1, 'isbi12', results)
+    assert all(value['p'] is None for value in table.values)  # 4 pairs, not 12
+
+
+def test_holm_by_hand():
+    # Sorted 0.01, 0.03, 0.04: times 3, 2 and 1, and never falling.
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.5]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_attention_in_training_and_at_test_comes_from_the_same_runs(result):
+    tables = make_tables(2, 'isbi12', [result('convlstm', dice=[0.9, 0.9])])
+    assert len(tables) == 3  # none of the recurrent U-Net at test
+    assert cells(tables[0], 'ConvLSTM')['poster (CREMI)'].text == '1.785 ± 0.254'
+    assert cells(tables[1], 'none / none')['DICE'].text == '0.1000'
+    assert cells(tables[1], 'none / STA')['DICE'].text == '0.9000'
+    assert cells(tables[1], 'STA+ITA / STA')['DICE'].text == 'no run yet'
+
+
+def test_the_number_of_sections_with_time_per_epoch(result):
+    times = {'hardware': 'a GPU', 'windows': 1328, 'crop': [156, 156]}
+    seconds = {'TACLNet': {1: 36.0, 3: 72.0, 5: 144.0}}
+    slices, epochs = make_tables(
+        3,
+        'isbi12',
+        [result(ari=[0.7, 0.9]), result(slices=5, seconds={'wall': 9.0, 'epoch_phase_2': 4000})],
+        [times | {'seconds': seconds}],
+    )
+    assert [entries[0].text for entries in slices.body] == ['1s', '3s', '5s']
+    assert cells(slices, '3s')['ARI'].text == '0.8000'
+    assert cells(slices, '3s')['time per epoch'].text == '42 s'
+    assert cells(slices, '5s')['time per epoch'].text == '1.11 h'
+    assert cells(slices, '1s')['time per epoch'].text == 'no run yet'
+    assert slices.body[2][-1].text == '2.78 h'
+    ours = cells(epochs, 'a GPU')
+    assert [ours[f'l = {n}'].text for n in (1, 3, 5)] == ['0.01 h', '0.02 h', '0.04 h']
+    assert ours['l = 5 / l = 1'].text == '4.00' and ours['poster / here, l = 3'].text == '60'
+
+
+def test_times_of_different_hardware_are_not_mixed(result):
+    table, *_ = make_tables(3, 'isbi12', [result(), result(seed=1, hardware='a GPU')])
+    assert cells(table, '3s')['time per epoch'].text == '42 s (a GPU); 42 s (two cores)'
+
+
+def test_made_up_content_and_reduced_settings_are_said(result):
+    settings = {'downsample': 2, 'evaluate.threshold_from': 'fixed'}
+    made = result(dataset='cremi', content='synthetic', settings=settings)
+    table, *_ = make_tables(1, 'cremi', [made])
+    assert 'SYNTHETIC CONTENT' in table.title
+    assert set(table.notes) >= {
+        'Networks see half the resolution in y and x; scored is the whole.',
+        'Threshold: fixed.',
+    }
+
+
+def test_windows_that_need_more_sections_held_out_are_said(result):
+    made = [result(settings={'validation_sections': 3})]
+    table, *_ = make_tables(3, 'isbi12', made)
+    assert not any('held out' in note for note in table.notes)
+    made.append(result(slices=5, settings={'validation_sections': 5}))
+    table, *_ = make_tables(3, 'isbi12', made)
+    assert any('3 with l = 3, 5 with l = 5' in note for note in table.notes)
+
+
+def test_random_features_are_said(result):
+    for weights, said in (('', True), ('vgg19.npz', False)):
+        made = result('mosinska', settings={'perceptual_loss.vgg19': weights})
+        table, *_ = make_tables(1, 'isbi12', [made])
+        assert any('random weights' in note for note in table.notes) == said
+
+
+# Forms
+
+
+def test_markdown_and_latex_carry_bold_and_mark(result):
+    results = [result(fold=f, dice=[0.9] * 6) for f in (1, 2)]
+    results += [result('recurrent_taclnet', f, dice=[0.1 * i for i in range(6)]) for f in (1, 2)]
+    table, *_ = make_tables(1, 'isbi12', results)
+    text = markdown([table, table])
+    assert text.count('Mean ± sample standard deviation') == 1
+    assert '**0.9000 ± 0.0000**' in text and '0.2500 ± 0.0000†' in text
+    rows = [line for line in text.splitlines() if line.startswith('|')]
+    assert len({line.count('|') for line in rows}) == 1
+    text = latex(table)
+    assert r'\textbf{0.9000 $\pm$ 0.0000}' in text and r'0.2500 $\pm$ 0.0000$^\dagger$' in text
+    assert r'P\_hat' in text and 'P_hat' not in text.replace(r'P\_hat', '')
+    rows = [line for line in text.splitlines() if line.endswith(r'\\')]
+    assert {line.count(' & ') for line in rows} == {len(table.header) - 1}
+
+
+def test_latex_escapes_its_special_characters():
+    assert escape(r'50 % of a_b & {c} #1 $ ~ ^ \ <') == (
+        r'50 \% of a\_b \& \{c\} \#1 \$ \textasciitilde{} \textasciicircum{} '
+        r'\textbackslash{} $<$'
+    )
+
+
+def test_csv_has_a_line_for_each_metric(result):
+    table, *_ = make_tables(1, 'isbi12', [result(dice=[0.9, 0.8])])
+    lines = list(csv.DictReader(io.StringIO(comma_separated([table]))))
+    (line,) = [x for x in lines if x['system'] == 'taclnet' and x['metric'] == 'dice']
+    assert (line['mean'], line['std'], line['poster_mean'], line['runs']) == (
+        '0.85',
+        '',
+        '0.9576',
+        '1',
+    )
+    assert len(lines) == 4 * len(SYSTEMS)
