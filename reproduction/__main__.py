@@ -29,8 +29,9 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from reproduction.systems import BACKBONES, SYSTEMS, base_config
+from reproduction.systems import BACKBONES, SYSTEMS
 from taclnet_jax import commandline
+from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
 
 DATASETS = ('isbi12', 'isbi13', 'cremi', 'synthetic')
@@ -65,7 +66,7 @@ def main() -> None:
     if _ONLY_TABLES.value or dataset is None:
         _write_tables(results, [table] if table else [1, 2, 3], dataset)
         return
-    base = _CONFIG.value or base_config(dataset)
+    base = _CONFIG.value or read_config_file(dataset)
     if base.dataset != dataset:
         raise InputError(
             f'Expected --config to be of the data set {dataset}, found one of {base.dataset}.'

@@ -9,25 +9,23 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from taclnet_jax.data import training_samples, training_volume
-from taclnet_jax.data.loader import Batch, WindowLoader
+from taclnet_jax.data.loader import Batch
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Runs, split_sections, targets_of
-from taclnet_jax.evaluation.evaluate import score
+from taclnet_jax.data.windows import Stretches, targets_of
+from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.evaluation.thresholds import choose_cuts, choose_threshold
-from taclnet_jax.inference.cut import fixed_cuts, map_of
-from taclnet_jax.inference.sections import (
+from taclnet_jax.inference import (
     Inference,
     SectionPrediction,
     create_inference,
     predict_sections,
 )
-from taclnet_jax.models import create_model
+from taclnet_jax.inference.cut import fixed_cuts, map_of
 from taclnet_jax.training import parallel
-from taclnet_jax.training.state import TrainState, create_optimizer, create_train_state
-from taclnet_jax.training.step import Step, create_step
+from taclnet_jax.training.setup import prepare
+from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.step import Step
 
 
 class Costs(NamedTuple):
@@ -58,49 +56,47 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
         config: of the run.
         volume: that it trains on.
     """
-    train, validation, test = split_sections(config, volume.parts)
-    seen = training_volume(config, volume)
-    samples = training_samples(config, seen, train)
-    loader = WindowLoader(
-        seen, samples, config.slices, config.batch_size, config.seed, config.augment
-    )
-    batch = loader.batch(0, 0)
-    # A memory of this batch's samples alone.
-    batch['sample_id'] = np.arange(config.batch_size, dtype=np.int32)
-    model, optimizer = create_model(config), create_optimizer(config, loader.steps_per_epoch)
-    state = create_train_state(config, model, optimizer, config.batch_size)
+    training = prepare(config, volume)
+    settings, split = training.settings.evaluate, training.split
+    batch = training.loader.batch(0, 0)
     compile_seconds, step_seconds = 0.0, []
     for phase_two in (False, True):
-        step = create_step(config, model, optimizer, phase_two)
-        first, later = _time_steps(step, state, batch)
+        first, later = _time_steps(training.create_step(phase_two), training.new, batch)
         compile_seconds += first
         step_seconds.append(later)
-    chooses = config.evaluate.threshold_from != 'fixed'
+    chooses = settings.threshold_from != 'fixed'
+    fixed = fixed_cuts(settings.threshold)
 
     def validate(prediction: SectionPrediction) -> None:
         if chooses:
             choose_threshold(volume, {prediction.section: prediction.prob})
-        score(config, volume, prediction.section, prediction.prob, fixed_cuts(config)['P'])
+        score(settings, volume, prediction.section, prediction.prob, fixed['P'])
 
     def evaluate(prediction: SectionPrediction) -> None:
-        cuts = choose_cuts(volume, [prediction]) if chooses else fixed_cuts(config)
+        cuts = choose_cuts(volume, [prediction]) if chooses else fixed
         for name, cut in cuts.items():
-            score(config, volume, prediction.section, map_of(prediction, name), cut)
+            score(settings, volume, prediction.section, map_of(prediction, name), cut)
 
-    plain = create_inference(config, model)
-    first, section_seconds = _time_sections(plain, state.params, volume, test, validate)
-    infer = create_inference(config, model, config.evaluate.views)
-    views_first, views_seconds = _time_sections(infer, state.params, volume, test, evaluate)
-    limit = config.evaluate.threshold_sections
-    validations = len(targets_of(validation, limit)) / config.evaluate.every_epochs
-    scored = len(targets_of(test, config.evaluate.test_sections))
-    if config.evaluate.threshold_from != 'fixed':
-        scored += len(targets_of((*train, *validation), limit))
+    def time_sections(
+        views: int, scoring: Callable[[SectionPrediction], None]
+    ) -> tuple[float, float]:
+        options = training.settings.inference_options
+        infer = create_inference(training.network, views=views, **options)
+        return _time_sections(infer, training.new.params, volume, split.test, scoring)
+
+    first, section_seconds = time_sections(1, validate)
+    views_first, views_seconds = time_sections(settings.views, evaluate)
+    limit = settings.threshold_sections
+    validations = len(targets_of(split.validation, limit)) / settings.every_epochs
+    scored = len(targets_of(split.test, settings.test_sections))
+    if chooses:
+        scored += len(targets_of((*split.train, *split.validation), limit))
     one, two = (
-        loader.steps_per_epoch * seconds + validations * section_seconds for seconds in step_seconds
+        training.loader.steps_per_epoch * seconds + validations * section_seconds
+        for seconds in step_seconds
     )
-    fixed = compile_seconds + first + views_first + scored * views_seconds
-    return Costs(fixed, (one, two))
+    fixed_seconds = compile_seconds + first + views_first + scored * views_seconds
+    return Costs(fixed_seconds, (one, two))
 
 
 def fitting_schedule(
@@ -140,13 +136,13 @@ def _time_sections(
     infer: Inference,
     params: Any,
     volume: Volume,
-    runs: Runs,
+    stretches: Stretches,
     scoring: Callable[[SectionPrediction], None],
 ) -> tuple[float, float]:
     """(first, later) seconds of predicting and scoring a section; the first one compiles."""
     times = []
     start = time.perf_counter()
-    for prediction in predict_sections(infer, params, volume.image, targets_of(runs)[:2]):
+    for prediction in predict_sections(infer, params, volume.image, targets_of(stretches)[:2]):
         scoring(prediction)
         times.append(time.perf_counter() - start)
         start = time.perf_counter()

@@ -18,24 +18,18 @@ from skimage.segmentation import expand_labels
 
 from reproduction.systems import SYSTEMS, Run
 from taclnet_jax import figures, metrics
-from taclnet_jax.attention.sta import sta_attention
-from taclnet_jax.data import load_volume, training_samples, training_volume
+from taclnet_jax.attention import sta_attention
+from taclnet_jax.config import read_settings, run_settings, same_run, to_config
+from taclnet_jax.data import load_volume
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import read_window, split_sections, targets_of
 from taclnet_jax.errors import InputError
-from taclnet_jax.inference.cut import run_cut
-from taclnet_jax.inference.sections import (
-    SectionPrediction,
-    create_inference,
-    predict_sections,
-    sta_options,
-)
+from taclnet_jax.inference import Model, SectionPrediction, load, predict_sections
+from taclnet_jax.main import train_and_evaluate
 from taclnet_jax.metrics.overlaps import MIN_PIXELS, MIN_SHARE
-from taclnet_jax.models import create_model
-from taclnet_jax.training.checkpoints import best_params
-from taclnet_jax.training.loop import train_and_evaluate
-from taclnet_jax.training.workdir import phase_one_of, read_config
+from taclnet_jax.training.checkpoints import phase_one_of
+from taclnet_jax.training.setup import prepare
 
 # Of a section, in the middle of it: more than this is too small to see.
 _PATCH_PX = 384
@@ -54,7 +48,7 @@ class Network(NamedTuple):
 
     run: Run
     folder: Path
-    config: Any
+    model: Model
     volume: Volume
 
 
@@ -126,7 +120,7 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
         prediction = _predict(network, target)
         system = SYSTEMS[network.run.system]
         prob = prediction.prob if system.scored == 'P' else prediction.refined
-        cut = run_cut(network.config, network.folder, system.scored)
+        cut = network.model.cut(system.scored)
         segments = metrics.segment(prob[rows, columns], cut.threshold, ignore)
         splits, merges = metrics.false_splits_and_merges(truth, segments)
         found = f'{_count(splits, "split")}, {_count(merges, "merge")}'
@@ -194,7 +188,7 @@ def attention_over_epochs(path: Path, network: Network) -> None:
     from the same network, so that they differ in ITA alone.
     """
     prob, attention = _epochs(network)
-    smoothed = iterate(attention, network.config.attention.beta)
+    smoothed = iterate(attention, network.model.settings.attention.beta)
     rows = (
         ('P', prob, 'gray_r', _BLUE),
         ('o without ITA', attention, 'inferno', _RED),
@@ -244,14 +238,15 @@ def iterate(attention: NDArray, beta: float) -> NDArray:
 
 def _epochs(network: Network) -> tuple[NDArray, NDArray]:
     """P and o, `[epochs, samples, height, width]` each, of training samples after each epoch."""
-    config, volume = network.config.copy_and_resolve_references(), network.volume
+    settings, volume = network.model.settings, network.volume
+    config = to_config(settings)
     folder = network.folder.with_name(f'{network.folder.name}_epochs')
     if config.phase_two.epochs < 2:
         raise InputError(
             f'Expected a run with several epochs of phase two, found {config.phase_two.epochs} in '
             f'{network.folder}.'
         )
-    config.start_from = phase_one_of(network.folder, config)
+    config.start_from = phase_one_of(network.folder, config.start_from)
     config.checkpoint.keep = config.phase_two.epochs
     config.checkpoint.every_epochs = 1
     # Only its parameters are of interest.
@@ -259,28 +254,26 @@ def _epochs(network: Network) -> tuple[NDArray, NDArray]:
     config.evaluate.threshold_from = 'fixed'
     config.evaluate.test_sections = 1
     train_and_evaluate(config, str(folder))
-    train, _, _ = split_sections(config, volume.parts)
-    seen = training_volume(config, volume)
-    samples = training_samples(config, seen, train)
-    image = normalised(seen.image)
+    training = prepare(settings, volume)
+    samples, slices = training.loader.samples, settings.sampling.slices
+    image = normalised(training.loader.volume.image)
     windows = [
         read_window(
             image,
             int(samples.section[k]),
-            range(*samples.run[k].tolist()),
-            config.slices,
+            range(*samples.stretch[k].tolist()),
+            slices,
             slice(samples.y[k], samples.y[k] + samples.crop[0]),
             slice(samples.x[k], samples.x[k] + samples.crop[1]),
         )
         for k in np.unique(np.linspace(0, len(samples) - 1, 17).astype(int))
     ]
-    model = create_model(config)
 
     @jax.jit
     def attend(params: Any) -> tuple[jax.Array, jax.Array]:
-        logits: Any = model.apply({'params': params}, np.stack(windows))
+        logits: Any = training.network.apply({'params': params}, np.stack(windows))
         prob = jax.nn.sigmoid(logits)
-        return prob[:, config.slices // 2], sta_attention(prob, **sta_options(config)).attention
+        return prob[:, slices // 2], sta_attention(prob, **settings.attention.options).attention
 
     steps = sorted((folder / 'checkpoints' / 'last').glob('[0-9]*'), key=lambda p: int(p.name))
     with ocp.StandardCheckpointer() as reader:
@@ -294,15 +287,14 @@ def _network(base: Any, workdir: Path, run: Run) -> Network | None:
     folder = workdir / run.key
     if not (folder / 'results.json').exists():
         return None
-    config = read_config(str(folder))
-    config.data_dir, config.prepared_dir = base.data_dir, base.prepared_dir
-    return Network(run, folder, config, load_volume(config))
+    settings = same_run(run_settings(base), read_settings(folder))
+    return Network(run, folder, load(folder, settings), load_volume(settings.data))
 
 
 def _target(network: Network, section: int | None) -> tuple[int, range]:
     """The section to draw, and the run that its window may use."""
-    _, _, test = split_sections(network.config, network.volume.parts)
-    targets = targets_of(test, 0)
+    split = split_sections(network.volume.parts, network.model.settings.sampling)
+    targets = targets_of(split.test)
     if section is None:
         return targets[len(targets) // 2]
     for target in targets:
@@ -315,11 +307,10 @@ def _target(network: Network, section: int | None) -> tuple[int, range]:
 
 
 def _predict(network: Network, target: tuple[int, range]) -> SectionPrediction:
-    config = network.config
-    model = create_model(config)
-    _, params = best_params(network.folder, config)
-    infer = create_inference(config, model, config.evaluate.views)
-    (prediction,) = predict_sections(infer, params, network.volume.image, [target])
+    model = network.model
+    (prediction,) = predict_sections(
+        model.inference(), model.params, network.volume.image, [target]
+    )
     return prediction
 
 

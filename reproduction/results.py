@@ -19,7 +19,7 @@ from typing import Any
 
 from reproduction import poster
 from reproduction.systems import Run
-from taclnet_jax.config import flatten, get_config
+from taclnet_jax.config import RunSettings, entries, run_settings
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.inference.cut import MAPS
@@ -30,19 +30,6 @@ Result = dict[str, Any]
 SCHEDULE = ('phase_one.epochs', 'phase_one.halve_every', 'phase_two.epochs')
 """The settings that a budget shortens; all runs of a comparison share them."""
 
-# Where files lie, how results are shown and how the same numbers are computed.
-_WITHOUT_INFLUENCE = (
-    'data_dir',
-    'mirror',
-    'prepared_dir',
-    'cache_mb',
-    'start_from',
-    'attention.backend',
-    'checkpoint.keep',
-    'checkpoint.every_epochs',
-    'evaluate.picture_every',
-    'evaluate.tile_px',
-)
 
 _ANEW = 'Remove it, and run the same command again to make it anew.'
 
@@ -97,7 +84,7 @@ def run_result(
             'closing': scores[name]['closing'],
             'scores': {key: [_short(s[key]) for s in sections] for key in sections[0]},
         }
-    return result | {'config': flatten(scores['config'])}
+    return result | {'config': _settings(run_settings(scores['config']))}
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -176,15 +163,23 @@ def run_of(result: Result) -> Run:
 
 def other_settings(config: Any, result: Result) -> list[str]:
     """Lines 'key: value here, value there' where a result was made with other settings."""
-    here, there = flatten(config), dict(result['config'])
-    for settings in (here, there):
-        if 'perceptual_loss.vgg19' in settings:  # It matters whether there is a file.
-            settings['perceptual_loss.vgg19'] = bool(settings['perceptual_loss.vgg19'])
+    here, there = _settings(run_settings(config)), result['config']
+    # It matters whether there is a file.
+    same_file = bool(here['perceptual_loss.vgg19']) == bool(there['perceptual_loss.vgg19'])
     return [
         f'{key}: {value} here, {there[key]} there'
         for key, value in sorted(here.items())
-        if key not in _WITHOUT_INFLUENCE and value != there[key]
+        if value != there[key] and not (key == 'perceptual_loss.vgg19' and same_file)
     ]
+
+
+def _settings(settings: RunSettings) -> dict[str, Any]:
+    """What a result hangs on, as {'phase_one.epochs': 350, ...}; tuples as lists, as JSON has."""
+    return {
+        entry.key: list(entry.value) if isinstance(entry.value, tuple) else entry.value
+        for entry in entries(settings)
+        if entry.role != 'free'
+    }
 
 
 def schedule_of(results: Iterable[Result]) -> dict[str, Any] | None:
@@ -222,9 +217,8 @@ def _check(path: Path, result: Any) -> None:
         raise InputError(
             f'Expected the result of a run in {path}, found no {", ".join(missing)}. {_ANEW}'
         )
-    settings, there = flatten(get_config()), result['config']
-    absent = settings.keys() - there.keys() - set(_WITHOUT_INFLUENCE)
-    for found, keys in (('no', absent), ('the unknown', there.keys() - settings.keys())):
+    settings, there = _settings(RunSettings()).keys(), result['config'].keys()
+    for found, keys in (('no', settings - there), ('the unknown', there - settings)):
         if keys:
             raise InputError(
                 f'Expected the whole configuration of this version in {path}, found {found} '

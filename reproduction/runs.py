@@ -25,12 +25,18 @@ from reproduction.results import (
     write_result,
 )
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS, Run, run_config
-from taclnet_jax.config import PHASE_TWO_KEYS, differences, flatten
+from taclnet_jax.config import (
+    PHASE_TWO_BLOCKS,
+    RunSettings,
+    differences,
+    flatten,
+    read_settings,
+    run_settings,
+)
 from taclnet_jax.data import load_volume
 from taclnet_jax.errors import InputError, Interrupted
 from taclnet_jax.files import write_text
-from taclnet_jax.training.loop import train_and_evaluate
-from taclnet_jax.training.workdir import read_config
+from taclnet_jax.main import train_and_evaluate
 
 # Of a budget; the rest is for what no measurement foresees.
 _PLANNED = 0.9
@@ -92,7 +98,9 @@ class Reproduction:
         there = {run_of(result): result for result in read_results(self.results)}
         missing = [run for run in runs if run not in there]
         if missing:
-            load_volume(self.base)  # What keeps all runs from starting is said once.
+            load_volume(
+                run_settings(self.base).data
+            )  # What keeps all runs from starting is said once.
         schedule = self._schedule(missing, budget_minutes)
         for run in runs:
             other = run in there and other_settings(
@@ -153,13 +161,17 @@ class Reproduction:
         for system in SYSTEMS:
             folder = self.workdir / run._replace(system=system).key
             done = any((folder / 'checkpoints' / 'phase_one').glob('[0-9]*'))
-            if system != run.system and done and same_phase_one(config, read_config(str(folder))):
+            if (
+                system != run.system
+                and done
+                and same_phase_one(run_settings(config), read_settings(folder))
+            ):
                 return folder
         return None
 
     def _schedule(self, missing: Sequence[Run], budget_minutes: float | None) -> dict[str, Any]:
         """The epochs of all runs of the data set in this folder of results."""
-        settings = flatten(self.base)
+        settings = flatten(run_settings(self.base))
         own = {key: settings[key] for key in SCHEDULE}
         path = self.workdir / f'{self.base.dataset}_schedule.json'
         found = schedule_of(
@@ -189,9 +201,9 @@ class Reproduction:
         self, missing: Sequence[Run], own: Mapping[str, Any], budget_minutes: float
     ) -> dict[str, Any]:
         start = time.monotonic()
-        volume = load_volume(self.base)
+        volume = load_volume(run_settings(self.base).data)
         measured: dict[tuple[str, int], Costs] = {}
-        planned: list[tuple[ConfigDict, Costs]] = []
+        planned: list[tuple[RunSettings, Costs]] = []
         for run in missing:
             config = run_config(self.base, run, own)
             kind = run.system, run.slices
@@ -199,9 +211,10 @@ class Reproduction:
                 _say(f'Measuring {SYSTEMS[run.system].title}, {run.slices} section(s).')
                 measured[kind] = measure_costs(config, volume)
             costs = measured[kind]
-            if any(same_phase_one(config, other) for other, _ in planned):
+            settings = run_settings(config)
+            if any(same_phase_one(settings, other) for other, _ in planned):
                 costs = costs.without_phase_one()
-            planned.append((config, costs))
+            planned.append((settings, costs))
         all_costs = [costs for _, costs in planned]
         seconds = 60 * budget_minutes - (time.monotonic() - start)
         schedule = fitting_schedule(own, all_costs, _PLANNED * seconds)
@@ -218,9 +231,9 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
 
 
-def same_phase_one(config: ConfigDict, other: ConfigDict) -> bool:
+def same_phase_one(settings: RunSettings, other: RunSettings) -> bool:
     """Whether two runs differ in nothing but attention, phase two and its losses."""
-    return not differences(config, other, PHASE_TWO_KEYS)
+    return not differences(settings, other, PHASE_TWO_BLOCKS)
 
 
 def duration(seconds: float) -> str:

@@ -9,14 +9,10 @@ part: chosen by the validation sections of a training split, never by sections t
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
-
-from taclnet_jax.errors import InputError
 
 
 class System(NamedTuple):
@@ -134,25 +130,6 @@ class Run(NamedTuple):
             f'{SYSTEMS[self.system].title} on {self.dataset}, fold {self.fold}, seed {self.seed}, '
             f'{self.slices} {sections}'
         )
-
-
-def base_config(dataset: str) -> ConfigDict:
-    """The configuration of `configs/<dataset>.py`.
-
-    Raises:
-        InputError: there is no such file beside the package.
-    """
-    path = Path(__file__).parent.parent / 'configs' / f'{dataset}.py'
-    if not path.is_file():
-        raise InputError(
-            f'Expected the base configuration of {dataset} in {path}, found none. Run this in a '
-            'copy of the repository, or name a configuration with --config.'
-        )
-    spec = importlib.util.spec_from_file_location(f'base_config_{dataset}', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
 
 
 def run_config(base: ConfigDict, run: Run, schedule: Mapping[str, Any]) -> ConfigDict:
