@@ -1,6 +1,6 @@
 """Shows what each augmentation does to a window of your data, on one picture.
 
-    python -m taclnet_jax.tools.show_augmentations --config=configs/isbi12.py --output=shown.png
+    python -m taclnet_jax.tools.show_augmentations --config=isbi12 --output=shown.png
 
 A training crop of the configured volume as it is, under each augmentation alone and under all of
 them together, each with the strength that config.augment gives it, whether it is on or not. Of
@@ -15,11 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from taclnet_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from taclnet_jax.config import DataSettings, SamplingSettings
 
 DRAWS = 24
 # On screen, in inches and points: readable at half the size.
@@ -46,36 +49,38 @@ class Panel(NamedTuple):
     valid: np.ndarray
 
 
-def augmented_panels(config: Any, sample: int | None = None) -> list[Panel]:
+def augmented_panels(
+    data: DataSettings, sampling: SamplingSettings, *, seed: int = 0, sample: int | None = None
+) -> list[Panel]:
     """The panels of the picture, drawn by the loader that training uses.
 
     Args:
-        config: as `taclnet_jax.config.get_config` makes it.
-        sample: which training crop of the whole volume; None takes the one in its middle.
+        data: the volume.
+        sampling: crop, sections in a window, and the strengths.
+        seed: of the draws.
+        sample: which crop of the whole volume; None takes the one in its middle.
 
     Raises:
         InputError: the volume or the crop cannot be had.
     """
     from taclnet_jax.data import load_volume, training_volume
-    from taclnet_jax.data.augmentation import FAULTS, Augmentation
+    from taclnet_jax.data.augmentation import FAULTS
     from taclnet_jax.data.loader import WindowLoader
     from taclnet_jax.data.windows import grid_samples
 
-    volume = training_volume(config, load_volume(config))
-    samples = grid_samples(volume.parts, volume.shape[1:], tuple(config.crop))
+    volume = training_volume(load_volume(data), data.downsample)
+    samples = grid_samples(volume.parts, volume.shape[1:], sampling.crop)
     if sample is None:
         sample = len(samples) // 2
     if not 0 <= sample < len(samples):
         raise InputError(f'Expected --sample from 0 to {len(samples) - 1}; found {sample}.')
-    configured = Augmentation(**config.augment)
+    configured = sampling.augment
     off = replace(configured, **{f.name: f.default for f in fields(configured) if not f.default})
-    target = config.slices // 2
+    target = sampling.slices // 2
 
     def draws(changes: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
-        loader = WindowLoader(
-            volume, samples, config.slices, 1, config.seed, replace(off, **changes)
-        )
-        generators = (np.random.default_rng([config.seed, i]) for i in range(DRAWS))
+        loader = WindowLoader(volume, samples, sampling.slices, 1, seed, replace(off, **changes))
+        generators = (np.random.default_rng([seed, i]) for i in range(DRAWS))
         return [loader.window(rng, sample, displace=True) for rng in generators]
 
     (plain, *_) = draws({})
@@ -116,7 +121,7 @@ def augmented_panels(config: Any, sample: int | None = None) -> list[Panel]:
         panel(f'Elastic, up to {configured.elastic_px:g} px', {'elastic': 1.0}, moves=True),
         panel('All together', every, rank=DRAWS // 2),
     ]
-    if config.slices > 1:  # a single section is never missing as a whole, nor misaligned
+    if sampling.slices > 1:  # a single section is never missing as a whole, nor misaligned
         misaligned = f'Misaligned neighbour, {configured.misaligned_px} px'
         panels[6:6] = [missing('Section missing', 1.0)]
         panels[8:8] = [panel(misaligned, {'misaligned': 1.0}, moves=True)]
@@ -176,22 +181,23 @@ def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4
 def _run() -> None:
     """The command; its flags are defined only where it is one."""
     from absl import flags
-    from ml_collections import config_flags
 
     from taclnet_jax import commandline
 
-    config = config_flags.DEFINE_config_file(
-        'config', None, 'Python file with get_config(); without it the synthetic volume.'
-    )
+    config = commandline.define_config()
     output = flags.DEFINE_string('output', 'augmentations.png', 'PNG file to write.')
     sample = flags.DEFINE_integer(
         'sample', None, 'Which crop, counted over the whole volume; without it one in the middle.'
     )
 
     def main() -> None:
-        from taclnet_jax.config import get_config
+        from taclnet_jax.config import run_settings
 
-        draw(output.value, augmented_panels(config.value or get_config(), sample.value))
+        settings = run_settings(commandline.required(config))
+        panels = augmented_panels(
+            settings.data, settings.sampling, seed=settings.seed, sample=sample.value
+        )
+        draw(output.value, panels)
         print(f'Written: {output.value}')
 
     commandline.run(main, __doc__, (config, output, sample))
