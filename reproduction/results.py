@@ -30,7 +30,6 @@ Result = dict[str, Any]
 SCHEDULE = ('phase_one.epochs', 'phase_one.halve_every', 'phase_two.epochs')
 """The settings that a budget shortens; all runs of a comparison share them."""
 
-
 _ANEW = 'Remove it, and run the same command again to make it anew.'
 
 _TYPES: dict[str, type | tuple[type, ...]] = {
@@ -84,7 +83,7 @@ def run_result(
             'closing': scores[name]['closing'],
             'scores': {key: [_short(s[key]) for s in sections] for key in sections[0]},
         }
-    return result | {'config': _settings(run_settings(scores['config']))}
+    return result | {'config': influential(run_settings(scores['config']))}
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -163,7 +162,7 @@ def run_of(result: Result) -> Run:
 
 def other_settings(config: Any, result: Result) -> list[str]:
     """Lines 'key: value here, value there' where a result was made with other settings."""
-    here, there = _settings(run_settings(config)), result['config']
+    here, there = influential(run_settings(config)), result['config']
     # It matters whether there is a file.
     same_file = bool(here['perceptual_loss.vgg19']) == bool(there['perceptual_loss.vgg19'])
     return [
@@ -173,7 +172,7 @@ def other_settings(config: Any, result: Result) -> list[str]:
     ]
 
 
-def _settings(settings: RunSettings) -> dict[str, Any]:
+def influential(settings: RunSettings) -> dict[str, Any]:
     """What a result hangs on, as {'phase_one.epochs': 350, ...}; tuples as lists, as JSON has."""
     return {
         entry.key: list(entry.value) if isinstance(entry.value, tuple) else entry.value
@@ -217,7 +216,7 @@ def _check(path: Path, result: Any) -> None:
         raise InputError(
             f'Expected the result of a run in {path}, found no {", ".join(missing)}. {_ANEW}'
         )
-    settings, there = _settings(RunSettings()).keys(), result['config'].keys()
+    settings, there = influential(RunSettings()).keys(), result['config'].keys()
     for found, keys in (('no', settings - there), ('the unknown', there - settings)):
         if keys:
             raise InputError(

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from taclnet_jax.config import flatten, get_config
+from reproduction.results import influential
+from taclnet_jax.config import RunSettings
 from taclnet_jax.inference.cut import MAPS
 
-SETTINGS = flatten(get_config()) | {
+SETTINGS = influential(RunSettings()) | {
     'dataset': 'isbi12',
     'evaluate.threshold_from': 'training',
     'phase_one.epochs': 20,

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from commands import ROOT, SMALL, environment
-from taclnet_jax.training.workdir import read_config
 
 from reproduction.figures import make_figure
 from reproduction.results import read_results, write_result
+from taclnet_jax.config import read_settings, to_config
 from taclnet_jax.errors import InputError
 
 TINY = {'phase_one.epochs': 1, 'phase_two.epochs': 2, 'synthetic.shape': (12, 40, 40)}
@@ -161,7 +161,8 @@ def test_attention_over_epochs_is_drawn(reproduced: tuple[Path, str, str]) -> No
 @pytest.mark.parametrize('number', [4, 5])
 def test_figures_are_drawn_from_runs(number: int, reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
-    config = read_config(str(folder / 'runs' / 'synthetic_taclnet_fold3_seed0_slices3'))
+    run = folder / 'runs' / 'synthetic_taclnet_fold3_seed0_slices3'
+    config = to_config(read_settings(run))
     places = {'workdir': folder / 'runs', 'results': folder / 'results'}
     options = {'systems': None, 'fold': 3, 'seed': 0, 'section': 9}
     path = make_figure(number, config, **options, **places)

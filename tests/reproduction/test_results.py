@@ -10,15 +10,16 @@ import pytest
 
 from reproduction.results import (
     content_of,
+    influential,
     other_settings,
     read_epoch_times,
     read_results,
     schedule_of,
     write_result,
 )
-from reproduction.systems import Run, base_config, run_config
+from reproduction.systems import Run, run_config
 from reproduction.tables import make_tables
-from taclnet_jax.config import flatten
+from taclnet_jax.config import read_config_file, run_settings
 from taclnet_jax.errors import InputError
 
 
@@ -51,19 +52,15 @@ def test_damaged_results_are_refused_by_name(result, damage, message, tmp_path):
 
 
 def test_other_settings_are_found_and_places_are_none(result):
-    config = run_config(base_config('isbi12'), Run('isbi12', 'taclnet', 3, 0), {})
-    made = result(config=flatten(config) | {'data_dir': '/elsewhere', 'attention.backend': 'xla'})
+    base, run = read_config_file('isbi12'), Run('isbi12', 'taclnet', 3, 0)
+    config = run_config(base, run, {})
+    made = result(settings=influential(run_settings(config)))
+    base.data_dir, base.attention.backend = '/elsewhere', 'xla'
+    config = run_config(base, run, {})
     assert other_settings(config, made) == []
     made['config'] |= {'phase_two.learning_rate': 1.0}
     (line,) = other_settings(config, made)
     assert line.startswith('phase_two.learning_rate: ') and line.endswith(' here, 1.0 there')
-
-
-def test_settings_without_influence_may_be_missing(result, tmp_path):
-    made = result()
-    del made['config']['mirror']
-    write_result(tmp_path, made)
-    assert read_results(tmp_path) == [made]
 
 
 def test_the_schedule_is_that_of_most_results(result):
@@ -91,7 +88,7 @@ def test_times_of_an_epoch_are_of_all_numbers_of_sections(tmp_path):
 
 
 def test_files_of_cremis_layout_say_that_they_are_made_up(tmp_path):
-    config = base_config('cremi')
+    config = read_config_file('cremi')
     config.data_dir, config.cremi.samples = str(tmp_path), ('A',)
     (tmp_path / 'cremi').mkdir()
     for sample, made_up in (('A', False), ('B', True)):

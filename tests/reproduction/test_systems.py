@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from reproduction.systems import SYSTEMS, Run, base_config, run_config
-from taclnet_jax.config import check_config
+from reproduction.systems import SYSTEMS, Run, run_config
+from taclnet_jax.config import read_config_file, run_settings
 
 
 def test_systems_differ_in_nothing_but_themselves():
-    base = base_config('isbi12')
+    base = read_config_file('isbi12')
     for name, system in SYSTEMS.items():
         config = run_config(base, Run('isbi12', name, 2, 7, 5), {'phase_two.epochs': 1})
-        check_config(config)
+        run_settings(config)
         assert (config.fold, config.seed, config.slices) == (2, 7, 5)
         assert config.validation_sections >= 5 and config.phase_two.epochs == 1
         assert {key.split('.')[0] for key in system.settings} <= {
