@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from skimage.segmentation import expand_labels
 from reproduction.systems import SYSTEMS, Run
 from taclnet_jax import figures, metrics
 from taclnet_jax.attention import sta_attention
-from taclnet_jax.config import read_settings, run_settings, same_run, to_config
+from taclnet_jax.config import run_settings, same_run, to_config
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume
@@ -287,8 +288,9 @@ def _network(base: Any, workdir: Path, run: Run) -> Network | None:
     folder = workdir / run.key
     if not (folder / 'results.json').exists():
         return None
-    settings = same_run(run_settings(base), read_settings(folder))
-    return Network(run, folder, load(folder, settings), load_volume(settings.data))
+    model = load(folder)
+    model = replace(model, settings=same_run(run_settings(base), model.settings))
+    return Network(run, folder, model, load_volume(model.settings.data))
 
 
 def _target(network: Network, section: int | None) -> tuple[int, range]:

@@ -17,6 +17,7 @@ comes with the package. Its settings can be changed one by one: --config.fold=2,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from taclnet_jax.errors import InputError
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
 if TYPE_CHECKING:
+    from taclnet_jax.inference import Model
     from taclnet_jax.training.state import TrainState
 
 
@@ -62,7 +64,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         refined=settings.attention.kind != 'none',
     )
     state = train(training, workdir, validation if training.split.validation else None)
-    evaluate(load(workdir, settings), training.volume, workdir)
+    evaluate(load(workdir), training.volume, workdir)
     print(f'Training curves: {Path(workdir) / "curves.png"}')
     return state
 
@@ -105,18 +107,19 @@ def predict_with_run(
     return predict_stack(model, input_path, output or Path(workdir) / 'predictions', dataset)
 
 
-def _load(config: Mapping[str, Any] | None, workdir: str | Path) -> Any:
-    from taclnet_jax.config import read_settings, run_settings, same_run
+def _load(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
+    """The network of a run, to be used as `config` says where it may differ."""
+    from taclnet_jax.config import run_settings, same_run
     from taclnet_jax.inference import load
     from taclnet_jax.training.setup import check_same_run
 
-    settings = read_settings(workdir)
-    if config is not None:
-        given = run_settings(config)
-        advice = 'Leave --config out to use the settings of that run.'
-        check_same_run(given, settings, workdir, advice)
-        settings = same_run(given, settings)
-    return load(workdir, settings)
+    model = load(workdir)
+    if config is None:
+        return model
+    settings = run_settings(config)
+    advice = 'Leave --config out to use the settings of that run.'
+    check_same_run(settings, model.settings, workdir, advice)
+    return replace(model, settings=same_run(settings, model.settings))
 
 
 def run() -> None:

@@ -159,8 +159,7 @@ def _registry(place: str) -> Mapping[str, Any]:
     return found
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
+def _hints(kind: type[Settings]) -> dict[str, Any]:
     return get_type_hints(kind)
 
 

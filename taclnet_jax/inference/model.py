@@ -27,8 +27,8 @@ class Model:
         network: maps windows to logits.
         params: its parameters.
         step: updates after which they were taken.
-        cuts: how its maps become membrane, by the name of the map (`MAPS`); empty as long as
-            evaluation has not chosen them.
+        chosen: the cuts that evaluation chose, by the name of the map (`MAPS`); empty as long as
+            it has not.
         resolution_nm: (z, y, x) of the volume that it was trained on; None as long as evaluation
             has not written it down.
     """
@@ -37,7 +37,7 @@ class Model:
     network: nn.Module
     params: Any
     step: int
-    cuts: Mapping[str, Cut]
+    chosen: Mapping[str, Cut]
     resolution_nm: tuple[float, float, float] | None
 
     @property
@@ -53,37 +53,37 @@ class Model:
         )
 
     def cut(self, name: str) -> Cut:
-        """That of one of `MAPS`.
+        """How one of `MAPS` becomes membrane: by the fixed threshold, or as evaluation chose.
 
         Raises:
             InputError: it was not chosen yet.
         """
-        if name not in self.cuts:
+        evaluation = self.settings.evaluate
+        if evaluation.threshold_from == 'fixed':
+            return fixed_cuts(evaluation.threshold)[name]
+        if name not in self.chosen:
             raise InputError(
                 'Expected the threshold that evaluation chooses, found none; evaluate the run '
                 'first with --mode=evaluate.'
             )
-        return self.cuts[name]
+        return self.chosen[name]
 
 
-def load(workdir: str | Path, settings: RunSettings | None = None) -> Model:
+def load(workdir: str | Path) -> Model:
     """The best network of a run.
 
     Args:
         workdir: of the run.
-        settings: of the run with what may differ from its config.json; that by default.
 
     Raises:
         InputError: there is no run, or it has no checkpoint that can be read.
     """
     folder = Path(workdir)
-    settings = settings or read_settings(folder)
+    settings = read_settings(folder)
     step, params = best_params(folder)
     network = create_model(settings.model, settings.precision)
-    cuts, resolution_nm = _scored(folder / 'results.json')
-    if settings.evaluate.threshold_from == 'fixed':
-        cuts = fixed_cuts(settings.evaluate.threshold)
-    return Model(settings, network, params, step, cuts, resolution_nm)
+    chosen, resolution_nm = _scored(folder / 'results.json')
+    return Model(settings, network, params, step, chosen, resolution_nm)
 
 
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:

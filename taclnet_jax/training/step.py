@@ -36,9 +36,9 @@ def create_step(
     """
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
-        memory = None if beta is None else state.memory
-        ita: Arrays = {}
-        if memory is not None:
+        memory, ita = None, {}
+        if beta is not None and state.memory is not None:
+            memory = state.memory
             ita['history'], ita['beta'] = memory.read(batch['sample_id'], batch['symmetry'], beta)
         gradient_fn = jax.value_and_grad(objective, has_aux=True)
         (loss, (prob, attention)), gradients = gradient_fn(state.params, batch, **ita)

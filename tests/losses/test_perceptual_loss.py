@@ -15,8 +15,6 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.losses.perceptual import perceptual_distance, vgg19_features
 from taclnet_jax.training.vgg19 import load_vgg19
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match='No such file'):
