@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
-from cachetools import LRUCache
+from cachetools import LRUCache, cached
+from cachetools.keys import hashkey
 
 from taclnet_jax.volumes import LazySections, Sections
 
@@ -22,18 +24,10 @@ class SectionCache:
         self._lock = threading.Lock()
 
     def of(self, sections: Sections) -> LazySections:
-        """The same stack, read a whole section at a time and kept."""
+        """The same stack, read a whole section at a time and kept; who reads gets a copy."""
 
-        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-            key = (id(sections), z)
-            with self._lock:
-                section = self._sections.get(key)
-            if section is None:
-                section = sections[z]
-                section.flags.writeable = False  # it is everybody's
-                if section.nbytes <= self._sections.maxsize:
-                    with self._lock:
-                        self._sections[key] = section
-            return section[rows, columns]
+        @cached(self._sections, key=partial(hashkey, object()), lock=self._lock)
+        def section(z: int) -> np.ndarray:
+            return sections[z]
 
-        return LazySections(sections.shape, sections.dtype, read)
+        return LazySections(sections.shape, sections.dtype, lambda z, *crop: section(z)[crop])

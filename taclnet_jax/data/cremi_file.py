@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import explained, replacing
 from taclnet_jax.volumes import Sections
 from taclnet_jax.volumes.hdf5 import HonestFile
 
@@ -58,8 +57,10 @@ def write_cremi(
             f'Expected ids that fit into the image of shape {shape} [z, y, x] with padding '
             f'{tuple(padding)} before them, found ids of shape {inner}.'
         )
+    path = Path(path)
     with (
-        _new_file(Path(path)) as partial,
+        explained(path),
+        replacing(path) as partial,
         HonestFile(partial, 'w+b') as target,
         h5py.File(target, 'w') as file,
     ):
@@ -74,10 +75,7 @@ def write_cremi(
                 chunks=(1, *(min(n, 256) for n in array.shape[1:])),  # sections are read singly
                 compression='gzip',
             )
-            for name, array, dtype in (
-                (RAW, image, np.uint8),
-                (IDS, ids, np.uint64),
-            )
+            for name, array, dtype in ((RAW, image, np.uint8), (IDS, ids, np.uint64))
         )
         for dataset in (raw, labels):
             dataset.attrs['resolution'] = np.array(resolution_nm, float)
@@ -89,20 +87,3 @@ def write_cremi(
                 labels[z - padding[0]] = ids[z - padding[0]]
             file.flush()
             target.raise_failure()
-
-
-@contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[Path]:
-    """A name to write to beside `path`, which becomes `path` when all went well."""
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(
-            f'Cannot write {path}: {error.strerror or error}; nothing was changed there.'
-        ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()

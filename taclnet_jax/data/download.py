@@ -22,6 +22,7 @@ import requests
 from tqdm import tqdm
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import check_space, publish, replacing
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 60.0
@@ -30,6 +31,7 @@ ATTEMPTS = 4
 PAUSE_S = 1.0
 
 _CHUNK_BYTES = 2**16
+_SETTING = 'config.data_dir'
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 Error = TypeVar('Error', bound=BaseException)
@@ -81,8 +83,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None) 
                     complete = True
                     if sha256 is not None:
                         _check(partial, sha256, url, path)
-                    os.fsync(file.fileno())
-                    os.replace(partial, path)
+                    publish(partial, path)
             finally:
                 if complete or path.exists() or not os.fstat(file.fileno()).st_size:
                     partial.unlink(missing_ok=True)
@@ -95,7 +96,7 @@ def fetch(url: str, path: str | os.PathLike[str], *, sha256: str | None = None) 
             ) from error
         raise InputError(
             f'Cannot write {path}: {error.strerror or error}; choose another folder with '
-            'config.data_dir.'
+            f'{_SETTING}.'
         ) from error
     return path
 
@@ -115,9 +116,8 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
         InputError: the archive is damaged or does not hold exactly one such file, or `path` cannot
             be written.
     """
-    partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        with zipfile.ZipFile(archive) as file:
+        with zipfile.ZipFile(archive) as file, replacing(path) as partial:
             found = [
                 info
                 for info in file.infolist()
@@ -125,18 +125,14 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
                 if info.filename.split('/')[-1] == name and '__MACOSX/' not in info.filename
             ]
             if len(found) != 1:
-                listed = ', '.join(file.namelist()[:12]) or 'nothing'
                 raise InputError(
-                    f'Expected one file {name} in {archive}, found {len(found)}; it holds {listed}.'
+                    f'Expected one file {name} in {archive}, found {len(found)}; it holds '
+                    f'{", ".join(file.namelist()[:12]) or "nothing"}.'
                 )
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _check_space(path, found[0].file_size)
+            check_space(path, found[0].file_size, _SETTING)
             with file.open(found[0]) as source, partial.open('wb') as target:
                 shutil.copyfileobj(source, target, 2**20)
-                target.flush()
-                os.fsync(target.fileno())
-        check(partial)
-        os.replace(partial, path)
+            check(partial)
     # The last one is zipfile's for ways of compressing and encrypting that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise InputError(
@@ -147,9 +143,6 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
         raise InputError(
             f'Cannot unpack {name} from {archive} to {path}: {error.strerror or error}.'
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
     return path
 
 
@@ -231,7 +224,7 @@ class _Download:
                 raise _Unavailable('the server sends another part than asked for')
             remaining = response.headers.get('Content-Length')
             if remaining is not None:
-                _check_space(self._path, int(remaining))
+                check_space(self._path, int(remaining), _SETTING)
                 bar.total = self._position + int(remaining)
             bar.n = bar.initial = self._position
             for chunk in response.iter_content(_CHUNK_BYTES):
@@ -283,20 +276,6 @@ def _check(partial: Path, sha256: str, url: str, path: Path) -> None:
             'not the published file. What was downloaded has been removed; start the same command '
             f'again, or get the file another way and place it at {path}.'
         )
-
-
-def _check_space(path: Path, need: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if need > free:
-        raise InputError(
-            f'{path.name} needs {_megabytes(need)} more in {path.parent}, where '
-            f'{_megabytes(free)} are free; make room there or choose another folder with '
-            'config.data_dir.'
-        )
-
-
-def _megabytes(size: int) -> str:
-    return f'{size / 1e6:.1f} MB'
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ import tensorstore as ts
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.axes import Axes, find_axes
 from taclnet_jax.volumes.chunked_metadata import (
-    Geometry,
     array_axis_names,
     first_level,
     n5_downsampled,
@@ -26,7 +25,7 @@ from taclnet_jax.volumes.chunked_metadata import (
     plain_geometry,
     precomputed_geometry,
 )
-from taclnet_jax.volumes.sections import StoredArray, check_not_empty, check_type, place
+from taclnet_jax.volumes.sections import Geometry, StoredArray, check_stack, listed, place
 
 ADDRESSES = ('gs://', 's3://', 'http://', 'https://')
 # Decoded chunks of all open arrays together.
@@ -35,7 +34,7 @@ _CACHE_BYTES = 2**28
 _RETRIES = {'max_retries': 5, 'initial_delay': '500ms', 'max_delay': '8s'}
 _LISTED = 20
 _VISITED = 2000
-_DRIVERS = {
+DRIVERS = {
     'zarr2': 'zarr',
     'zarr3': 'zarr3',
     'n5': 'n5',
@@ -203,7 +202,7 @@ def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
     where, node = _find(store, dataset.strip('/'))
     name = place(path, where)
     spec: dict[str, Any] = {
-        'driver': _DRIVERS[node.format],
+        'driver': DRIVERS[node.format],
         'kvstore': store.spec(where),
         'recheck_cached_data': 'open',
         'recheck_cached_metadata': 'open',
@@ -216,9 +215,8 @@ def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
         raise store.unreadable(where, error) from error
     array = array[ts.d[:].translate_to[0]]
     dtype = array.dtype.numpy_dtype
-    check_type(dtype, what, name)
     axes, geometry = _layout(store, where, node, array, name)
-    check_not_empty(axes.shape, what, name)
+    check_stack(axes.shape, dtype, what, name)
 
     def read(z: int, rows: slice, columns: slice) -> Any:
         try:
@@ -227,7 +225,7 @@ def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
             raise store.unreadable(where, error) from error
         return axes.turn(crop)
 
-    return StoredArray(path, where, axes.shape, dtype, read, *geometry)
+    return StoredArray(path, where, axes.shape, dtype, read, geometry)
 
 
 def _find(store: Store, dataset: str) -> tuple[str, Node]:
@@ -246,14 +244,10 @@ def _find(store: Store, dataset: str) -> tuple[str, Node]:
         return next(iter(arrays.items()))
     arrays = arrays or store.arrays('')
     wanted = f'the {store.what} array {dataset!r}' if dataset else f'one {store.what} array'
-    listed = ', '.join(
-        f'{where or "the folder itself"} {found.describe()}'
-        for where, found in list(arrays.items())[:_LISTED]
-    )
-    more = f' and {len(arrays) - _LISTED} more' if len(arrays) > _LISTED else ''
-    if listed:
+    if arrays:
+        there = [f'{k or "the folder itself"} {found.describe()}' for k, found in arrays.items()]
         raise InputError(
-            f'Expected {wanted} in {store.path}, found {listed}{more}; name one of them.'
+            f'Expected {wanted} in {store.path}, found {listed(there, _LISTED)}; name one of them.'
         )
     raise store.nothing_found(wanted)
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from taclnet_jax.volumes.axes import Axes
-from taclnet_jax.volumes.sections import Triple
+from taclnet_jax.volumes.sections import Geometry
 from taclnet_jax.volumes.units import triple_nm
 
 Json = Mapping[str, Any]
-
-
-class Geometry(NamedTuple):
-    """Size and place of a voxel in nm (z, y, x), None where the metadata do not say."""
-
-    resolution_nm: Triple | None = None
-    offset_nm: Triple | None = None
 
 
 def first_level(attributes: Json) -> str | None:
@@ -142,19 +135,17 @@ def precomputed_geometry(info: Json, axes: Axes) -> Geometry:
     return Geometry(resolution, (z, y, x))
 
 
-def ome_attributes(
-    version: str, level: str, resolution_nm: Triple | None, offset_nm: Triple | None
-) -> dict[str, Any]:
+def ome_attributes(version: str, level: str, geometry: Geometry) -> dict[str, Any]:
     """Attributes of the group of an OME-Zarr image with one level.
 
     Without a voxel size the axes have no unit: OME-Zarr must give a scale.
     """
-    unit = {} if resolution_nm is None else {'unit': 'nanometer'}
+    unit = {} if geometry.resolution_nm is None else {'unit': 'nanometer'}
     transformations: list[dict[str, Any]] = [
-        {'type': 'scale', 'scale': list(resolution_nm or (1.0, 1.0, 1.0))}
+        {'type': 'scale', 'scale': list(geometry.resolution_nm or (1.0, 1.0, 1.0))}
     ]
-    if offset_nm is not None:
-        transformations.append({'type': 'translation', 'translation': list(offset_nm)})
+    if geometry.offset_nm is not None:
+        transformations.append({'type': 'translation', 'translation': list(geometry.offset_nm)})
     multiscale = {
         'axes': [{'name': name, 'type': 'space', **unit} for name in 'zyx'],
         'datasets': [{'path': level, 'coordinateTransformations': transformations}],
@@ -164,28 +155,23 @@ def ome_attributes(
     return {'ome': {'version': version, 'multiscales': [multiscale]}}
 
 
-def plain_attributes(resolution_nm: Triple | None, offset_nm: Triple | None) -> dict[str, Any]:
+def plain_attributes(geometry: Geometry) -> dict[str, Any]:
     """Attributes of a zarr array in the manner of funlib and gunpowder."""
     attributes: dict[str, Any] = {'axis_names': ['z', 'y', 'x']}
-    if resolution_nm is not None:
-        attributes |= {'resolution': list(resolution_nm), 'units': ['nm'] * 3}
-    if offset_nm is not None:
-        attributes['offset'] = list(offset_nm)
+    if geometry.resolution_nm is not None:
+        attributes |= {'resolution': list(geometry.resolution_nm), 'units': ['nm'] * 3}
+    if geometry.offset_nm is not None:
+        attributes['offset'] = list(geometry.offset_nm)
     return attributes
 
 
-def n5_attributes(resolution_nm: Triple | None, offset_nm: Triple | None) -> dict[str, Any]:
+def n5_attributes(geometry: Geometry) -> dict[str, Any]:
     """Attributes of an N5 array, for N5 Viewer and Fiji, Paintera and Neuroglancer."""
-    attributes: dict[str, Any] = {'axes': ['x', 'y', 'z']}
-    if resolution_nm is not None:
-        sizes = list(resolution_nm[::-1])
-        attributes |= {
-            'resolution': sizes,
-            'units': ['nm'] * 3,
-            'pixelResolution': {'unit': 'nm', 'dimensions': sizes},
-        }
-    if offset_nm is not None:
-        attributes['offset'] = list(offset_nm[::-1])
+    plain = plain_attributes(geometry)
+    attributes = {'axes': plain.pop('axis_names')[::-1]}
+    attributes |= {name: values[::-1] for name, values in plain.items()}
+    if geometry.resolution_nm is not None:
+        attributes['pixelResolution'] = {'unit': 'nm', 'dimensions': attributes['resolution']}
     return attributes
 
 

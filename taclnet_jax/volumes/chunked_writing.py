@@ -11,12 +11,12 @@ import numpy as np
 import tensorstore as ts
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes.chunked import Store
+from taclnet_jax.files import replacing
+from taclnet_jax.volumes.chunked import DRIVERS, Store
 from taclnet_jax.volumes.chunked_metadata import n5_attributes, ome_attributes, plain_attributes
-from taclnet_jax.volumes.sections import Sections, Triple, place
-from taclnet_jax.volumes.slabs import read_slab, slabs
+from taclnet_jax.volumes.sections import Content, Geometry, listed, place
+from taclnet_jax.volumes.slabs import slabs
 
-CONTAINERS = ('zarr2', 'zarr3', 'n5')
 _LEVEL = {'zarr2': '0', 'zarr3': '0', 'n5': 's0'}
 _OURS = {
     'zarr2': {'.zgroup', '.zattrs', '0'},
@@ -31,64 +31,85 @@ _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {
 _SEGMENTATION_TYPES = ('uint32', 'uint64')
 
 
-def write_container(
-    folder: Path,
-    format_: str,
-    array: Sections,
-    dataset: str,
-    chunk: tuple[int, int, int],
-    resolution_nm: Triple | None,
-    offset_nm: Triple | None,
-) -> None:
-    """Writes an array into a new zarr or N5 folder.
+def write_container(path: Path, content: Content, format_: str) -> None:
+    """Writes an array into a zarr or N5 folder.
 
-    Without a name for the array, zarr becomes an OME-Zarr image of one level, 0, and N5 a pyramid
-    of one level, s0; with one, the array has attributes of its own.
+    Without a name for the array the folder is made anew: zarr becomes an OME-Zarr image of one
+    level, 0, and N5 a pyramid of one level, s0. With one, the array has attributes of its own, and
+    others in the folder are kept.
 
     Args:
-        folder: to be made.
+        path: of the folder.
+        content: any numeric type (N5: no float16).
         format_: zarr2, zarr3 or n5.
-        array: any numeric type (N5: no float16).
-        dataset: name of the array within the folder, '' for an image.
-        chunk: (z, y, x) voxels.
-        resolution_nm: voxel size.
-        offset_nm: position of the first voxel.
+
+    Raises:
+        InputError: there is something else in the folder.
     """
-    write_groups(folder, format_, f'{dataset or _LEVEL[format_]}')
-    where = folder / (dataset or _LEVEL[format_])
-    write_node(where, format_, array, not dataset, chunk, resolution_nm, offset_nm)
-    if dataset or format_ == 'n5':
+    _check_replaceable(path, format_, content.dataset)
+    if content.dataset and path.exists():  # one more array
+        with replacing(path / content.dataset) as partial:
+            _write_node(partial, format_, content)
+            _write_groups(path, format_, content.dataset)
         return
-    if format_ == 'zarr2':
-        _write_json(folder / '.zattrs', ome_attributes('0.4', '0', resolution_nm, offset_nm))
-    else:
-        name, group = _GROUP_FILES['zarr3']
-        attributes = ome_attributes('0.5', '0', resolution_nm, offset_nm)
-        _write_json(folder / name, group | {'attributes': attributes})
+    where = content.dataset or _LEVEL[format_]
+    with replacing(path) as partial:
+        _write_groups(partial, format_, where)
+        _write_node(partial / where, format_, content)
+        if content.dataset:
+            return
+        if format_ == 'zarr2':
+            _write_json(partial / '.zattrs', ome_attributes('0.4', where, content.geometry))
+        elif format_ == 'zarr3':
+            name, group = _GROUP_FILES[format_]
+            attributes = ome_attributes('0.5', where, content.geometry)
+            _write_json(partial / name, group | {'attributes': attributes})
 
 
-def write_node(
-    folder: Path,
-    format_: str,
-    array: Sections,
-    is_level: bool,
-    chunk: tuple[int, int, int],
-    resolution_nm: Triple | None,
-    offset_nm: Triple | None,
-) -> None:
-    """Writes the array itself, into a new folder.
+def write_precomputed(path: Path, content: Content) -> None:
+    """Writes a Neuroglancer precomputed volume of one scale.
+
+    uint32 and uint64 become a segmentation, compressed as Neuroglancer does it; other types an
+    image.
 
     Args:
-        folder: to be made.
-        format_: zarr2, zarr3 or n5.
-        array: any numeric type (N5: no float16).
-        is_level: whether a group around it has its voxel size (OME-Zarr).
-        chunk: (z, y, x) voxels.
-        resolution_nm: voxel size.
-        offset_nm: position of the first voxel.
+        path: of the folder.
+        content: integers (not int64) or float32, with a voxel size.
+
+    Raises:
+        InputError: there is something else in the folder, no voxel size, or an offset that is no
+            multiple of it.
     """
+    resolution_nm = content.geometry.resolution_nm
+    if resolution_nm is None:
+        raise InputError(f'Expected a voxel size for {path}: precomputed cannot do without.')
+    _check_replaceable(path, 'precomputed', '')
+    dtype = content.array.dtype.name
+    labels = dtype in _SEGMENTATION_TYPES
+    scale: dict[str, Any] = {
+        'size': list(content.array.shape[::-1]),
+        'resolution': list(resolution_nm[::-1]),
+        'voxel_offset': _offset_voxels(path, content.geometry)[::-1],
+        'chunk_size': list(content.chunk[::-1]),
+        'encoding': 'compressed_segmentation' if labels else 'raw',
+    }
+    if labels:
+        scale['compressed_segmentation_block_size'] = [8, 8, 8]
+    multiscale = {
+        'type': 'segmentation' if labels else 'image',
+        'data_type': dtype,
+        'num_channels': 1,
+    }
+    with replacing(path) as partial:
+        metadata = {'multiscale_metadata': multiscale, 'scale_metadata': scale}
+        _write(partial, 'precomputed', metadata, content)
+
+
+def _write_node(folder: Path, format_: str, content: Content) -> None:
+    """Writes the array itself into a new folder; the group around an image has its voxel size."""
+    array, chunk = content.array, content.chunk
     dtype, shape = np.dtype(array.dtype), list(array.shape)
-    attributes = {} if is_level else plain_attributes(resolution_nm, offset_nm)
+    attributes = plain_attributes(content.geometry) if content.dataset else {}
     if format_ == 'zarr2':
         metadata: dict[str, Any] = {
             'shape': shape,
@@ -99,16 +120,14 @@ def write_node(
             'fill_value': 0,
         }
     elif format_ == 'zarr3':
+        blosc = {'cname': 'zstd', 'clevel': 5, 'shuffle': 'shuffle'}
         metadata = {
             'shape': shape,
             'data_type': dtype.name,
             'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': list(chunk)}},
             'codecs': [
                 {'name': 'bytes', 'configuration': {'endian': 'little'}},
-                {
-                    'name': 'blosc',
-                    'configuration': {'cname': 'zstd', 'clevel': 5, 'shuffle': 'shuffle'},
-                },
+                {'name': 'blosc', 'configuration': blosc},
             ],
             'fill_value': 0,
             'dimension_names': ['z', 'y', 'x'],
@@ -120,60 +139,14 @@ def write_node(
             'blockSize': list(chunk[::-1]),
             'dataType': dtype.name,
             'compression': {'type': 'gzip'},
-            **n5_attributes(resolution_nm, offset_nm),
+            **n5_attributes(content.geometry),
         }
-    driver = 'zarr' if format_ == 'zarr2' else format_
-    _write({'driver': driver, 'metadata': metadata}, folder, array, chunk)
+    _write(folder, format_, {'metadata': metadata}, content)
     if format_ == 'zarr2' and attributes:
         _write_json(folder / '.zattrs', attributes)
 
 
-def write_precomputed(
-    folder: Path,
-    array: Sections,
-    chunk: tuple[int, int, int],
-    resolution_nm: Triple,
-    offset_nm: Triple | None,
-) -> None:
-    """Writes a Neuroglancer precomputed volume of one scale into a new folder.
-
-    uint32 and uint64 become a segmentation, compressed as Neuroglancer does it; other types an
-    image.
-
-    Args:
-        folder: to be made.
-        array: integers (not int64) or float32.
-        chunk: (z, y, x) voxels.
-        resolution_nm: voxel size.
-        offset_nm: a multiple of the voxel size.
-
-    Raises:
-        InputError: the offset is none.
-    """
-    dtype = np.dtype(array.dtype).name
-    labels = dtype in _SEGMENTATION_TYPES
-    scale: dict[str, Any] = {
-        'size': list(array.shape[::-1]),
-        'resolution': list(resolution_nm[::-1]),
-        'voxel_offset': _offset_voxels(folder, resolution_nm, offset_nm)[::-1],
-        'chunk_size': list(chunk[::-1]),
-        'encoding': 'compressed_segmentation' if labels else 'raw',
-    }
-    if labels:
-        scale['compressed_segmentation_block_size'] = [8, 8, 8]
-    spec = {
-        'driver': 'neuroglancer_precomputed',
-        'multiscale_metadata': {
-            'type': 'segmentation' if labels else 'image',
-            'data_type': dtype,
-            'num_channels': 1,
-        },
-        'scale_metadata': scale,
-    }
-    _write(spec, folder, array, chunk)
-
-
-def write_groups(folder: Path, format_: str, dataset: str) -> None:
+def _write_groups(folder: Path, format_: str, dataset: str) -> None:
     """Makes the groups around an array where they are not there yet."""
     name, content = _GROUP_FILES[format_]
     groups = [folder, *(folder / p for p in reversed(Path(dataset).parents) if p != Path('.'))]
@@ -183,12 +156,8 @@ def write_groups(folder: Path, format_: str, dataset: str) -> None:
             _write_json(group / name, content if group == folder or format_ != 'n5' else {})
 
 
-def check_replaceable(folder: Path, format_: str, dataset: str) -> None:
-    """Refuses to write into or over a folder that is not of this format and this package.
-
-    Raises:
-        InputError: see above.
-    """
+def _check_replaceable(folder: Path, format_: str, dataset: str) -> None:
+    """Refuses to write into or over a folder that is not of this format and this package."""
     if not folder.exists() or not os.listdir(folder):
         return
     store = Store(str(folder), 'volume')
@@ -215,37 +184,37 @@ def check_replaceable(folder: Path, format_: str, dataset: str) -> None:
     others = sorted(set(os.listdir(folder)) - ours)
     if others:
         raise InputError(
-            f'Cannot replace {folder}: it holds more than one volume ({", ".join(others[:10])}); '
+            f'Cannot replace {folder}: it holds more than one volume ({listed(others, 10)}); '
             'choose another name, or name a dataset to add.'
         )
 
 
-def _offset_voxels(folder: Path, resolution_nm: Triple, offset_nm: Triple | None) -> list[int]:
-    if offset_nm is None:
+def _offset_voxels(path: Path, geometry: Geometry) -> list[int]:
+    resolution_nm, offset_nm = geometry
+    if resolution_nm is None or offset_nm is None:
         return [0, 0, 0]
-    exact = [offset / size for offset, size in zip(offset_nm, resolution_nm, strict=True)]
-    voxels = [round(count) for count in exact]
+    exact = np.divide(offset_nm, resolution_nm)
+    voxels = np.rint(exact).astype(int)
     if not np.allclose(exact, voxels, rtol=0, atol=1e-6):
         raise InputError(
-            f'Expected the offset of {folder.name} as whole voxels, which precomputed needs, found '
+            f'Expected the offset of {path.name} as whole voxels, which precomputed needs, found '
             f'{offset_nm} nm with voxels of {resolution_nm} nm; choose zarr, N5 or HDF5.'
         )
-    return voxels
+    return voxels.tolist()
 
 
-def _write(
-    spec: dict[str, Any], folder: Path, array: Sections, chunk: tuple[int, int, int]
-) -> None:
+def _write(folder: Path, format_: str, metadata: dict[str, Any], content: Content) -> None:
     """Creates an array on disk and copies the volume slab by slab."""
     kvstore = {'driver': 'file', 'path': f'{os.path.abspath(folder)}/'}
+    spec = {'driver': DRIVERS[format_], 'kvstore': kvstore, **metadata}
     try:
-        target = ts.open({**spec, 'kvstore': kvstore}, create=True).result()
-        if spec['driver'] == 'neuroglancer_precomputed':
+        target = ts.open(spec, create=True).result()
+        if format_ == 'precomputed':
             target = target[ts.d['channel'][0]][ts.d[:].translate_to[0]]
-        if spec['driver'] in ('neuroglancer_precomputed', 'n5'):
+        if format_ in ('precomputed', 'n5'):
             target = target.T
-        for depth, rows in slabs(array.shape, chunk, np.dtype(array.dtype).itemsize):
-            target[depth, rows].write(read_slab(array, depth, rows)).result()
+        for depth, rows, slab in slabs(content):
+            target[depth, rows].write(slab).result()
     except (ValueError, NotImplementedError) as error:
         if isinstance(error, InputError):  # of the array that is read
             raise

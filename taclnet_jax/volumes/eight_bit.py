@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes.sections import LazySections, Sections, read_whole
+from taclnet_jax.volumes.sections import LazySections, Sections, listed, mapped, read_whole
 
 # Of the voxels that are not 0: one hot pixel must not darken all others.
 _CLIPPED = 0.001
@@ -45,11 +45,7 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
         return stored
     if dtype.kind == 'u' and dtype.itemsize == 2:
         table = _stretch(stored)
-
-        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-            return table[stored[z, rows, columns]]
-
-        return LazySections(stored.shape, np.uint8, read)
+        return mapped(stored, np.uint8, lambda crop: table[crop])
     if dtype.kind != 'f':
         raise InputError(
             f'Expected the image {name} as uint8, uint16 or floats in [0, 1], found {dtype}; '
@@ -126,12 +122,10 @@ def _starts(length: int, size: int, count: int) -> list[int]:
 
 
 def _not_finite(name: str, numbers: list[int]) -> InputError:
-    shown = ', '.join(str(z) for z in numbers[:10])
-    more = f' and {len(numbers) - 10} more' if len(numbers) > 10 else ''
-    sections = f'section{"s" if len(numbers) > 1 else ""} {shown}{more} (counted from 0)'
+    sections, these = ('sections', 'these') if len(numbers) > 1 else ('section', 'this')
     return InputError(
-        f'The image {name} holds NaN or infinity in {sections}; repair or remove '
-        f'{"these sections" if len(numbers) > 1 else "this section"}.'
+        f'The image {name} holds NaN or infinity in {sections} {listed(numbers, 10)} (counted from '
+        f'0); repair or remove {these} {sections}.'
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import shutil
 import weakref
 from collections.abc import Iterator
@@ -15,16 +14,17 @@ import h5py
 import numpy as np
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import replacing
 from taclnet_jax.volumes.axes import Axes, find_axes
 from taclnet_jax.volumes.sections import (
-    Sections,
+    Content,
+    Geometry,
     StoredArray,
-    Triple,
-    check_not_empty,
-    check_type,
+    check_stack,
+    listed,
     place,
 )
-from taclnet_jax.volumes.slabs import read_slab, slabs
+from taclnet_jax.volumes.slabs import slabs
 from taclnet_jax.volumes.units import triple_nm
 
 DEFAULT_DATASET = 'main'
@@ -51,11 +51,10 @@ def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
             )
             stored = _find(file, dataset, path, what)
             name = place(str(path), stored.name.strip('/'))
-            check_type(stored.dtype, what, name)
             axes = find_axes(stored.shape, 'zyx', None, what, name)
-            check_not_empty(axes.shape, what, name)
+            check_stack(axes.shape, stored.dtype, what, name)
             _check_filters(stored, what, name)
-            resolution_nm, offset_nm = _geometry(stored, axes)
+            geometry = _geometry(stored, axes)
 
         def read(z: int, rows: slice, columns: slice) -> np.ndarray:
             key = axes.key(z, rows, columns)
@@ -65,52 +64,46 @@ def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
 
         weakref.finalize(read, file.close)
         opened.pop_all()
-    return StoredArray(
-        str(path), stored.name.strip('/'), axes.shape, stored.dtype, read, resolution_nm, offset_nm
-    )
+    dataset = stored.name.strip('/')
+    return StoredArray(str(path), dataset, axes.shape, stored.dtype, read, geometry)
 
 
-def write_hdf5(
-    partial: Path,
-    target: Path,
-    array: Sections,
-    dataset: str,
-    chunk: tuple[int, int, int],
-    resolution_nm: Triple | None,
-    offset_nm: Triple | None,
-) -> None:
+def write_hdf5(path: Path, content: Content) -> None:
     """Writes a gzip-compressed dataset; others in the same file are kept.
 
     Args:
-        partial: the file to be made.
-        target: the file that it is to replace, whose other datasets are copied.
-        array: any numeric type.
-        dataset: name within the file.
-        chunk: (z, y, x) voxels.
-        resolution_nm: attribute `resolution`.
-        offset_nm: attribute `offset`.
+        path: of the file.
+        content: any numeric type; the dataset '' is `main`.
+
+    Raises:
+        InputError: another kind of file is there, or a group in place of the dataset.
     """
-    mode = 'w'
-    if target.exists() and _others(target, dataset):
-        shutil.copyfile(target, partial)
-        mode = 'r+'
-    with (
-        HonestFile(partial, 'r+b' if mode == 'r+' else 'w+b') as content,
-        h5py.File(content, mode) as file,
-    ):
-        if dataset in file:
-            del file[dataset]
-        stored = file.create_dataset(
-            dataset, array.shape, array.dtype, chunks=chunk, compression='gzip', shuffle=True
-        )
-        if resolution_nm is not None:
-            stored.attrs['resolution'] = np.array(resolution_nm, np.float64)
-        if offset_nm is not None:
-            stored.attrs['offset'] = np.array(offset_nm, np.float64)
-        for depth, rows in slabs(array.shape, chunk, array.dtype.itemsize):
-            stored[depth, rows] = read_slab(array, depth, rows)
-            file.flush()
-            content.raise_failure()
+    array, dataset = content.array, content.dataset or DEFAULT_DATASET
+    with replacing(path) as partial:
+        keeps_others = path.exists() and _has_others(path, dataset)
+        if keeps_others:
+            shutil.copyfile(path, partial)
+        with (
+            HonestFile(partial, 'r+b' if keeps_others else 'w+b') as target,
+            h5py.File(target, 'r+' if keeps_others else 'w') as file,
+        ):
+            if dataset in file:
+                del file[dataset]
+            stored = file.create_dataset(
+                dataset,
+                array.shape,
+                array.dtype,
+                chunks=content.chunk,
+                compression='gzip',
+                shuffle=True,
+            )
+            for name, triple in zip(('resolution', 'offset'), content.geometry, strict=True):
+                if triple is not None:
+                    stored.attrs[name] = np.array(triple, np.float64)
+            for depth, rows, slab in slabs(content):
+                stored[depth, rows] = slab
+                file.flush()
+                target.raise_failure()
 
 
 class HonestFile(io.FileIO):
@@ -146,23 +139,13 @@ class HonestFile(io.FileIO):
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         """Closes the file and raises what HDF5 has not heard of."""
-        try:
-            if kind is None and self._failure is None:
-                os.fsync(self.fileno())
-        finally:
-            super().__exit__(kind, error, traceback)
+        super().__exit__(kind, error, traceback)
         if not isinstance(error, InputError):
             self.raise_failure()
 
 
-def check_replaceable(path: Path, dataset: str) -> None:
-    """Refuses to write a dataset into what is no HDF5 file, or in place of a group.
-
-    Raises:
-        InputError: see above.
-    """
-    if not path.exists():
-        return
+def _has_others(path: Path, dataset: str) -> bool:
+    """Whether a file holds other datasets, once it is known that this one may be replaced."""
     if not h5py.is_hdf5(path):
         raise InputError(
             f'Cannot write {path} as HDF5: there is a file of that name that is none; choose '
@@ -174,11 +157,7 @@ def check_replaceable(path: Path, dataset: str) -> None:
                 f'Cannot write {place(str(path), dataset)}: there is a group of that name; choose '
                 'another dataset.'
             )
-
-
-def _others(path: Path, dataset: str) -> list[str]:
-    with h5py.File(path, 'r') as file:
-        return [name for name in _datasets(file) if name != dataset.strip('/')]
+        return bool(_datasets(file).keys() - {dataset})
 
 
 def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
@@ -200,14 +179,12 @@ def _find(file: h5py.File, dataset: str, path: Path, what: str) -> h5py.Dataset:
     datasets = _datasets(group)
     if node is not None and len(datasets) == 1:
         return next(iter(datasets.values()))
-    there = ', '.join(
-        f'{stored.name.strip("/")} {stored.shape} {stored.dtype}'
-        for stored in list(datasets.values())[:_LISTED]
-    )
-    more = f' and {len(datasets) - _LISTED} more' if len(datasets) > _LISTED else ''
     wanted = f'the {what} dataset {dataset!r}' if dataset else f'one {what} dataset'
-    if there:
-        raise InputError(f'Expected {wanted} in {path}, found {there}{more}; name one of them.')
+    if datasets:
+        there = [f'{d.name.strip("/")} {d.shape} {d.dtype}' for d in datasets.values()]
+        raise InputError(
+            f'Expected {wanted} in {path}, found {listed(there, _LISTED)}; name one of them.'
+        )
     raise InputError(f'Expected {wanted} in {path}, found no dataset at all; check the file.')
 
 
@@ -223,7 +200,7 @@ def _check_filters(stored: h5py.Dataset, what: str, name: str) -> None:
             )
 
 
-def _geometry(stored: h5py.Dataset, axes: Axes) -> tuple[Triple | None, Triple | None]:
+def _geometry(stored: h5py.Dataset, axes: Axes) -> Geometry:
     attributes = dict(stored.attrs)
     units: Any = attributes.get('units', 'nm')
     if isinstance(units, np.ndarray):
@@ -231,7 +208,8 @@ def _geometry(stored: h5py.Dataset, axes: Axes) -> tuple[Triple | None, Triple |
     resolution = triple_nm(axes.pick(attributes.get('resolution')), units)
     if resolution is None:  # Fiji and ilastik
         resolution = triple_nm(axes.pick(attributes.get('element_size_um')), 'um')
-    return resolution, triple_nm(axes.pick(attributes.get('offset')), units, positive=False)
+    offset = triple_nm(axes.pick(attributes.get('offset')), units, positive=False)
+    return Geometry(resolution, offset)
 
 
 @contextlib.contextmanager

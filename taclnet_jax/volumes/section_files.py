@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes.sections import Sections, StoredArray, check_not_empty
+from taclnet_jax.files import replacing
+from taclnet_jax.volumes.sections import Content, Geometry, StoredArray, check_stack
 from taclnet_jax.volumes.tiff import open_tiff
 
 PNG_SUFFIXES = ('.png',)
@@ -63,35 +64,41 @@ def open_section_files(path: Path, files: list[Path], what: str) -> StoredArray:
                 'remove or convert it.'
             )
     (height, width), dtype = usual
-    check_not_empty((len(files), height, width), what, str(path))
+    shape = len(files), height, width
+    check_stack(shape, dtype, what, str(path))
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         if tiff:
             return open_tiff(files[z], what, try_decoding=False)[0, rows, columns]
         return _read_png(files[z], what)[rows, columns]
 
-    return StoredArray(str(path), '', (len(files), height, width), dtype, read)
+    return StoredArray(str(path), '', shape, dtype, read, Geometry())
 
 
-def write_png_sections(folder: Path, array: Sections) -> None:
-    """Writes 0000.png, 0001.png, ... into a new folder.
+def write_png_sections(path: Path, content: Content) -> None:
+    """Writes 0000.png, 0001.png, ... into a folder that holds nothing else.
 
     Args:
-        folder: to be made.
-        array: uint8 or uint16.
+        path: of the folder.
+        content: uint8 or uint16.
+
+    Raises:
+        InputError: there is something else in it.
     """
-    folder.mkdir()
+    if path.exists() and not all(map(_WRITTEN_NAME.fullmatch, os.listdir(path))):
+        raise InputError(
+            f'Cannot write {path} as PNG sections: there is a folder of that name with something '
+            'else in it; choose another name or remove it.'
+        )
+    array = content.array
     digits = max(4, len(str(array.shape[0] - 1)))
-    for z in range(array.shape[0]):
-        with open(folder / f'{z:0{digits}d}.png', 'wb') as file:
-            Image.fromarray(np.ascontiguousarray(array[z])).save(file, 'png')
-            file.flush()
-            os.fsync(file.fileno())
-
-
-def is_written_by_us(folder: Path) -> bool:
-    """Whether a folder holds nothing but what `write_png_sections` writes."""
-    return all(_WRITTEN_NAME.fullmatch(name) for name in os.listdir(folder))
+    with replacing(path) as partial:
+        partial.mkdir()
+        for z in range(array.shape[0]):
+            with open(partial / f'{z:0{digits}d}.png', 'wb') as file:
+                Image.fromarray(np.ascontiguousarray(array[z])).save(file, 'png')
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _natural(path: Path) -> list[tuple[bool, int, str]]:

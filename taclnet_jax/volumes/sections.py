@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from taclnet_jax.errors import InputError
 
@@ -34,6 +35,29 @@ class Sections(Protocol):
         ...
 
 
+class Geometry(NamedTuple):
+    """Size and place of a voxel in nm (z, y, x), None where that is not said."""
+
+    resolution_nm: Triple | None = None
+    offset_nm: Triple | None = None
+
+
+class Content(NamedTuple):
+    """What is to be written.
+
+    Attributes:
+        array: of a type that the format can store.
+        dataset: its name within the file or folder; '' where it has none.
+        chunk: (z, y, x) voxels.
+        geometry: voxel size, and position of the first voxel.
+    """
+
+    array: Sections
+    dataset: str
+    chunk: tuple[int, int, int]
+    geometry: Geometry
+
+
 class LazySections:
     """Sections that a function reads.
 
@@ -41,7 +65,8 @@ class LazySections:
         shape: (sections, height, width).
         dtype: of the voxels.
         read: called with z and the slices of rows and columns, all within the shape and of step
-            1; returns the crop. It must be thread-safe.
+            1; returns the crop, which may share memory with what others are given. It must be
+            thread-safe.
     """
 
     def __init__(self, shape: Sequence[int], dtype: Any, read: ReadCrop) -> None:
@@ -63,19 +88,19 @@ class LazySections:
             _span, (row_numbers, column_numbers)
         )
         crop = self._read(int(z) % self.shape[0], read_rows, read_columns)
-        return np.ascontiguousarray(crop[row_steps, column_steps], self.dtype)
+        return np.array(crop[row_steps, column_steps], self.dtype, order='C')
 
 
 class StoredArray(LazySections):
     """An array in a file, folder or store; nothing but its description is in memory.
 
     Attributes:
+        path: of the file or folder, or the address of the store.
+        dataset: the array in it; '' where there is only one.
         shape: (sections, height, width).
         dtype: of the voxels, in native byte order.
         resolution_nm: voxel size (z, y, x) in nm; None where the file does not say.
         offset_nm: position of the first voxel (z, y, x) in nm; None where the file does not say.
-        path: of the file or folder, or the address of the store.
-        dataset: the array in it; '' where there is only one.
     """
 
     def __init__(
@@ -85,14 +110,12 @@ class StoredArray(LazySections):
         shape: Sequence[int],
         dtype: Any,
         read: ReadCrop,
-        resolution_nm: Triple | None = None,
-        offset_nm: Triple | None = None,
+        geometry: Geometry,
     ) -> None:
         super().__init__(shape, dtype, read)
         self.path = path
         self.dataset = dataset
-        self.resolution_nm = resolution_nm
-        self.offset_nm = offset_nm
+        self.resolution_nm, self.offset_nm = geometry
 
     @property
     def name(self) -> str:
@@ -116,6 +139,19 @@ def read_whole(array: Sections) -> np.ndarray:
     return whole
 
 
+def mapped(
+    sections: Sections, dtype: DTypeLike, function: Callable[[np.ndarray], np.ndarray]
+) -> LazySections:
+    """The same stack with a function of each voxel, applied as it is read."""
+    return LazySections(sections.shape, dtype, lambda z, *crop: function(sections[z, *crop]))
+
+
+def listed(names: Sequence[object], shown: int) -> str:
+    """The first of some names, and how many more there are, for messages."""
+    more = f' and {len(names) - shown} more' if len(names) > shown else ''
+    return ', '.join(map(str, names[:shown])) + more
+
+
 def check_type(dtype: np.dtype, what: str, name: str) -> None:
     """Refuses what is neither boolean, integer nor real.
 
@@ -129,12 +165,13 @@ def check_type(dtype: np.dtype, what: str, name: str) -> None:
         )
 
 
-def check_not_empty(shape: tuple[int, ...], what: str, name: str) -> None:
-    """Refuses arrays without a voxel.
+def check_stack(shape: tuple[int, ...], dtype: np.dtype, what: str, name: str) -> None:
+    """Refuses arrays without a voxel, and of types that `check_type` refuses.
 
     Raises:
-        InputError: an axis has length 0.
+        InputError: see above.
     """
+    check_type(dtype, what, name)
     if 0 in shape:
         raise InputError(f'The {what} {name} is empty: shape {tuple(shape)}.')
 

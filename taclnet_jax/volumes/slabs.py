@@ -6,37 +6,28 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from taclnet_jax.volumes.sections import Sections
+from taclnet_jax.volumes.sections import Content
 
 _SLAB_BYTES = 2**28
 
 
-def slabs(
-    shape: tuple[int, ...], chunk: tuple[int, int, int], itemsize: int
-) -> Iterator[tuple[slice, slice]]:
+def slabs(content: Content) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Cuts a volume along its chunks.
 
-    Args:
-        shape: (sections, height, width).
-        chunk: (z, y, x) voxels.
-        itemsize: bytes of a voxel.
-
     Yields:
-        Sections and rows; together they cover the volume once, each as many whole rows of chunks
-        as 256 MiB hold, and one at least.
+        Sections and rows, and what is there, `[sections, rows, width]`, until the next is asked
+        for. Together they cover the volume once, each as many whole rows of chunks as 256 MiB hold,
+        and one at least.
     """
-    depth, height, width = shape
-    row_bytes = chunk[0] * chunk[1] * width * itemsize
-    rows = chunk[1] * max(1, _SLAB_BYTES // row_bytes)
-    for z in range(0, depth, chunk[0]):
-        for y in range(0, height, rows):
-            yield slice(z, min(z + chunk[0], depth)), slice(y, min(y + rows, height))
-
-
-def read_slab(array: Sections, depth: slice, rows: slice) -> np.ndarray:
-    """`[sections, rows, width]`, read section by section."""
-    sections = range(depth.start, depth.stop)
-    slab = np.empty((len(sections), rows.stop - rows.start, array.shape[2]), array.dtype)
-    for index, z in enumerate(sections):
-        slab[index] = array[z, rows, slice(None)]
-    return slab
+    array, chunk = content.array, content.chunk
+    depth, height, width = array.shape
+    fit = chunk[1] * max(1, _SLAB_BYTES // (chunk[0] * chunk[1] * width * array.dtype.itemsize))
+    buffer = np.empty((chunk[0], min(fit, height), width), array.dtype)
+    for first in range(0, depth, chunk[0]):
+        sections = slice(first, min(first + chunk[0], depth))
+        for top in range(0, height, fit):
+            rows = slice(top, min(top + fit, height))
+            slab = buffer[: sections.stop - first, : rows.stop - top]
+            for place, z in enumerate(range(first, sections.stop)):
+                slab[place] = array[z, rows, slice(None)]
+            yield sections, rows, slab

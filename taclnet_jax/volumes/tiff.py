@@ -17,13 +17,14 @@ import numpy as np
 import tifffile
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import replacing
 from taclnet_jax.volumes.sections import (
+    Content,
+    Geometry,
     ReadCrop,
-    Sections,
     StoredArray,
     Triple,
-    check_not_empty,
-    check_type,
+    check_stack,
     read_whole,
 )
 from taclnet_jax.volumes.units import triple_nm
@@ -74,7 +75,7 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
             file = opened.enter_context(tifffile.TiffFile(path))
             series = _only_series(file, path, what)
             shape = _stack_shape(series, path, what)
-            check_type(series.dtype, what, str(path))
+            check_stack(shape, series.dtype, what, str(path))
             ends = _check_pages(file, series, shape, path, what)
         if complaints:
             raise _damaged(path, what, complaints[0])
@@ -87,60 +88,43 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
                 next(series.keyframe.segments(maxworkers=1))
             read = _decoding_reader(file, series, shape, path, what)
             opened.pop_all()  # the reader closes the file
-    return StoredArray(str(path), '', shape, series.dtype, read, resolution_nm)
+    return StoredArray(str(path), '', shape, series.dtype, read, Geometry(resolution_nm))
 
 
-def write_tiff(file: Any, array: Sections, resolution_nm: Triple | None) -> None:
+def write_tiff(path: Path, content: Content) -> None:
     """Writes a zlib-compressed TIFF, section by section.
 
     ImageJ opens uint8, uint16 and float32 as a calibrated z stack; other types and files past
     4 GiB are plain TIFF and BigTIFF, with the voxel size in their description.
 
     Args:
-        file: open for writing in binary.
-        array: any numeric type.
-        resolution_nm: voxel size (z, y, x) in nm.
+        path: of the file.
+        content: any numeric type.
     """
+    array, resolution_nm = content.array, content.geometry.resolution_nm
     depth, height, width = array.shape
-    voxels = depth * height * width
-    bigtiff = voxels * array.dtype.itemsize >= _BIGTIFF_BYTES
-    common: dict[str, Any] = {
-        'dtype': array.dtype,
-        'bigtiff': bigtiff,
-        'photometric': 'minisblack',
-        'compression': 'zlib',
-    }
+    bigtiff = depth * height * width * array.dtype.itemsize >= _BIGTIFF_BYTES
     sections: Iterator[np.ndarray] = (np.asarray(array[z]) for z in range(depth))
     if not bigtiff and array.dtype.name in ('uint8', 'uint16', 'float32'):
-        calibration: dict[str, Any] = {}
+        sections = (section[..., np.newaxis] for section in sections)
         metadata: dict[str, Any] = {'axes': 'TZCYXS'}
+        options: dict[str, Any] = {'shape': (1, depth, 1, height, width, 1), 'imagej': True}
         if resolution_nm is not None:
             z_nm, y_nm, x_nm = resolution_nm
             metadata |= {'spacing': z_nm, 'unit': 'nm'}
-            calibration = {'resolution': (1 / x_nm, 1 / y_nm), 'resolutionunit': 'NONE'}
-        tifffile.imwrite(
-            file,
-            (section[..., np.newaxis] for section in sections),
-            shape=(1, depth, 1, height, width, 1),
-            imagej=True,
-            metadata=metadata,
-            **common,
-            **calibration,
-        )
-        return
-    # tifffile's own description of a shaped array, which it would refuse to write for sections
-    # one pixel wide that come one by one.
-    description: dict[str, Any] = {'shape': array.shape, 'axes': 'ZYX'}
-    if resolution_nm is not None:
-        description['resolution_nm'] = resolution_nm
-    tifffile.imwrite(
-        file,
-        sections,
-        shape=array.shape,
-        metadata=None,
-        description=json.dumps(description),
-        **common,
-    )
+            options |= {'resolution': (1 / x_nm, 1 / y_nm), 'resolutionunit': 'NONE'}
+        options['metadata'] = metadata
+    else:
+        # tifffile's own description of a shaped array, which it would refuse to write for sections
+        # one pixel wide that come one by one.
+        description: dict[str, Any] = {'shape': array.shape, 'axes': 'ZYX'}
+        if resolution_nm is not None:
+            description['resolution_nm'] = resolution_nm
+        options = {'shape': array.shape, 'bigtiff': bigtiff, 'metadata': None}
+        options['description'] = json.dumps(description)
+    options |= {'dtype': array.dtype, 'photometric': 'minisblack', 'compression': 'zlib'}
+    with replacing(path) as partial, partial.open('wb') as file:
+        tifffile.imwrite(file, sections, **options)
 
 
 def _only_series(file: tifffile.TiffFile, path: Path, what: str) -> tifffile.TiffPageSeries:
@@ -168,7 +152,6 @@ def _stack_shape(series: tifffile.TiffPageSeries, path: Path, what: str) -> tupl
             f'shape {shape}; save one channel and one time point.'
         )
     depth, height, width = kept if len(kept) == 3 else (1, *kept)
-    check_not_empty((depth, height, width), what, str(path))
     return depth, height, width
 
 
@@ -220,7 +203,7 @@ def _mapped_reader(
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         section = content[starts[z] : starts[z] + section_bytes].view(dtype)
-        return np.array(section.reshape(height, width)[rows, columns])
+        return section.reshape(height, width)[rows, columns]
 
     return read
 

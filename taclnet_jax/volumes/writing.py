@@ -2,39 +2,76 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import chunked_writing, hdf5, section_files
-from taclnet_jax.volumes.sections import LazySections, Sections, Triple, check_type
+from taclnet_jax.files import explained
+from taclnet_jax.volumes.chunked_writing import write_container, write_precomputed
+from taclnet_jax.volumes.hdf5 import write_hdf5
+from taclnet_jax.volumes.section_files import write_png_sections
+from taclnet_jax.volumes.sections import (
+    Content,
+    Geometry,
+    Sections,
+    Triple,
+    check_type,
+    mapped,
+)
 from taclnet_jax.volumes.tiff import write_tiff
 
-FORMATS = ('tiff', 'png', 'hdf5', 'zarr2', 'zarr3', 'n5', 'precomputed')
-# zarr v2 is what all readers of zarr know.
-_BY_SUFFIX = {
-    '.tif': 'tiff',
-    '.tiff': 'tiff',
-    '.h5': 'hdf5',
-    '.hdf': 'hdf5',
-    '.hdf5': 'hdf5',
-    '.zarr': 'zarr2',
-    '.n5': 'n5',
-    '.precomputed': 'precomputed',
-}
-_INTEGERS = {f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64)}
-_TYPES = {
-    'png': {'uint8', 'uint16'},
-    'n5': _INTEGERS | {'float32', 'float64'},
-    'precomputed': _INTEGERS - {'int64'} | {'float32'},
-}
+_INTEGERS = frozenset(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64))
 _CHUNK = (16, 128, 128)
+
+
+class Format(NamedTuple):
+    """A format that is written.
+
+    Attributes:
+        write: called with the path and its content; replaces what may be replaced there.
+        suffixes: of paths that mean this format.
+        is_folder: whether it is a folder, or one file.
+        datasets: whether it can hold several arrays, each with a name.
+        types: that it can store; None = all.
+        resolution: whether it can store a voxel size.
+        offset: whether it can store the position of the first voxel.
+    """
+
+    write: Callable[[Path, Content], None]
+    suffixes: tuple[str, ...] = ()
+    is_folder: bool = True
+    datasets: bool = False
+    types: frozenset[str] | None = None
+    resolution: bool = True
+    offset: bool = True
+
+
+_FORMATS = {
+    'tiff': Format(write_tiff, ('.tif', '.tiff'), is_folder=False, offset=False),
+    'png': Format(
+        write_png_sections, types=frozenset({'uint8', 'uint16'}), resolution=False, offset=False
+    ),
+    'hdf5': Format(write_hdf5, ('.h5', '.hdf', '.hdf5'), is_folder=False, datasets=True),
+    # What all readers of zarr know.
+    'zarr2': Format(partial(write_container, format_='zarr2'), ('.zarr',), datasets=True),
+    'zarr3': Format(partial(write_container, format_='zarr3'), datasets=True),
+    'n5': Format(
+        partial(write_container, format_='n5'),
+        ('.n5',),
+        datasets=True,
+        types=_INTEGERS | {'float32', 'float64'},
+    ),
+    'precomputed': Format(
+        write_precomputed, ('.precomputed',), types=_INTEGERS - {'int64'} | {'float32'}
+    ),
+}
+FORMATS = tuple(_FORMATS)
+_BY_SUFFIX = {suffix: name for name, kind in _FORMATS.items() for suffix in kind.suffixes}
 
 
 def write_array(
@@ -69,30 +106,16 @@ def write_array(
             disk is full.
     """
     path = Path(path)
-    chosen = _format(path, format)
-    array = _storable(array, chosen, path)
-    resolution_nm, offset_nm = _triple(resolution_nm), _triple(offset_nm)
+    name = _format(path, format)
+    array = _storable(array, name, path)
+    geometry = Geometry(_triple(resolution_nm), _triple(offset_nm))
     dataset = dataset.strip('/')
-    _check_metadata(path, chosen, dataset, resolution_nm, offset_nm)
+    _check_metadata(path, name, dataset, geometry)
     depth, height, width = map(max, map(min, chunk, array.shape), (1, 1, 1))
-    blocks = depth, height, width
-    with _system_errors(path):
-        _check_place(path, chosen)
-        if chosen == 'tiff':
-            with _replacing(path) as partial, partial.open('wb') as file:
-                write_tiff(file, array, resolution_nm)
-                file.flush()
-                os.fsync(file.fileno())
-        elif chosen == 'png':
-            with _replacing(path) as partial:
-                section_files.write_png_sections(partial, array)
-        elif chosen == 'hdf5':
-            dataset = dataset or hdf5.DEFAULT_DATASET
-            hdf5.check_replaceable(path, dataset)
-            with _replacing(path) as partial:
-                hdf5.write_hdf5(partial, path, array, dataset, blocks, resolution_nm, offset_nm)
-        else:
-            _write_chunked(path, chosen, array, dataset, blocks, resolution_nm, offset_nm)
+    with explained(path):
+        _check_place(path, _FORMATS[name].is_folder)
+        content = Content(array, dataset, (depth, height, width), geometry)
+        _FORMATS[name].write(path, content)
 
 
 def write_stack(
@@ -100,44 +123,8 @@ def write_stack(
     array: Sections,
     resolution_nm: Sequence[float] | None = None,
 ) -> None:
-    """Writes a z stack as zlib-compressed TIFF, whole or not at all.
-
-    Args:
-        path: where to write; an existing file is replaced only when the new one is complete.
-        array: `[z, y, x]` of any numeric type; booleans become 0 and 255.
-        resolution_nm: voxel size (z, y, x) in nm.
-
-    Raises:
-        InputError: the file cannot be written, for instance because the disk is full.
-    """
+    """Writes a z stack as zlib-compressed TIFF, as `write_array` does it."""
     write_array(path, array, format='tiff', resolution_nm=resolution_nm)
-
-
-def _write_chunked(
-    path: Path,
-    chosen: str,
-    array: Sections,
-    dataset: str,
-    chunk: tuple[int, int, int],
-    resolution_nm: Triple | None,
-    offset_nm: Triple | None,
-) -> None:
-    chunked_writing.check_replaceable(path, chosen, dataset)
-    if dataset and path.exists():  # one more array in a container
-        with _replacing(path / dataset, beside=path) as partial:
-            chunked_writing.write_node(
-                partial, chosen, array, False, chunk, resolution_nm, offset_nm
-            )
-            chunked_writing.write_groups(path, chosen, dataset)
-        return
-    with _replacing(path) as partial:
-        if chosen == 'precomputed':
-            assert resolution_nm is not None
-            chunked_writing.write_precomputed(partial, array, chunk, resolution_nm, offset_nm)
-        else:
-            chunked_writing.write_container(
-                partial, chosen, array, dataset, chunk, resolution_nm, offset_nm
-            )
 
 
 def _format(path: Path, format_: str | None) -> str:
@@ -152,25 +139,22 @@ def _format(path: Path, format_: str | None) -> str:
     return chosen
 
 
-def _storable(array: Sections, format_: str, path: Path) -> Sections:
+def _storable(array: Sections, name: str, path: Path) -> Sections:
     """The array in a type that the format has, 0 and 255 for booleans."""
     dtype = np.dtype(array.dtype)
     if len(array.shape) != 3 or 0 in array.shape:
         raise InputError(f'Expected a stack [z, y, x] for {path}, found shape {array.shape}.')
     check_type(dtype, 'array for', str(path))
-    source = array
     if dtype.kind == 'b':
-        dtype = np.dtype(np.uint8)
-        array = LazySections(
-            array.shape, dtype, lambda z, *crop: np.asarray(source[z, *crop], np.uint8) * 255
-        )
+        array = mapped(array, np.uint8, lambda crop: np.asarray(crop, np.uint8) * 255)
     elif not dtype.isnative:
-        array = LazySections(array.shape, dtype, lambda z, *crop: source[z, *crop])
-    types = _TYPES.get(format_)
-    if types is not None and dtype.name not in types:
+        array = mapped(array, dtype, lambda crop: crop)
+    types = _FORMATS[name].types
+    if types is not None and array.dtype.name not in types:
         raise InputError(
-            f'Expected {path} as one of the types that {format_} can store '
-            f'({", ".join(sorted(types))}), found {dtype}; convert it or choose another format.'
+            f'Expected {path} as one of the types that {name} can store '
+            f'({", ".join(sorted(types))}), found {array.dtype}; convert it or choose another '
+            'format.'
         )
     return array
 
@@ -182,85 +166,29 @@ def _triple(values: Sequence[float] | None) -> Triple | None:
     return z, y, x
 
 
-def _check_place(path: Path, format_: str) -> None:
-    """Refuses to put a file in place of a folder, and a folder in place of a foreign one."""
-    if format_ in ('tiff', 'hdf5'):
-        if path.is_dir():
-            raise InputError(
-                f'Cannot write the file {path}: there is a folder of that name; choose another.'
-            )
-    elif path.exists() and not path.is_dir():
+def _check_place(path: Path, is_folder: bool) -> None:
+    """Refuses to put a file in place of a folder, and a folder in place of a file."""
+    if path.exists() and path.is_dir() != is_folder:
+        wanted, found = ('folder', 'file') if is_folder else ('file', 'folder')
         raise InputError(
-            f'Cannot write the folder {path}: there is a file of that name; choose another.'
-        )
-    elif format_ == 'png' and path.exists() and not section_files.is_written_by_us(path):
-        raise InputError(
-            f'Cannot write {path} as PNG sections: there is a folder of that name with something '
-            'else in it; choose another name or remove it.'
+            f'Cannot write the {wanted} {path}: there is a {found} of that name; choose another.'
         )
 
 
-def _check_metadata(
-    path: Path,
-    format_: str,
-    dataset: str,
-    resolution_nm: Triple | None,
-    offset_nm: Triple | None,
-) -> None:
-    others = 'choose HDF5, zarr, N5 or precomputed'
-    if dataset and format_ not in ('hdf5', *chunked_writing.CONTAINERS):
-        raise InputError(f'Expected no dataset for {path}: {format_} holds one array only.')
+def _check_metadata(path: Path, name: str, dataset: str, geometry: Geometry) -> None:
+    resolution_nm, offset_nm = geometry
+    chosen, others = _FORMATS[name], 'choose HDF5, zarr, N5 or precomputed'
+    if dataset and not chosen.datasets:
+        raise InputError(f'Expected no dataset for {path}: {name} holds one array only.')
     if resolution_nm is not None and not all(0 < nm < np.inf for nm in resolution_nm):
         raise InputError(
             f'Expected a voxel size (z, y, x) in nm above 0 for {path}, found {resolution_nm}.'
         )
-    if format_ == 'png' and resolution_nm is not None:
-        raise InputError(f'PNG sections cannot store a voxel size ({path}); {others}, or TIFF.')
-    if format_ in ('png', 'tiff') and any(offset_nm or ()):
-        raise InputError(f'{format_.upper()} cannot store an offset ({path}); {others}.')
+    if resolution_nm is not None and not chosen.resolution:
+        raise InputError(
+            f'{name.upper()} sections cannot store a voxel size ({path}); {others}, or TIFF.'
+        )
+    if any(offset_nm or ()) and not chosen.offset:
+        raise InputError(f'{name.upper()} cannot store an offset ({path}); {others}.')
     if any(offset_nm or ()) and resolution_nm is None:
         raise InputError(f'Expected a voxel size with the offset for {path}; give both.')
-    if format_ == 'precomputed' and resolution_nm is None:
-        raise InputError(f'Expected a voxel size for {path}: precomputed cannot do without.')
-
-
-@contextlib.contextmanager
-def _replacing(target: Path, beside: Path | None = None) -> Iterator[Path]:
-    """Gives a name to write to; what is written there takes the target's place at the end.
-
-    Args:
-        target: file or folder.
-        beside: the folder to write in, that of the target by default.
-    """
-    folder = beside or target.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f'.{target.name}.{secrets.token_hex(4)}.partial'
-    try:
-        yield partial
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.is_dir():
-            old = partial.with_suffix('.old')
-            os.rename(target, old)
-            try:
-                os.rename(partial, target)
-            except OSError:
-                os.rename(old, target)
-                raise
-            shutil.rmtree(old)
-        else:
-            os.replace(partial, target)
-    finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _system_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f'Cannot write {path}: {error.strerror or error}; nothing was changed there.'
-        ) from error

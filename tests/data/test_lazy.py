@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -125,6 +127,19 @@ def test_the_cache_reads_a_section_once_and_keeps_within_its_memory():
     assert cached[2].shape == (100, 100) and cached[0].max() == 0
     assert read == [0, 1, 2]
     assert cached[1].max() == 1 and read == [0, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    'stack', [SectionCache(1).of(IDS), lazy(IDS), concatenated([IDS[:1], IDS[1:]])]
+)
+@pytest.mark.parametrize('key', [1, (1, slice(3, 20), slice(4, 9)), (1, slice(3, 20), slice(None))])
+def test_who_changes_what_was_read_changes_nothing_for_the_next(stack: LazySections, key: Any):
+    before = IDS.copy()
+    for _ in range(2):
+        read = stack[key]
+        np.testing.assert_array_equal(read, before[key])
+        read[:] += 1
+    np.testing.assert_array_equal(IDS, before)
 
 
 def test_sections_outside_the_stack_are_refused():
