@@ -13,20 +13,14 @@ All ratios are of one run, the fastest of several calls each. The dense form tak
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
-
-# One worker more than there are devices, for callbacks.
-os.environ.setdefault('NPROC', str(max(2, os.cpu_count() or 1)))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.topology import best_time, likelihood
-from taclnet_jax.attention.dense import dense_attention
-from taclnet_jax.attention.linear import topological_attention
-from taclnet_jax.attention.sta import sta_attention
+from taclnet_jax.attention import dense_attention, sta_attention, topological_attention
 from taclnet_jax.topology import critical_map, critical_points
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import jax
 
-from benchmarks.attention_forms import HEADER, Attention, run_to_score, scores_of, target
-from taclnet_jax.attention.sta import sta_attention
+from benchmarks.finished import HEADER, Attention, Finished, parser_of_run, target
+from taclnet_jax.attention import sta_attention
 from taclnet_jax.commandline import with_messages
 
 POSTER: dict[str, Any] = {'alpha': 1.0, 'sigma': 1.0, 'min_persistence': 0.1}
@@ -28,7 +28,7 @@ CHANGES: dict[str, list[float]] = {
 
 
 def variants() -> dict[str, Attention]:
-    """By name: from P of a window `[slices, height, width]` to a map of its target."""
+    """By name."""
 
     def attend(prob: jax.Array, **constants: float) -> jax.Array:
         return sta_attention(prob, **(POSTER | constants)).refined
@@ -49,12 +49,11 @@ def variants() -> dict[str, Attention]:
 
 def main() -> None:
     """Prints the table."""
-    config, volume, probs = run_to_score(__doc__)
+    finished = Finished.load(parser_of_run(__doc__).parse_args().run)
     print('| attention | ' + ' | '.join(HEADER) + ' |')
     print('|---' * (1 + len(HEADER)) + '|')
     for name, attention in variants().items():
-        scores = scores_of(config, volume, attention, probs)
-        cells = ' | '.join(f'{value:.3f}' for value in scores.values())
+        cells = ' | '.join(f'{value:.3f}' for value in finished.row(attention).values())
         print(f'| {name} | {cells} |', flush=True)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import taclnet_jax
-from benchmarks.step import jax_step
+from benchmarks.step import jax_step, training_of
 from reproduction.poster import HOURS_PER_EPOCH
 from taclnet_jax.evaluation.report import hardware
 from taclnet_jax.files import write_text
@@ -32,7 +32,10 @@ def measure(batch: int, repeats: int) -> dict[str, dict[int, float]]:
     """Seconds of an epoch by system and number of sections."""
     kinds = [(system, slices) for slices in HOURS_PER_EPOCH for system in SYSTEMS]
     times: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-    steps = {kind: jax_step(SYSTEMS[kind[0]], kind[1], batch, CROP) for kind in kinds}
+    steps = {
+        (system, slices): jax_step(training_of(SYSTEMS[system], slices, batch, CROP))
+        for system, slices in kinds
+    }
     for step in steps.values():
         step()  # compiles
     for _ in range(repeats):

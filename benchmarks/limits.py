@@ -13,13 +13,11 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 from skimage.transform import downscale_local_mean
 
-from benchmarks.attention_forms import at_full_size, run_to_score, target
+from benchmarks.finished import Finished, parser_of_run
 from taclnet_jax import metrics
 from taclnet_jax.commandline import with_messages
 from taclnet_jax.data.resolution import doubled
-from taclnet_jax.evaluation.evaluate import score
-from taclnet_jax.evaluation.thresholds import choose_closing, choose_threshold
-from taclnet_jax.inference.cut import Cut
+from taclnet_jax.inference import Cut
 
 COLUMNS = ('dice', 'ari', 'voi', 'betti_error')
 DISTANCES_PX = (1, 2, 4)
@@ -32,28 +30,27 @@ def border_distance(membrane: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Prints the tables."""
-    config, volume, windows = run_to_score(__doc__)
+    finished = Finished.load(parser_of_run(__doc__).parse_args().run)
+    volume = finished.volume
     assert volume.membrane is not None
-    seen = {z: np.asarray(target(prob)) for z, prob in windows.items()}
-    probs = at_full_size(config, volume, seen)
+    probs = finished.maps()
     truth = {z: np.asarray(volume.membrane[z], bool) for z in probs}
     even = tuple(slice(size // 2 * 2) for size in volume.shape[1:])
     halved = {
         z: doubled(downscale_local_mean(m[even].astype(np.float32), (2, 2)), m.shape)
         for z, m in truth.items()
     }
-    threshold = choose_threshold(volume, probs)
-    closing = choose_closing(volume, probs, threshold)
+    cut, closed = finished.best_cuts(probs)
 
     print('| map | ' + ' | '.join(metrics.COLUMNS[name] for name in COLUMNS) + ' |')
     print('|---' * (1 + len(COLUMNS)) + '|')
-    for name, maps, cut in (
+    for name, maps, of_map in (
         ('truth, halved and interpolated back', halved, Cut(0.5)),
-        ('P', probs, Cut(threshold)),
-        ('P, closed', probs, Cut(threshold, closing)),
+        ('P', probs, cut),
+        ('P, closed', probs, closed),
     ):
-        scores = metrics.summarise([score(config, volume, z, x, cut) for z, x in maps.items()])
-        print(f'| {name} | ' + ' | '.join(f'{scores[key][0]:.3f}' for key in COLUMNS) + ' |')
+        scores = finished.scores(maps, of_map)
+        print(f'| {name} | ' + ' | '.join(f'{scores[key]:.3f}' for key in COLUMNS) + ' |')
 
     print('\n| wrong pixels of P no farther from a true border | share | DICE of the others |')
     print('|---|---|---|')
@@ -61,12 +58,12 @@ def main() -> None:
     for distance in DISTANCES_PX:
         shares, others = [], []
         for z, prob in probs.items():
-            near = distances[z] <= distance
-            unlabelled = np.zeros(near.shape, bool) if volume.ignore is None else volume.ignore[z]
-            wrong = ((prob >= threshold) != truth[z]) & ~unlabelled
+            near, ignored = distances[z] <= distance, volume.ignored(z)
+            unlabelled = np.zeros(near.shape, bool) if ignored is None else ignored
+            wrong = ((prob >= cut.threshold) != truth[z]) & ~unlabelled
             shares.append(np.mean(near[wrong]))
             ignore = near | unlabelled
-            others.append(metrics.dice(prob < threshold, ~truth[z], ignore=ignore))
+            others.append(metrics.dice(prob < cut.threshold, ~truth[z], ignore=ignore))
         print(f'| {distance} px | {np.mean(shares):.0%} | {np.mean(others):.3f} |')
 
 

@@ -17,51 +17,50 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from taclnet_jax.config import get_config
+from taclnet_jax.config import AugmentSettings, RunSettings, get_config, run_settings
 from taclnet_jax.data import load_volume
-from taclnet_jax.data.augmentation import FAULTS, Augmentation
+from taclnet_jax.data.augmentation import FAULTS
 from taclnet_jax.data.loader import WORKERS, WindowLoader
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import grid_samples
-from taclnet_jax.models import create_model
 from taclnet_jax.tools.synthesize import synthesize
 from taclnet_jax.training.loop import train_epoch
-from taclnet_jax.training.state import create_optimizer, create_train_state
-from taclnet_jax.training.step import create_step
+from taclnet_jax.training.setup import Training, prepare
 
 
 def volumes(folder: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, Volume]]:
     """Those that are there, by name."""
+
+    def load(config: ConfigDict) -> Volume:
+        return load_volume(run_settings(config).data)
+
     config = get_config()
     config.synthetic.shape = shape
-    yield 'synthetic, in memory', load_volume(config)
+    yield 'synthetic, in memory', load(config)
     stored = synthesize('zarr3', folder, shape=shape).paths
     config = get_config()
     config.dataset, config.cache_mb = 'custom', 0
     config.custom.image, config.custom.labels = (str(path) for path in stored)
-    yield 'synthetic, zarr', load_volume(config)
+    yield 'synthetic, zarr', load(config)
     if os.environ.get('TACLNET_DATA_DIR'):
         for name in ('isbi12', 'isbi13'):
             config = get_config()
             config.dataset, config.prepared_dir = name, str(folder / 'prepared')
-            yield name, load_volume(config)
+            yield name, load(config)
 
 
-def augmentations() -> dict[str, Augmentation]:
+def augmentations() -> dict[str, AugmentSettings]:
     """By name: off, default, all on."""
-    default = get_config().augment
-    everything = dict.fromkeys(FAULTS, 1.0)
-    return {
-        'off': Augmentation(),
-        'default': Augmentation(**default),
-        'all on': Augmentation(**{**default, **everything}),
-    }
+    default = RunSettings().sampling.augment
+    everything = replace(default, **dict.fromkeys(FAULTS, 1.0))
+    return {'off': AugmentSettings(), 'default': default, 'all on': everything}
 
 
 def windows_per_second(loader: WindowLoader, seconds: float) -> float:
@@ -84,15 +83,14 @@ class Silent:
         pass
 
 
-def waiting(config: ConfigDict) -> Callable[[WindowLoader], tuple[float, float]]:
-    """Measures (ms a step, share of it spent waiting for the batch) in an epoch of training."""
-    model, optimizer = create_model(config), create_optimizer(config, 1)
-    step = create_step(config, model, optimizer, phase_two=False)  # compiled once for all loaders
+def waiting(training: Training) -> Callable[[WindowLoader], tuple[float, float]]:
+    """Measures (ms a step, share of it spent waiting for the batch) in an epoch of phase one."""
+    step = training.create_step(phase_two=False)  # compiled once for all loaders
     reporter: Any = Silent()
 
     def measure(loader: WindowLoader) -> tuple[float, float]:
-        state = create_train_state(config, model, optimizer, len(loader.samples)).to_devices()
-        _, measured = train_epoch(config, step, state, loader, 0, 0, reporter, [])
+        with_loader, state = replace(training, loader=loader), training.new.to_devices()
+        _, measured = train_epoch(with_loader, step, state, 0, 0, reporter, [])
         return measured['time/step_ms'], measured['time/data_ms'] / measured['time/step_ms']
 
     return measure
@@ -107,8 +105,9 @@ def main() -> None:
     args = parser.parse_args()
     config = get_config()
     config.attention.kind = 'none'  # no memory to carry, which phase one does not use
-    measure = waiting(config)
-    slices, (height, width), batch = config.slices, config.crop, config.batch_size
+    training = prepare(config)
+    measure, sampling = waiting(training), training.settings.sampling
+    slices, (height, width), batch = sampling.slices, sampling.crop, sampling.batch_size
     print(f'Windows of {slices} x {height} x {width}, {WORKERS} threads')
     print(f'Waiting of a step of {batch} windows, {jax.devices()}')
     names = list(augmentations())
@@ -121,7 +120,7 @@ def main() -> None:
             )
             rates, shares = [], []
             for augment in augmentations().values():
-                loader = WindowLoader(volume, samples, slices, batch, config.seed, augment)
+                loader = WindowLoader(volume, samples, slices, batch, 0, augment)
                 rates.append(f'{windows_per_second(loader, args.seconds):.0f}')
                 ms, share = measure(loader)
                 shares.append(f'{100 * share:.1f} % of {ms:.0f} ms')

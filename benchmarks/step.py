@@ -15,38 +15,36 @@ import jax
 import numpy as np
 
 from taclnet_jax.config import get_config
-from taclnet_jax.models import create_model
+from taclnet_jax.data.loader import Batch
 from taclnet_jax.training import parallel
-from taclnet_jax.training.state import create_optimizer, create_train_state
-from taclnet_jax.training.step import create_step
+from taclnet_jax.training.setup import Training, prepare
 
 
-def jax_step(kind: str, slices: int, batch: int, crop: int) -> Callable[[], None]:
-    """A step of phase two, with `kind` of attention, as a function that waits for its end."""
+def training_of(kind: str, slices: int, batch: int, crop: int) -> Training:
+    """A training of the default network with `kind` of attention, on the synthetic volume."""
     config = get_config()
     config.attention.kind = kind
     config.slices, config.batch_size, config.crop = slices, batch, (crop, crop)
-    model, optimizer = create_model(config), create_optimizer(config, 1)
-    state = [create_train_state(config, model, optimizer, batch).to_devices()]
-    step = create_step(config, model, optimizer, phase_two=True)
-    image, membrane = windows(batch, slices, crop)
-    data = {
-        'image': image,
-        'membrane': membrane,
-        'valid': np.ones_like(membrane),
-        'sample_id': np.arange(batch, dtype=np.int32),
-        'symmetry': np.arange(batch, dtype=np.int32) % 8,
-    }
+    # One crop a section; fold 3 trains on two thirds of them.
+    config.validation_sections = 0
+    config.synthetic.shape = (max(3 * batch // 2 + 1, 3 * slices), crop, crop)
+    return prepare(config)
+
+
+def jax_step(training: Training) -> Callable[[], None]:
+    """A step of phase two as a function that waits for its end."""
+    step, state = training.create_step(phase_two=True), [training.new.to_devices()]
+    batch = training.loader.batch(0, 0)
 
     def run() -> None:
-        state[0], output = step(state[0], parallel.shard(data))
+        state[0], output = step(state[0], parallel.shard(batch))
         jax.block_until_ready(output)
 
     return run
 
 
-def torch_step(slices: int, batch: int, crop: int) -> Callable[[], None]:
-    """The same plain step in PyTorch."""
+def torch_step(batch: Batch) -> Callable[[], None]:
+    """The plain step in PyTorch."""
     import torch
     from torch import nn
 
@@ -79,9 +77,12 @@ def torch_step(slices: int, batch: int, crop: int) -> Callable[[], None]:
                 sections = layer(sections)
             return self.maps(sections[-1])
 
+    slices = batch['image'].shape[1]
     network = Network()
     optimizer = torch.optim.RMSprop(network.parameters(), 1e-3, alpha=0.99)
-    image, membrane = (torch.tensor(x, dtype=torch.float32) for x in windows(batch, slices, crop))
+    image, membrane = (
+        torch.tensor(batch[key], dtype=torch.float32) for key in ('image', 'membrane')
+    )
     target = slices // 2
 
     def run() -> None:
@@ -95,19 +96,6 @@ def torch_step(slices: int, batch: int, crop: int) -> Callable[[], None]:
     return run
 
 
-def windows(batch: int, slices: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of the synthetic volume, for persistence to find something to do."""
-    from taclnet_jax.data.loader import WindowLoader
-    from taclnet_jax.data.synthetic import synthetic_volume
-    from taclnet_jax.data.windows import grid_samples
-
-    depth = max(slices, 10)
-    volume = synthetic_volume(shape=(depth, crop, crop))
-    samples = grid_samples((range(depth),), (crop, crop), (crop, crop))
-    data = WindowLoader(volume, samples, slices, batch, seed=0).batch(0, 0)
-    return data['image'], data['membrane']
-
-
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -116,14 +104,17 @@ def main() -> None:
     parser.add_argument('--crop', type=int, default=156)
     parser.add_argument('--repeats', type=int, default=15)
     args = parser.parse_args()
-    shape = args.slices, args.batch, args.crop
-    steps = {
-        'ConvLSTM': jax_step('none', *shape),
-        'ConvLSTM + STA': jax_step('sta', *shape),
-        'TACLNet (STA and ITA)': jax_step('ita', *shape),
+    trainings = {
+        name: training_of(kind, args.slices, args.batch, args.crop)
+        for name, kind in (
+            ('ConvLSTM', 'none'),
+            ('ConvLSTM + STA', 'sta'),
+            ('TACLNet (STA and ITA)', 'ita'),
+        )
     }
+    steps = {name: jax_step(training) for name, training in trainings.items()}
     try:
-        steps['ConvLSTM in PyTorch'] = torch_step(*shape)
+        steps['ConvLSTM in PyTorch'] = torch_step(trainings['ConvLSTM'].loader.batch(0, 0))
     except ImportError:
         print('PyTorch is not installed; its row is left out.')
     for step in steps.values():

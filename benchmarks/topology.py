@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from taclnet_jax.commandline import allow_callbacks
+
 
 def best_time(call: Callable[[], Any], seconds: float) -> float:
     """The fastest call within some seconds, the first one, which compiles, left out."""
@@ -76,8 +78,7 @@ def main() -> None:
     args = parser.parse_args()
     if hasattr(os, 'sched_setaffinity'):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.cores])
-    # One worker more than there are devices, for callbacks.
-    os.environ.setdefault('NPROC', str(max(2, args.cores)))
+    allow_callbacks()  # again, now that the cores are fewer
 
     import jax
 

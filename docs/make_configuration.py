@@ -1,144 +1,101 @@
-"""Makes configuration.md from taclnet_jax/config.py: every setting, its default and its comment.
+"""Makes configuration.md: every setting, its default, what it may be, and what it means.
 
 python docs/make_configuration.py
 """
 
 from __future__ import annotations
 
-import ast
-import io
-import tokenize
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
-from taclnet_jax import config as config_module
-from taclnet_jax.config import FREE_KEYS
+from taclnet_jax.config import RunSettings, entries
+from taclnet_jax.config.schema import Entry, Settings
 
 OUTPUT = Path(__file__).parent / 'configuration.md'
 
 HEAD = """\
 # Configuration
 
-Every setting of a run, with its default. This page is made from
-[taclnet_jax/config.py](../taclnet_jax/config.py) by `python docs/make_configuration.py`.
+Every setting of a run. This page is made from [taclnet_jax/config](../taclnet_jax/config) by
+`python docs/make_configuration.py`.
 
 A configuration is a Python file with a function `get_config()`, which takes the defaults and
-changes what the run needs; [configs/](../configs) has one for each data set. Any setting can be
-changed on the command line as well, by its name with `--config.` in front:
+changes what the run needs. [configs/](../configs) has one for each data set, which can be named
+without its path: `--config=isbi12`. Any setting can be changed on the command line as well:
 
-    --config.fold=2 --config.attention.alpha=0.5 --config.crop="(128, 128)"
+    --config=isbi12 --config.fold=2 --config.attention.alpha=0.5 --config.crop="(128, 128)"
 
-Tuples are written in quotes, as in Python; the type of a setting cannot change. Names and values
-that cannot work are refused before anything is written, with what is allowed.
+Tuples are written in quotes, as in Python. Names and values that cannot work are refused before
+anything is written, with what is allowed.
 
-A workdir belongs to one configuration. Only these may differ between the calls of one run, because
-they say where files lie and how results are shown:
-{free}.
+A workdir holds one run. What a setting is for says whether that run may be told another value:
 
-A row without text belongs to the text above it.
+| for | what hangs on it | another value in the same workdir |
+|---|---|---|
+| training | the network's parameters | refused; the message names it |
+| scoring | which checkpoint is kept, and its scores | allowed, in `--mode=evaluate` too |
+| free | neither: where files lie, how much memory is taken | allowed |
 """
 
+TAIL = """
+## Weights of VGG19
 
-class Setting(NamedTuple):
-    """A row of a table."""
+The perceptual loss compares features of VGG19 as trained on ImageNet. Its weights do not come with
+this package, and no .pth file is read. With PyTorch this makes an .npz of torchvision's
+[vgg19-dcbb9e9d.pth](https://download.pytorch.org/models/vgg19-dcbb9e9d.pth).
 
-    name: str
-    default: str
-    allowed: str
-    meaning: str
+<!-- not run in CI: needs PyTorch and the weights -->
+```sh
+python -c "
+import numpy, torch
+weights = torch.load('vgg19-dcbb9e9d.pth', weights_only=True)
+numpy.savez('vgg19.npz', **{name: array.detach().numpy() for name, array in weights.items()})
+"
+```
+
+`--config.perceptual_loss.vgg19=vgg19.npz` then takes it. Any .npz will do that has the arrays
+`features.0.weight` `[out, in, 3, 3]`, `features.0.bias` and so on, of the first three blocks.
+"""
 
 
 def make_page() -> str:
     """The text of configuration.md."""
-    source = Path(config_module.__file__).read_text()
-    comments = _comments(source)
-    top: list[Setting] = []
-    blocks: list[tuple[str, str, list[Setting]]] = []
-    for statement in _assignments(source):
-        target, value = statement.targets[0], statement.value
-        assert isinstance(target, ast.Attribute)
-        if not _is_block(value):
-            default = ast.get_source_segment(source, value)
-            top.append(_setting(target.attr, default, _above(comments, statement.lineno)))
-            continue
-        assert isinstance(value, ast.Call) and isinstance(value.args[0], ast.Dict)
-        rows = []
-        for key, default in zip(value.args[0].keys, value.args[0].values, strict=True):
-            assert isinstance(key, ast.Constant) and default is not None
-            own = '' if key.lineno == statement.lineno else _above(comments, key.lineno)
-            beside = comments.get(default.end_lineno or 0, (0, ''))
-            rows.append(
-                _setting(
-                    f'{target.attr}.{key.value}',
-                    ast.get_source_segment(source, default),
-                    ' '.join(text for text in (own, beside[1] if beside[0] else '') if text),
-                )
-            )
-        blocks.append((target.attr, _above(comments, statement.lineno), rows))
-
-    head = HEAD.format(free=', '.join(f'`{key}`' for key in FREE_KEYS))
-    parts = [head, '## The run and its data\n', _table(top)]
-    for name, text, rows in blocks:
-        parts += [f'\n## {name}\n', *([text + '\n'] if text else []), _table(rows)]
-    return '\n'.join(parts) + '\n'
+    settings = RunSettings()
+    tables: dict[str, list[Entry]] = {}
+    for entry in entries(settings):
+        tables.setdefault(entry.key.rpartition('.')[0], []).append(entry)
+    meanings = {block.BLOCK: block.__doc__ or '' for block in _blocks(settings)}
+    parts = [HEAD, '## The run and its data\n', _table(tables.pop(''))]
+    for name, rows in tables.items():
+        # In Markdown <...> would be HTML.
+        meaning = ' '.join(meanings[name].split()).replace('<', '&lt;')
+        parts += [f'\n## {name}\n', meaning + '\n', _table(rows)]
+    return '\n'.join([*parts, TAIL])
 
 
-def _assignments(source: str) -> list[ast.Assign]:
-    """The statements `config.<key> = ...` of get_config."""
-    functions = [node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)]
-    body = next(node.body for node in functions if node.name == 'get_config')
-    return [
-        node
-        for node in body
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Attribute)
-    ]
+def _blocks(settings: Settings) -> Iterable[Settings]:
+    yield settings
+    for value in vars(settings).values():
+        if isinstance(value, Settings):
+            yield from _blocks(value)
 
 
-def _is_block(value: ast.expr) -> bool:
-    return (
-        isinstance(value, ast.Call)
-        and isinstance(value.func, ast.Name)
-        and value.func.id == 'ConfigDict'
-    )
+def _table(rows: Iterable[Entry]) -> str:
+    lines = ['| setting | default | allowed | for | meaning |', '|---' * 5 + '|']
+    for entry in rows:
+        meaning = entry.field.metadata['meaning'].replace('<', '&lt;')
+        cells = (f'`{entry.key}`', f'`{entry.value!r}`', _allowed(entry), entry.role, meaning)
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
 
 
-def _comments(source: str) -> dict[int, tuple[bool, str]]:
-    """By line: whether code stands before the comment, and its text."""
-    return {
-        token.start[0]: (
-            not token.line.strip().startswith('#'),
-            token.string.removeprefix('#').strip(),
-        )
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
-
-
-def _above(comments: dict[int, tuple[bool, str]], line: int) -> str:
-    """The comment in the lines right above one."""
-    lines: list[str] = []
-    while (line := line - 1) in comments and not comments[line][0]:
-        lines.insert(0, comments[line][1])
-    return ' '.join(lines)
-
-
-def _setting(name: str, default: str | None, meaning: str) -> Setting:
-    # In Markdown <...> would be HTML.
-    return Setting(name, default or '', _allowed(name), meaning.replace('<', '&lt;'))
-
-
-def _allowed(name: str) -> str:
-    if name in config_module._CHOICES:
-        return ', '.join(f'`{choice}`' for choice in config_module._CHOICES[name])
-    if name in config_module._RANGES:
-        low, high = config_module._RANGES[name]
-        return f'{low:g} or more' if high is None else f'{low:g} to {high:g}'
-    return ''
-
-
-def _table(settings: list[Setting]) -> str:
-    rows = [f'| `{s.name}` | `{s.default}` | {s.allowed} | {s.meaning} |' for s in settings]
-    return '\n'.join(['| setting | default | allowed | meaning |', '|---|---|---|---|', *rows])
+def _allowed(entry: Entry) -> str:
+    low, high = entry.field.metadata['low'], entry.field.metadata['high']
+    if entry.choices:
+        return ', '.join(f'`{choice}`' for choice in entry.choices)
+    if low is None:
+        return ''
+    return f'{low:g} or more' if high is None else f'{low:g} to {high:g}'
 
 
 if __name__ == '__main__':
