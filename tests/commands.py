@@ -1,20 +1,32 @@
-"""Runs the command line in processes of its own, as users do."""
+"""The small run, and the command line: in this process, or in one of its own where that matters."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging as std_logging
 import os
+import runpy
+import shutil
+import signal
 import subprocess
 import sys
+import traceback
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import jax
 import numpy as np
 import tifffile
+from absl import app, flags, logging
 
-from taclnet_jax.config import flatten
-from taclnet_jax.config import get_config as default_config
+from taclnet_jax.config import RunSettings, flatten, get_config, run_settings
 
 ROOT = Path(__file__).parent.parent
+
+app.define_help_flags()  # else the first command would, and they would go with its own
 
 # A run of seconds: 5 of 12 sections to train on, 3 steps an epoch, one epoch and two.
 SMALL = {
@@ -30,23 +42,45 @@ SMALL = {
     'evaluate.betti_patches': 5,
     'evaluate.betti_patch': 16,
 }
+STEPS_PER_EPOCH = 3
+SAMPLES = 5 * 4  # sections 0-4, four crops each
+
+
+class Run(NamedTuple):
+    """A finished small run.
+
+    Attributes:
+        workdir: its folder; look, but copy it to change anything.
+        output: what it printed.
+    """
+
+    workdir: Path
+    output: str
+
+    def copy(self, target: Path) -> Path:
+        """Its folder, to do with as one likes."""
+        return shutil.copytree(self.workdir, target)
 
 
 def small_config(**changes: object):
     """The small run's ConfigDict; names with two underscores for dots."""
-    config = default_config()
+    config = get_config()
     settings = SMALL | {key.replace('__', '.'): value for key, value in changes.items()}
-    assert settings.keys() <= flatten(config).keys()
+    assert settings.keys() <= flatten(RunSettings()).keys()
     config.update_from_flattened_dict(settings)
     return config
+
+
+def small_settings(**changes: object) -> RunSettings:
+    """The small run's typed settings; names with two underscores for dots."""
+    return run_settings(small_config(**changes))
 
 
 def arguments(workdir: Path, **changes: object) -> list[str]:
     """The command line of the small run."""
     settings = SMALL | {key.replace('__', '.'): value for key, value in changes.items()}
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    config = ROOT / 'configs' / 'synthetic.py'
-    return [f'--config={config}', f'--workdir={workdir}', *flags]
+    return ['--config=synthetic', f'--workdir={workdir}', *flags]
 
 
 def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
@@ -60,12 +94,10 @@ def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """Variables for a process with so many CPU devices."""
+    """Variables for a process with so many CPU devices, which computes the bits of `run`."""
     return os.environ | {
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
-        'NPROC': str(devices + 2),
         'JAX_PLATFORMS': 'cpu',
-        # These runs are so small that compiling them is most of their time.
         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
         'PYTHONPATH': str(ROOT),
     }
@@ -83,8 +115,15 @@ def start(*args: str, devices: int = 1, **options: object) -> subprocess.Popen[s
     )
 
 
-def run(*args: str, devices: int = 1, timeout: float = 300) -> tuple[int, str]:
-    """Runs `python -m taclnet_jax.main` to its end: (exit status, output and errors)."""
+def run(
+    *args: str, module: str = 'taclnet_jax.main', devices: int = 1, timeout: float = 300
+) -> tuple[int, str]:
+    """`python -m MODULE ARGS`: (exit status, output and errors).
+
+    In this process, unless it takes several devices: then `timeout` is a limit in seconds.
+    """
+    if devices == 1:
+        return _run_here(module, list(args))
     process = start(*args, devices=devices)
     try:
         output, _ = process.communicate(timeout=timeout)
@@ -93,10 +132,43 @@ def run(*args: str, devices: int = 1, timeout: float = 300) -> tuple[int, str]:
     return process.returncode, output
 
 
-def lines_until(process: subprocess.Popen[str], *words: str) -> Iterator[str]:
-    """The lines of a running process up to one that holds one of the words."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        yield line
-        if any(word in line for word in words):
-            return
+def _run_here(module: str, args: list[str]) -> tuple[int, str]:
+    output, status = io.StringIO(), 0
+    with _as_it_was(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        sys.argv = [module, *args]
+        # It runs a second time if it was imported before, which is what is meant.
+        warnings.filterwarnings('ignore', '.*found in sys.modules', RuntimeWarning, 'runpy')
+        try:
+            runpy.run_module(module, run_name='__main__', alter_sys=True)
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except Exception:
+            traceback.print_exc()
+            status = 1
+    return status, output.getvalue()
+
+
+@contextlib.contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Takes back what a command changes in its process, and compiles as `environment` says."""
+    argv, defined = sys.argv, set(flags.FLAGS)
+    terminate, unraisable = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+    verbosity, asyncio = logging.get_verbosity(), std_logging.getLogger('asyncio')
+    level, handlers = asyncio.level, std_logging.root.handlers[:]
+    # These runs are so small that compiling them is most of their time.
+    jax.config.update('jax_disable_most_optimizations', True)
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        jax.config.update('jax_disable_most_optimizations', False)
+        std_logging.root.handlers[:] = handlers
+        asyncio.setLevel(level)
+        logging.set_verbosity(verbosity)
+        sys.unraisablehook = unraisable
+        signal.signal(signal.SIGTERM, terminate)
+        sys.argv = argv
+        # The next command defines flags of its own.
+        for name in set(flags.FLAGS) - defined:
+            with contextlib.suppress(AttributeError):  # one of two names of a flag
+                delattr(flags.FLAGS, name)

@@ -1,9 +1,86 @@
-"""Settings that have to stand before JAX starts."""
+"""Settings that have to stand before JAX starts, and what the tests of several rooms share."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-# The tests' own devices and machines of one core: callbacks could hang with fewer workers.
+import pytest
+
+if TYPE_CHECKING:  # It imports JAX.
+    from commands import Run
+
+# As many threads for every process of the tests, so that all round alike; callbacks could hang with
+# as few as a machine of one core has.
 os.environ.setdefault('NPROC', '16')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+
+@pytest.fixture(scope='session')
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A folder by name, filled by the first of the session's processes that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    # Workers of pytest-xdist have a folder each, in one of the session.
+    shared = base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base
+
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = shared / name, shared / f'{name}.done'
+        with (shared / f'{name}.lock').open('w') as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                fill(folder)
+                done.touch()
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope='session')
+def trained(made_once: Callable[..., Path]) -> Run:
+    """The small run, trained and evaluated once a session."""
+    from commands import Run, arguments, run
+
+    def train(folder: Path) -> None:
+        status, output = run(*arguments(folder / 'run'))
+        assert status == 0, output
+        (folder / 'output').write_text(output)
+
+    folder = made_once('trained', train)
+    return Run(folder / 'run', (folder / 'output').read_text())
+
+
+@pytest.fixture(scope='session')
+def run_command() -> Callable[..., tuple[int, str]]:
+    """`commands.run`."""
+    from commands import run
+
+    return run
+
+
+@pytest.fixture
+def refused(run_command: Callable[..., tuple[int, str]]) -> Callable[..., str]:
+    """The message of a command line that has to end with exit status 2 and one line."""
+
+    def message(*args: str, **options: object) -> str:
+        status, output = run_command(*args, **options)
+        assert status == 2, output
+        assert 'Traceback' not in output
+        messages = [line for line in output.splitlines() if line.startswith('taclnet: error: ')]
+        assert len(messages) == 1, output
+        return messages[0]
+
+    return message
+
+
+@pytest.fixture(scope='session')
+def data_dir() -> Path:
+    """The folder of raw files that TACLNET_DATA_DIR names; skips the test where it names none."""
+    if not os.environ.get('TACLNET_DATA_DIR'):
+        pytest.skip('TACLNET_DATA_DIR names no folder of raw files')
+    return Path(os.environ['TACLNET_DATA_DIR'])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tensorstore
-from commands import arguments, run, small_config
+from commands import arguments, run
 
+from taclnet_jax.config.data import CustomSettings, DataSettings
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.errors import InputError
@@ -20,14 +23,19 @@ IDS = np.asarray(TISSUE.ids)
 RESOLUTION = (40.0, 4.0, 4.0)
 
 
-def custom(folder: Path, image: np.ndarray, labels: np.ndarray, **changes: object):
-    """The configuration of two TIFF stacks."""
-    write_array(folder / 'image.tif', image, resolution_nm=RESOLUTION)
-    write_array(folder / 'labels.tif', labels, resolution_nm=RESOLUTION)
-    files = {'image': str(folder / 'image.tif'), 'labels': str(folder / 'labels.tif')}
-    return small_config(
-        dataset='custom', **{f'custom__{key}': value for key, value in files.items()} | changes
+def settings(image: Path | str, labels: Path | str, **custom: Any) -> DataSettings:
+    """Those of one's own volume."""
+    return DataSettings(
+        dataset='custom', custom=CustomSettings(image=str(image), labels=str(labels), **custom)
     )
+
+
+def stacks(folder: Path, arrays: tuple[np.ndarray, np.ndarray], **custom: Any) -> DataSettings:
+    """The settings of image and labels as TIFF stacks, which it writes."""
+    files: dict[str, Any] = {name: folder / f'{name}.tif' for name in ('image', 'labels')}
+    for path, array in zip(files.values(), arrays, strict=True):
+        write_array(path, array, resolution_nm=RESOLUTION)
+    return settings(**files | custom)
 
 
 @pytest.mark.parametrize('cache_mb', [100, 0])
@@ -37,9 +45,7 @@ def test_every_format_gives_the_same_volume(tmp_path: Path, name: str, cache_mb:
     for what, array in (('image', TISSUE.image), ('labels', IDS.astype(np.uint32))):
         paths[what] = tmp_path / f'{what}_{name}'
         write_array(paths[what], array, resolution_nm=RESOLUTION)
-    config = small_config(dataset='custom', cache_mb=cache_mb)
-    config.custom.image, config.custom.labels = map(str, paths.values())
-    volume = load_volume(config)
+    volume = load_volume(dataclasses.replace(settings(**paths), cache_mb=cache_mb))
     assert isinstance(volume.image, np.ndarray) == (cache_mb > 0)
     assert volume.resolution_nm == RESOLUTION and volume.ignore is None
     np.testing.assert_array_equal(read_whole(volume.image), TISSUE.image)
@@ -50,10 +56,10 @@ def test_every_format_gives_the_same_volume(tmp_path: Path, name: str, cache_mb:
 
 def test_masks_of_either_polarity_give_the_same_membranes(tmp_path: Path):
     mask = np.where(TISSUE.membrane, 255, 0).astype(np.uint8)
-    volume = load_volume(custom(tmp_path, TISSUE.image, mask, custom__label_kind='membrane'))
+    volume = load_volume(stacks(tmp_path, (TISSUE.image, mask), label_kind='membrane'))
     np.testing.assert_array_equal(volume.membrane, TISSUE.membrane)
     (tmp_path / 'labels.tif').unlink()
-    volume = load_volume(custom(tmp_path, TISSUE.image, 255 - mask, custom__label_kind='interior'))
+    volume = load_volume(stacks(tmp_path, (TISSUE.image, 255 - mask), label_kind='interior'))
     np.testing.assert_array_equal(volume.membrane, TISSUE.membrane)
     assert volume.ids is None
 
@@ -65,15 +71,9 @@ def test_ignored_regions_come_from_a_mask_from_ids_and_from_distance(tmp_path: P
     chosen = int(np.unique(IDS)[2])
     ids = IDS.copy()
     ids[8, :30, :30] = 0  # nobody labelled this
-    config = custom(
-        tmp_path,
-        TISSUE.image,
-        ids,
-        custom__ignore=str(tmp_path / 'ignore.tif'),
-        custom__ignore_ids=(chosen,),
-        unlabelled_beyond_px=8,
-    )
-    volume = load_volume(config)
+    ignored = {'ignore': str(tmp_path / 'ignore.tif'), 'ignore_ids': (chosen,)}
+    found = stacks(tmp_path, (TISSUE.image, ids), **ignored)
+    volume = load_volume(dataclasses.replace(found, unlabelled_beyond_px=8))
     assert volume.ignore[3, 10:20].all() and volume.ignore[ids == chosen].all()
     assert volume.ignore[8, 5:15, 5:15].all() and not volume.ignore[8, :30, 28].all()
     assert not volume.ignore[10][ids[10] != chosen].all()
@@ -83,16 +83,16 @@ def test_ignored_regions_come_from_a_mask_from_ids_and_from_distance(tmp_path: P
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
-        ({'custom__image': ''}, 'Expected config.custom.image'),
-        ({'custom__labels': 'nowhere.tif'}, 'nowhere.tif'),
-        ({'custom__label_kind': 'membrane'}, 'label_kind=ids'),
-        ({'custom__resolution_nm': (4, 4)}, r'\(z, y, x\) in nm'),
-        ({'custom__ignore': 'nowhere.tif'}, 'ignored regions'),
+        ({'image': ''}, 'Expected config.custom.image'),
+        ({'labels': 'nowhere.tif'}, 'nowhere.tif'),
+        ({'label_kind': 'membrane'}, 'label_kind=ids'),
+        ({'resolution_nm': (4, 4)}, 'config.custom.resolution_nm to be 3 of a number'),
+        ({'ignore': 'nowhere.tif'}, 'ignored regions'),
     ],
 )
 def test_settings_that_do_not_fit_say_what_is_wrong(tmp_path: Path, change: dict, message: str):
     with pytest.raises(InputError, match=message):
-        load_volume(custom(tmp_path, TISSUE.image, IDS.astype(np.uint16), **change))
+        load_volume(stacks(tmp_path, (TISSUE.image, IDS.astype(np.uint16)), **change))
 
 
 @pytest.mark.parametrize(
@@ -115,28 +115,24 @@ def test_files_that_do_not_fit_say_what_is_wrong(
     tmp_path: Path, image: np.ndarray, labels: np.ndarray, message: str
 ):
     with pytest.raises(InputError, match=message):
-        load_volume(custom(tmp_path, image, labels))
+        load_volume(stacks(tmp_path, (image, labels)))
 
 
 def test_offsets_must_agree(tmp_path: Path):
-    config = small_config(dataset='custom')
     for what, array, offset in (('image', TISSUE.image, 0.0), ('labels', IDS, 400.0)):
         path = tmp_path / f'{what}.h5'
         write_array(path, array, resolution_nm=RESOLUTION, offset_nm=(offset, 0.0, 0.0))
-        config.custom[what] = str(path)
     with pytest.raises(InputError, match='same region.*400'):
-        load_volume(config)
+        load_volume(settings(tmp_path / 'image.h5', tmp_path / 'labels.h5'))
 
 
 def test_a_resolution_has_to_come_from_somewhere(tmp_path: Path):
     for what, array in (('image', TISSUE.image), ('labels', IDS.astype(np.uint16))):
         write_array(tmp_path / what, array, format='png')
-    config = small_config(dataset='custom')
-    config.custom.image, config.custom.labels = str(tmp_path / 'image'), str(tmp_path / 'labels')
+    folders = tmp_path / 'image', tmp_path / 'labels'
     with pytest.raises(InputError, match='resolution_nm'):
-        load_volume(config)
-    config.custom.resolution_nm = (40, 4, 4)
-    assert load_volume(config).resolution_nm == (40, 4, 4)
+        load_volume(settings(*folders))
+    assert load_volume(settings(*folders, resolution_nm=(40, 4, 4))).resolution_nm == (40, 4, 4)
 
 
 def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):

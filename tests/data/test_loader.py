@@ -11,7 +11,7 @@ import pytest
 from oracles import normalise
 from scipy import ndimage
 
-from taclnet_jax.data.augmentation import Augmentation
+from taclnet_jax.config import AugmentSettings
 from taclnet_jax.data.loader import WORKERS, Batch, WindowLoader
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume
@@ -20,7 +20,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.symmetry import inverse, symmetry
 
 SECTION = (23, 19)
-GEOMETRY = Augmentation(
+GEOMETRY = AugmentSettings(
     symmetries=True,
     reverse_z=True,
     misaligned=1.0,
@@ -47,7 +47,7 @@ def make(volume: Volume, augment: Any = None, **changes: Any) -> WindowLoader:
     """Fold 2: it trains on sections 0-2 and 6-8, each with 3 x 3 crops: 54 samples."""
     options: dict[str, Any] = {'slices': 3, 'batch_size': 5, 'seed': 1, 'crop': (9, 9)} | changes
     samples = grid_samples(fold_sections([range(9)], 2)[0], SECTION, options.pop('crop'))
-    return WindowLoader(volume, samples, augment=augment or Augmentation(), **options)
+    return WindowLoader(volume, samples, augment=augment or AugmentSettings(), **options)
 
 
 def assert_same(a: Batch, b: Batch) -> None:
@@ -91,7 +91,7 @@ def test_without_augmentation_windows_are_crops_of_normalised_sections(
 
 @pytest.mark.parametrize('crop', [(9, 9), (8, 5)])
 def test_symmetries_move_image_and_membrane_as_they_report(volume: Volume, crop: tuple[int, int]):
-    loader = make(volume, Augmentation(symmetries=True), crop=crop)
+    loader = make(volume, AugmentSettings(symmetries=True), crop=crop)
     seen = set()
     for step in range(loader.steps_per_epoch):
         batch = loader.batch(0, step)
@@ -105,7 +105,7 @@ def test_symmetries_move_image_and_membrane_as_they_report(volume: Volume, crop:
 
 
 def test_reversing_z_keeps_the_target_in_the_middle(volume: Volume):
-    loader = make(volume, Augmentation(reverse_z=True))
+    loader = make(volume, AugmentSettings(reverse_z=True))
     reversals = 0
     for step in range(loader.steps_per_epoch):
         batch = loader.batch(0, step)
@@ -122,7 +122,7 @@ def test_reversing_z_keeps_the_target_in_the_middle(volume: Volume):
 
 @pytest.mark.parametrize('crop', [(9, 9), (23, 8)])
 def test_shifted_crops_stay_inside_and_near_their_place(volume: Volume, crop: tuple[int, int]):
-    loader = make(volume, Augmentation(shift=True), crop=crop)
+    loader = make(volume, AugmentSettings(shift=True), crop=crop)
     samples = loader.samples
     assert volume.membrane is not None
     moves = set()
@@ -275,13 +275,13 @@ def test_leaving_the_loop_early_stops_the_threads(volume: Volume):
 
 @pytest.mark.parametrize('slices', [1, 3])
 def test_windows_of_normalised_sections(volume: Volume, slices: int):
-    sections, runs = normalised(volume.image), [range(3), range(6, 9)]
+    sections, stretches = normalised(volume.image), [range(3), range(6, 9)]
     rows, columns = slice(3, 20), slice(0, 19)
     for target in (0, 1, 2, 6, 7, 8):
-        run = runs[target // 6]
+        stretch = stretches[target // 6]
         around = [target] if slices == 1 else [target - 1, target, target + 1]
-        expected = [normalise(volume.image[np.clip(z, run[0], run[-1])]) for z in around]
-        window = read_window(sections, target, run, slices, rows, columns)
+        expected = [normalise(volume.image[np.clip(z, stretch[0], stretch[-1])]) for z in around]
+        window = read_window(sections, target, stretch, slices, rows, columns)
         assert window.dtype == np.float32
         np.testing.assert_allclose(window, np.stack(expected)[:, rows, columns], atol=1e-5)
 
@@ -351,14 +351,14 @@ def test_undisplaced_the_symmetry_alone_takes_the_target_back(
 
 
 def test_misaligned_sections_come_from_displaced_places(volume: Volume):
-    loader = make(volume, Augmentation(misaligned=1.0, misaligned_px=3), batch_size=54)
+    loader = make(volume, AugmentSettings(misaligned=1.0, misaligned_px=3), batch_size=54)
     batch = loader.batch(0, 0)
     moves = set()
     for i, sample in enumerate(batch['sample_id']):
         z = int(loader.samples.section[sample])
-        run = (0, 2) if z < 3 else (6, 8)
+        stretch = (0, 2) if z < 3 else (6, 8)
         for j in (0, 2):
-            neighbour = int(np.clip(z - 1 + j, *run))
+            neighbour = int(np.clip(z - 1 + j, *stretch))
             section = np.pad(normalise(volume.image[neighbour]), 3, 'reflect')
             places = np.lib.stride_tricks.sliding_window_view(section, (9, 9))
             errors = np.abs(places - batch['image'][i, j]).max(axis=(2, 3))
@@ -392,8 +392,8 @@ def test_labels_move_with_the_image(volume: Volume):
 
 @pytest.mark.parametrize('displace', [False, True])
 def test_probabilities_of_zero_change_nothing(volume: Volume, displace: bool):
-    plain = make(volume, Augmentation(symmetries=True, gain=0.1), batch_size=54)
-    augment = Augmentation(
+    plain = make(volume, AugmentSettings(symmetries=True, gain=0.1), batch_size=54)
+    augment = AugmentSettings(
         symmetries=True,
         gain=0.1,
         dark_strength=1.0,

@@ -41,7 +41,7 @@ def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: 
     tested: list[int] = []
     for fold in range(1, folds + 1):
         train, (test,) = fold_sections([range(depth)], fold, folds)
-        assert sorted([*test, *(z for run in train for z in run)]) == list(range(depth))
+        assert sorted([*test, *(z for stretch in train for z in stretch)]) == list(range(depth))
         assert depth // folds <= len(test) <= depth // folds + 1
         tested += test
     assert tested == list(range(depth))
@@ -83,10 +83,10 @@ def test_windows_repeat_the_end_sections_of_their_run(
 def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
     train, test = fold_sections([range(31)], fold)
     held_out = set(test[0])
-    for runs, allowed in ((train, set(range(31)) - held_out), (test, held_out)):
-        for run in runs:
-            for target in run:
-                sections = window_sections(target, run, slices)
+    for stretches, allowed in ((train, set(range(31)) - held_out), (test, held_out)):
+        for stretch in stretches:
+            for target in stretch:
+                sections = window_sections(target, stretch, slices)
                 assert set(sections) <= allowed
                 assert len(sections) == slices and sections[slices // 2] == target
                 assert max(np.diff(sections), default=0) <= 1  # none is skipped
@@ -118,7 +118,7 @@ def test_the_grid_of_isbi12():
     assert samples.section[16:32].tolist() == [1] * 16
     assert samples.y[16:32].tolist() == [y for y in corners for _ in corners]
     assert samples.x[16:32].tolist() == corners * 4
-    assert (samples.run == (0, 20)).all()
+    assert (samples.stretch == (0, 20)).all()
 
 
 @pytest.mark.parametrize(
@@ -134,14 +134,16 @@ def test_the_grid_of_isbi12():
 def test_the_fewest_crops_cover_each_section_of_the_runs(
     section: tuple[int, int], crop: tuple[int, int]
 ):
-    runs = [range(2, 4), range(6, 9)]
-    samples = grid_samples(runs, section, crop)
+    stretches = [range(2, 4), range(6, 9)]
+    samples = grid_samples(stretches, section, crop)
     covered = np.zeros((10, *section), int)
-    for z, y, x, run in zip(samples.section, samples.y, samples.x, samples.run, strict=True):
+    for z, y, x, stretch in zip(
+        samples.section, samples.y, samples.x, samples.stretch, strict=True
+    ):
         assert 0 <= y <= section[0] - crop[0] and 0 <= x <= section[1] - crop[1]
-        assert range(*run) in runs and z in range(*run)
+        assert range(*stretch) in stretches and z in range(*stretch)
         covered[z, y : y + crop[0], x : x + crop[1]] += 1
-    targets = [z for run in runs for z in run]
+    targets = [z for stretch in stretches for z in stretch]
     assert (covered[targets] > 0).all()
     assert covered.sum() == covered[targets].sum()
     rows, columns = (-(-s // c) for s, c in zip(section, crop, strict=True))
@@ -154,8 +156,8 @@ def test_sample_ids_follow_section_row_column_every_time():
     order = list(zip(samples.section, samples.y, samples.x, strict=True))
     assert order[:5] == [(0, 0, 0), (0, 0, 3), (0, 2, 0), (0, 2, 3), (1, 0, 0)]
     assert order == sorted(set(order))
-    assert samples.run[11].tolist() == [0, 3] and samples.run[12].tolist() == [5, 8]
-    for name in ('section', 'y', 'x', 'run'):
+    assert samples.stretch[11].tolist() == [0, 3] and samples.stretch[12].tolist() == [5, 8]
+    for name in ('section', 'y', 'x', 'stretch'):
         np.testing.assert_array_equal(getattr(samples, name), getattr(again, name))
 
 
@@ -173,12 +175,12 @@ def test_each_part_is_folded_on_its_own():
 
 @pytest.mark.parametrize(('limit', 'expected'), [(0, 9), (4, 4), (1, 1), (20, 9)])
 def test_targets_are_spread_evenly(limit: int, expected: int):
-    runs = [range(2, 5), range(10, 16)]
-    targets = targets_of(runs, limit)
+    stretches = [range(2, 5), range(10, 16)]
+    targets = targets_of(stretches, limit)
     assert len(targets) == len(set(targets)) == expected
-    assert all(z in run and run in runs for z, run in targets)
+    assert all(z in stretch and stretch in stretches for z, stretch in targets)
     if limit == 1:
-        assert targets == [(11, runs[1])]
+        assert targets == [(11, stretches[1])]
 
 
 def test_a_limit_draws_crops_of_the_same_grid_from_all_over_it():
