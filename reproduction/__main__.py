@@ -9,6 +9,9 @@
              are missing fit into the time. Where the folder of results has runs of the data set,
              their number is taken. When the time is over no further run is started.
                  python -m reproduction --table=2 --dataset=isbi12 --budget=360
+  jobs       with --jobs=2 two runs are made at a time, in processes that divide the cores, or a
+             GPU's memory, among them. What shares a phase one waits for the run that makes it.
+                 python -m reproduction --table=1 --dataset=isbi12 --jobs=2
   rewriting  tables from the files in --results alone, without training.
                  python -m reproduction --only-tables
   figures    from the networks of the runs in --workdir: 4 (segmentations of the systems), 5
@@ -42,6 +45,7 @@ _DATASET = flags.DEFINE_string(
     'dataset', None, f'{", ".join(DATASETS)}. With --only-tables all that have results.'
 )
 _BUDGET = flags.DEFINE_float('budget', None, 'Minutes to divide over the runs that are missing.')
+_JOBS = flags.DEFINE_integer('jobs', 1, 'Runs that are made at a time, each in a process.')
 _FOLDS = flags.DEFINE_list('folds', ['3', '1', '2'], 'Folds in this order; a figure takes one.')
 _SEEDS = flags.DEFINE_list('seeds', None, 'Seeds; 0 if not given, and 0,1,2 for table 2.')
 _SYSTEMS = flags.DEFINE_list(
@@ -93,7 +97,7 @@ def main() -> None:
     from reproduction.runs import Reproduction, planned_runs
 
     runs = planned_runs(table, dataset, _systems(), folds, seeds)
-    failed = Reproduction(base, results, workdir).make(runs, _BUDGET.value)
+    failed = Reproduction(base, results, workdir).make(runs, _BUDGET.value, _JOBS.value)
     _write_tables(results, [table], dataset)
     if failed:
         sys.exit(1)
@@ -136,6 +140,8 @@ def _check_flags() -> None:
         )
     if _BUDGET.value is not None and not _BUDGET.value > 0:
         raise InputError(f'Expected --budget to be above 0 minutes; found {_BUDGET.value:g}.')
+    if _JOBS.value < 1:
+        raise InputError(f'Expected --jobs to be at least 1; found {_JOBS.value}.')
     if any(fold not in (1, 2, 3) for fold in _numbers('folds', _FOLDS.value)):
         raise InputError(f'Expected --folds from 1 to 3; found {",".join(_FOLDS.value)}.')
     compared = [name for names in BACKBONES.values() for name in names]
@@ -170,6 +176,7 @@ if __name__ == '__main__':
             _TABLE,
             _DATASET,
             _BUDGET,
+            _JOBS,
             _FOLDS,
             _SEEDS,
             _SYSTEMS,

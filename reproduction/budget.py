@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,19 +35,21 @@ class Costs(NamedTuple):
     Attributes:
         fixed: compilation and the evaluation at the end.
         epochs: an epoch of phase one and of phase two, with its share of validation.
+        origin: which of the runs makes its phase one; None if it does so itself.
     """
 
     fixed: float
     epochs: tuple[float, float]
+    origin: int | None = None
+
+    def phase_one(self, schedule: Mapping[str, Any]) -> float:
+        """Of phase one with this schedule."""
+        return schedule['phase_one.epochs'] * self.epochs[0] if self.origin is None else 0.0
 
     def seconds(self, schedule: Mapping[str, Any]) -> float:
         """Of a run with this schedule."""
-        one, two = self.epochs
-        return self.fixed + schedule['phase_one.epochs'] * one + schedule['phase_two.epochs'] * two
-
-    def without_phase_one(self) -> Costs:
-        """Of a run that goes on from another one's phase one."""
-        return self._replace(epochs=(0.0, self.epochs[1]))
+        later = schedule['phase_two.epochs'] * self.epochs[1]
+        return self.fixed + self.phase_one(schedule) + later
 
 
 def measure_costs(config: Any, volume: Volume) -> Costs:
@@ -100,7 +103,7 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
 
 
 def fitting_schedule(
-    schedule: Mapping[str, Any], runs: Sequence[Costs], seconds: float
+    schedule: Mapping[str, Any], runs: Sequence[Costs], seconds: float, jobs: int = 1
 ) -> dict[str, Any]:
     """The longest schedule, up to the given one, with which all runs fit into the time.
 
@@ -110,14 +113,28 @@ def fitting_schedule(
         schedule: settings of `reproduction.results.SCHEDULE`.
         runs: what each takes.
         seconds: for all of them.
+        jobs: how many are made side by side.
     """
     longest = max(schedule['phase_one.epochs'], schedule['phase_two.epochs'])
     scaled = dict(schedule)
     for length in range(longest, 0, -1):
         scaled = {key: math.ceil(value * length / longest) for key, value in schedule.items()}
-        if sum(costs.seconds(scaled) for costs in runs) <= seconds:
+        if needed_seconds(runs, scaled, jobs) <= seconds:
             break
     return scaled
+
+
+def needed_seconds(runs: Sequence[Costs], schedule: Mapping[str, Any], jobs: int = 1) -> float:
+    """Until the last of the runs has ended, so many side by side and started in their order."""
+    free = [0.0] * jobs
+    phase_one_ends: list[float] = []
+    for costs in runs:
+        start = heapq.heappop(free)
+        if costs.origin is not None:
+            start = max(start, phase_one_ends[costs.origin])
+        phase_one_ends.append(start + costs.phase_one(schedule))
+        heapq.heappush(free, start + costs.seconds(schedule))
+    return max(free)
 
 
 def _time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, float]:

@@ -10,9 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from skimage.morphology import dilation, disk
 from skimage.segmentation import expand_labels
@@ -34,7 +32,7 @@ from taclnet_jax.training.setup import prepare
 
 # Of a section, in the middle of it: more than this is too small to see.
 _PATCH_PX = 384
-_DPI = 150
+_SIDE_PX = 256  # of a map of one epoch, on screen
 _SYSTEMS = {
     1: ('taclnet',),
     4: ('unet', 'topoloss', 'convlstm', 'taclnet', 'recurrent_unet', 'recurrent_taclnet'),
@@ -113,9 +111,10 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
         None if volume.ids is None else volume.ids[z, rows, columns],
         ignore,
     )
+    section_itself = figures.stretched(volume.image[z, rows, columns])
     panels = [
-        (f'Section {z}', '', _grey(volume.image[z, rows, columns])),
-        ('Truth', '', _drawn(truth == 0)),
+        figures.Panel(f'Section {z}', figures.coloured(section_itself, 'gray')),
+        figures.Panel('Truth', _drawn(truth == 0)),
     ]
     for network in networks:
         prediction = _predict(network, target)
@@ -125,8 +124,9 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
         segments = metrics.segment(prob[rows, columns], cut.threshold, ignore)
         splits, merges = metrics.false_splits_and_merges(truth, segments)
         found = f'{_count(splits, "split")}, {_count(merges, "merge")}'
-        panels.append((system.title, found, _drawn(segments == 0, *error_marks(truth, segments))))
-    _draw_panels(path, panels)
+        marked = _drawn(segments == 0, *error_marks(truth, segments))
+        panels.append(figures.Panel(system.title, marked, note=found))
+    figures.write_png(path, _with_legend(panels))
 
 
 def error_marks(truth: NDArray, segments: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -190,38 +190,33 @@ def attention_over_epochs(path: Path, network: Network) -> None:
     """
     prob, attention = _epochs(network)
     smoothed = iterate(attention, network.model.settings.attention.beta)
-    rows = (
-        ('P', prob, 'gray_r', _BLUE),
-        ('o without ITA', attention, 'inferno', _RED),
-        ('o with ITA', smoothed, 'inferno', _BLUE),
-    )
+    rows = {'P': prob, 'o without ITA': attention, 'o with ITA': smoothed}
     epochs, samples = prob.shape[:2]
-    shown = np.unique(np.linspace(0, epochs - 1, 6).round().astype(int))
-    figure = Figure((2.2 * len(shown) + 1, 9.6), dpi=_DPI, layout='constrained')
-    grid = figure.add_gridspec(4, len(shown))
-    for i, (name, maps, colour_map, _) in enumerate(rows):
-        for j, epoch in enumerate(shown):
-            axis = figure.add_subplot(grid[i, j])
-            picture = maps[epoch, samples // 2]
-            axis.imshow(picture, cmap=colour_map, vmin=0, vmax=1, interpolation='nearest')
-            axis.set_xticks([])
-            axis.set_yticks([])
-            if i == 0:
-                axis.set_title(f'epoch {epoch + 1}', fontsize=16)
-            if j == 0:
-                axis.set_ylabel(name, fontsize=16)
-    axis = figure.add_subplot(grid[3, :])
-    for name, maps, _, colour in rows[1:]:
-        change = np.abs(np.diff(maps, axis=0)).mean((1, 2, 3))
-        axis.plot(np.arange(2, epochs + 1), change, 'o-', color=colour, lw=2.5, label=name)
-    axis.set_title(f'Mean change from the epoch before, {samples} samples', fontsize=16, loc='left')
-    axis.set_xlabel('epoch of phase two', fontsize=16)
-    axis.tick_params(labelsize=14)
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    shown = np.unique(np.linspace(0, epochs - 1, 6).round().astype(int)).tolist()
+    panels = []
+    for name, maps in rows.items():
+        colour_map = 'gray_r' if name == 'P' else 'inferno'
+        for epoch in shown:
+            panels.append(
+                figures.Panel(
+                    f'{name}, epoch {epoch + 1}' if epoch == 0 else f'epoch {epoch + 1}',
+                    figures.coloured(maps[epoch, samples // 2], colour_map),
+                    colour_map if epoch == shown[-1] else None,
+                )
+            )
+    maps_of_epochs = figures.grid(panels, len(shown), side_px=_SIDE_PX)
+    figure = figures.figure_of(maps_of_epochs.shape[1], 360, layout='constrained')
+    axis = figure.add_subplot()
+    counted = range(2, epochs + 1)
+    changes = {
+        name: (counted, np.abs(np.diff(maps, axis=0)).mean((1, 2, 3)).tolist())
+        for name, maps in rows.items()
+        if name != 'P'
+    }
+    title = f'Mean change from the epoch before, {samples} samples'
+    figures.draw_curves(axis, title, changes, x_label='Epoch of phase two', colours=(_RED, _BLUE))
     axis.set_ylim(bottom=0)
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.legend(frameon=False, fontsize=15)
-    figures.write_png(path, figures.rendered(figure))
+    figures.write_png(path, np.concatenate([maps_of_epochs, figures.rendered(figure)]))
 
 
 def iterate(attention: NDArray, beta: float) -> NDArray:
@@ -325,56 +320,26 @@ def _middle(volume: Volume) -> tuple[slice, slice]:
     return rows, columns
 
 
-def _grey(image: NDArray) -> NDArray:
-    low, high = np.percentile(image, (0.5, 99.5))
-    return np.clip((image - low) / max(high - low, 1), 0, 1)
-
-
 def _drawn(
     membrane: NDArray, cuts: NDArray | None = None, joints: NDArray | None = None
-) -> NDArray:
+) -> NDArray[np.uint8]:
     """Membrane in black, with cuts in blue and joints in red, widened to be seen."""
     rgb = np.where(membrane[..., None], 0.0, np.full(3, 0.92))
     for marks, colour in ((cuts, _SKY), (joints, _RED)):
         if marks is not None:
             rgb[dilation(marks, disk(max(1, round(max(marks.shape) / 128))))] = colour
-    return rgb
+    return figures.as_bytes(rgb)
 
 
-def _draw_panels(path: Path, panels: Sequence[tuple[str, str, NDArray]]) -> None:
-    """Draws (title, what was found, picture) in one row, or in two if they are many."""
+def _with_legend(panels: Sequence[figures.Panel]) -> NDArray[np.uint8]:
+    """The panels in one row, or in two if they are many."""
     columns = len(panels) if len(panels) <= 4 else -(-len(panels) // 2)
-    rows = -(-len(panels) // columns)
-    # In inches: a panel, its title, a gap, and the legend below.
-    side, title, gap, legend = 3.0, 0.75, 0.12, 0.5
-    width, height = columns * (side + gap) + gap, rows * (side + title) + legend + gap
-    figure = Figure((width, height), dpi=_DPI)
-    for place, (name, found, picture) in enumerate(panels):
-        row, column = divmod(place, columns)
-        left, top = gap + column * (side + gap), row * (side + title) + title
-        axis = figure.add_axes(
-            (left / width, 1 - (top + side) / height, side / width, side / height)
-        )
-        axis.imshow(picture, cmap='gray', vmin=0, vmax=1, interpolation='nearest')
-        axis.set_axis_off()
-        for line, (text, weight) in enumerate(((name, 'bold'), (found, 'normal'))):
-            y = 1 - (top - 0.38 + 0.3 * line) / height
-            # Long names in smaller letters, not beyond their panel.
-            size = min(15, 15 * 21 / max(len(text), 1))
-            figure.text(left / width, y, text, fontsize=size, weight=weight)
-    handles = [
+    legend = [
         Patch(facecolor='black', label='membrane'),
         Patch(facecolor=_SKY, label='split here'),
         Patch(facecolor=_RED, label='merged here'),
     ]
-    figure.legend(
-        handles=handles,
-        loc='lower center',
-        ncols=3,
-        fontsize=15,
-        frameon=False,
-    )
-    figures.write_png(path, figures.rendered(figure))
+    return figures.grid(panels, columns, legend=legend)
 
 
 def _count(number: int, what: str) -> str:

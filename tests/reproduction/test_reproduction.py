@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -58,6 +59,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
         (['--table=1', '--dataset=isbi12', '--folds=0'], '--folds from 1 to 3'),
         (['--table=1', '--dataset=isbi12', '--seeds=a'], "found 'a'"),
         (['--table=1', '--dataset=isbi12', '--budget=-1'], '--budget'),
+        (['--table=1', '--dataset=isbi12', '--jobs=0'], '--jobs to be at least 1; found 0'),
         (['--table=2', '--dataset=isbi12', '--systems=unet'], 'found unet'),
         (['--only-tables'], 'Expected results'),
     ],
@@ -139,6 +141,33 @@ def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) 
         assert len(json.dumps(made)) < 8000
     assert (folder / 'results' / 'table2_synthetic.md').exists()
     assert '| none / STA | P_hat |' in rest
+
+
+def test_runs_side_by_side_go_on_after_an_interrupt(
+    reproduced: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    cache = reproduced[0] / 'compiled'
+    flags = [flag for flag in small(tmp_path, 'convlstm') if not flag.startswith('--folds')]
+    flags += ['--folds=3,1', '--jobs=2', '--budget=600']
+    process = command(*flags, cache=cache)
+    runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
+    for _ in range(3000):
+        saved = [(run / 'checkpoints' / 'last' / '3').exists() for run in runs]
+        if any(saved) or process.poll() is not None:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    status, output = finish(process)
+    assert status == 128 + signal.SIGTERM, output
+    assert 'budget: Measuring ConvLSTM' in output and 'of 2 runs were finished' in output
+    for run in runs:  # both started together, and what one does is said behind its name
+        assert f'{run.name}: ' in output and (run / 'wall_seconds').exists()
+    status, rest = finish(command(*flags, cache=cache))
+    assert status == 0 and 'Finished 2 of 2 missing runs' in rest, rest
+    assert ': Going on from step' in rest
+    cores = {result['hardware'] for result in read_results(tmp_path / 'results')}
+    shared = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert any(f' {shared} ' in hardware for hardware in cores), cores
 
 
 def test_results_of_other_settings_are_kept_and_named(reproduced: tuple[Path, str, str]) -> None:
