@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
 from collections.abc import Sequence
@@ -93,6 +94,7 @@ class Reproduction:
         missing = [run for run in runs if run not in there]
         if missing:  # What keeps all runs from starting is said once.
             load_volume(run_settings(self.base).data)
+        jobs = min(jobs, max(len(missing), 1))  # A single run has the whole machine.
         schedule = choose_schedule(
             self.base, self.results, self.workdir, missing, budget_minutes, jobs
         )
@@ -181,12 +183,10 @@ class Reproduction:
         settings = run_settings(config)
         for system in SYSTEMS:
             folder = self.workdir / run._replace(system=system).key
-            if (
-                system != run.system
-                and _has_phase_one(folder)
-                and same_phase_one(settings, read_settings(folder))
-            ):
-                return folder
+            if system != run.system and _has_phase_one(folder):
+                with contextlib.suppress(InputError):  # of another version
+                    if same_phase_one(settings, read_settings(folder)):
+                        return folder
         return None
 
 
