@@ -6,14 +6,30 @@ of colour vision. Nothing here touches pyplot's global state, and a file is writ
 at all.
 """
 
-from taclnet_jax.figures.curves import training_curves
-from taclnet_jax.figures.panels import rendered, write_png
+from taclnet_jax.figures.curves import draw_curves, training_curves
+from taclnet_jax.figures.panels import (
+    Panel,
+    as_bytes,
+    coloured,
+    figure_of,
+    grid,
+    rendered,
+    stretched,
+    write_png,
+)
 from taclnet_jax.figures.sections import attention_panels, section_comparison
 
 __all__ = [
+    'Panel',
+    'as_bytes',
     'attention_panels',
+    'coloured',
+    'draw_curves',
+    'figure_of',
+    'grid',
     'rendered',
     'section_comparison',
+    'stretched',
     'training_curves',
     'write_png',
 ]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from taclnet_jax.figures.panels import DPI, FONT_PX, font_points, rendered, write_png
+from taclnet_jax.figures.panels import FONT_PX, figure_of, font_points, rendered, write_png
+
+Line = tuple[Sequence[float], Sequence[float]]  # epochs, values
 
 # The palette of Okabe and Ito.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
@@ -43,21 +45,53 @@ def training_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str,
     curves = {title: _curves(records, names) for title, names in _CURVES.items()}
     shown = {title: lines for title, lines in curves.items() if lines} or {'Cross-entropy': {}}
     rows, columns = -(-len(shown) // 2), min(len(shown), 2)
-    figure = Figure((6.4 * columns, 3.9 * rows), dpi=DPI, layout='constrained')
+    figure = figure_of(640 * columns, 390 * rows, layout='constrained')
     for place, (title, lines) in enumerate(shown.items(), start=1):
         axis = figure.add_subplot(rows, columns, place)
-        _draw_curves(axis, title, lines)
+        labelled = {_label(key, _CURVES[title]): line for key, line in lines.items()}
+        draw_curves(axis, title, labelled)
         _mark_phases(axis, records)
     write_png(path, rendered(figure))
+
+
+def draw_curves(
+    axis: Axes,
+    title: str,
+    lines: Mapping[str, Line],
+    *,
+    x_label: str = 'Epoch',
+    colours: Sequence[Any] = _COLOURS,
+) -> None:
+    """Draws curves over epochs.
+
+    Args:
+        axis: where.
+        title: of the axis.
+        lines: epochs and values of each, by its name in the legend.
+        x_label: what is counted.
+        colours: of the lines, in turn.
+    """
+    for (label, (epochs, values)), colour in zip(lines.items(), cycle(colours), strict=False):
+        # A single epoch is a point, which a line alone would not show.
+        marker = 'o' if len(epochs) < 40 else None
+        axis.plot(epochs, values, color=colour, label=label, lw=2, marker=marker, ms=4)
+    axis.set_title(title, fontsize=font_points(FONT_PX), loc='left')
+    axis.set_xlabel(x_label, fontsize=font_points(0.9 * FONT_PX))
+    axis.tick_params(labelsize=font_points(0.85 * FONT_PX))
+    axis.margins(y=0.12)  # room for the names of the phases
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.spines[['top', 'right']].set_visible(False)
+    axis.grid(axis='y', color='0.9')
+    axis.set_axisbelow(True)
+    if lines:
+        axis.legend(frameon=False, fontsize=font_points(0.85 * FONT_PX))
 
 
 def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _curves(
-    records: Iterable[Mapping[str, Any]], names: Mapping[str, str]
-) -> dict[str, tuple[list[float], list[float]]]:
+def _curves(records: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, Line]:
     """{key: (epochs, mean values)} of the keys that end in one of `names`."""
     values: dict[str, dict[float, list[float]]] = {}
     for record in records:
@@ -70,25 +104,9 @@ def _curves(
     }
 
 
-def _draw_curves(
-    axis: Axes, title: str, lines: Mapping[str, tuple[list[float], list[float]]]
-) -> None:
-    for (key, (epochs, values)), colour in zip(lines.items(), _COLOURS * 3, strict=False):
-        group, name = key.rsplit('/', 1)
-        label = f'{group.replace("/", " ")}: {_CURVES[title][name]}'
-        # A single epoch is a point, which a line alone would not show.
-        marker = 'o' if len(epochs) < 40 else None
-        axis.plot(epochs, values, color=colour, label=label, lw=2, marker=marker, ms=4)
-    axis.set_title(title, fontsize=font_points(FONT_PX), loc='left')
-    axis.set_xlabel('Epoch', fontsize=font_points(0.9 * FONT_PX))
-    axis.tick_params(labelsize=font_points(0.85 * FONT_PX))
-    axis.margins(y=0.12)  # room for the names of the phases
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axis.spines[['top', 'right']].set_visible(False)
-    axis.grid(axis='y', color='0.9')
-    axis.set_axisbelow(True)
-    if lines:
-        axis.legend(frameon=False, fontsize=font_points(0.85 * FONT_PX))
+def _label(key: str, names: Mapping[str, str]) -> str:
+    group, name = key.rsplit('/', 1)
+    return f'{group.replace("/", " ")}: {names[name]}'
 
 
 def _mark_phases(axis: Axes, records: Sequence[Mapping[str, Any]]) -> None:

@@ -10,7 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from skimage.morphology import dilation, disk
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.figures.panels import Panel, as_bytes, coloured, grid, screen_scale, write_png
+from taclnet_jax.figures.panels import (
+    Panel,
+    as_bytes,
+    coloured,
+    grid,
+    screen_scale,
+    stretched,
+    write_png,
+)
 
 _SKY, _RED = (0.34, 0.71, 0.91), (0.88, 0.05, 0.04)
 
@@ -145,11 +153,7 @@ def _checked(
                 f'A picture takes maps [height, width] of one shape; got {name} of shape '
                 f'{values.shape} beside a section of shape {image.shape}.'
             )
-    finite = image[np.isfinite(image)]
-    low, high = np.percentile(finite, (0.5, 99.5)) if finite.size else (0, 0)
-    if high <= low:
-        return np.full(image.shape, 0.5), arrays
-    return np.clip((np.nan_to_num(image, nan=low) - low) / (high - low), 0, 1), arrays
+    return stretched(image), arrays
 
 
 def _overlay(image: NDArray, refined: NDArray, attention: NDArray) -> NDArray[np.uint8]:

@@ -13,8 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from io import BytesIO
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,11 +21,12 @@ import numpy as np
 from taclnet_jax.errors import InputError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from taclnet_jax.config import DataSettings, SamplingSettings
 
 DRAWS = 24
-# On screen, in inches and points: readable at half the size.
-_PANEL, _FONT = 4.2, 17
+_SIDE_PX = 420  # on screen
 _LABELS, _BEFORE = '#e69f00', '#56b4e9'  # of Okabe and Ito
 _MIRRORED = '#cc79a7'
 
@@ -132,50 +132,39 @@ def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4
     """Writes the panels as one PNG.
 
     Raises:
-        OSError: if the file cannot be written.
+        OSError: if the file cannot be written; nothing of it is left behind.
     """
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    height, width = panels[0].image.shape
-    rows = -(-len(panels) // columns)
-    tall = min(max(height / width, 0.4), 2.5)
-    figure = Figure(
-        (columns * _PANEL, rows * (_PANEL * tall + 0.45) + 0.5), dpi=100, layout='constrained'
-    )
-    low, high = np.percentile(panels[0].image, (0.5, 99.5))
-    for place, panel in enumerate(panels, start=1):
-        axis = figure.add_subplot(rows, columns, place)
-        axis.imshow(panel.image, cmap='gray', vmin=low - 0.3, vmax=high + 0.3)
-        for labels, colour in ((panel.before, _BEFORE), (panel.membrane, _LABELS)):
-            if labels is not None and 0 < labels.mean() < 1 and labels.shape == (height, width):
-                axis.contour(labels, [0.5], colors=colour, linewidths=1.3)
-        if not panel.valid.all():
-            axis.contourf(
-                panel.valid, [-0.5, 0.5], colors='none', hatches=['//'], edgecolors=_MIRRORED
-            )
-        axis.set_title(panel.title, fontsize=_FONT, loc='left')
-        axis.set_axis_off()
-    figure.legend(
-        handles=[
-            Line2D([], [], color=_LABELS, lw=4, label='membrane labels'),
-            Line2D([], [], color=_BEFORE, lw=4, label='the labels before they moved'),
-            Patch(
-                facecolor='none',
-                edgecolor=_MIRRORED,
-                hatch='//',
-                label='mirrored at the border: not in the loss',
-            ),
-        ],
-        loc='outside lower center',
-        ncols=3,
-        frameon=False,
-        fontsize=_FONT,
-    )
-    encoded = BytesIO()
-    figure.savefig(encoded, format='png')
-    Path(path).write_bytes(encoded.getvalue())
+    from taclnet_jax import figures
+
+    low, high = np.percentile(panels[0].image, (0.5, 99.5)) + (-0.3, 0.3)
+    drawn = [
+        figures.Panel(
+            panel.title,
+            figures.coloured((panel.image - low) / (high - low), 'gray'),
+            overlay=partial(_outline, panel),
+        )
+        for panel in panels
+    ]
+    mirrored = Patch(facecolor='none', edgecolor=_MIRRORED, hatch='//')
+    mirrored.set_label('mirrored at the border: not in the loss')
+    legend = [
+        Line2D([], [], color=_LABELS, lw=4, label='membrane labels'),
+        Line2D([], [], color=_BEFORE, lw=4, label='the labels before they moved'),
+        mirrored,
+    ]
+    figures.write_png(path, figures.grid(drawn, columns, legend=legend, side_px=_SIDE_PX))
+
+
+def _outline(panel: Panel, axis: Axes) -> None:
+    """Draws the labels' outlines, and hatches what is mirrored."""
+    for labels, colour in ((panel.before, _BEFORE), (panel.membrane, _LABELS)):
+        if labels is not None and 0 < labels.mean() < 1:
+            axis.contour(labels, [0.5], colors=colour, linewidths=1.3)
+    if not panel.valid.all():
+        axis.contourf(panel.valid, [-0.5, 0.5], colors='none', hatches=['//'], edgecolors=_MIRRORED)
 
 
 def _run() -> None:

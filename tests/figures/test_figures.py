@@ -6,10 +6,12 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib import _pylab_helpers
+from matplotlib.patches import Patch
 from skimage.io import imread
 
-from taclnet_jax import figures, metrics
+from taclnet_jax import figures, files, metrics
 from taclnet_jax.errors import InputError
+from taclnet_jax.figures import curves
 
 MAPS = ('section', 'critical_map', 'attention', 'refined', 'prob')
 
@@ -146,6 +148,68 @@ def test_maps_of_another_shape_are_refused_by_name():
         figures.attention_panels(None, **maps)
 
 
+# Grids
+
+
+def grey(shape=(40, 40), seed=0):
+    return coloured(np.random.default_rng(seed).uniform(0, 1, shape), 'gray')
+
+
+def test_a_grid_has_its_panels_row_by_row():
+    pictures = [grey(seed=seed) for seed in range(5)]
+    picture = figures.grid([figures.Panel(str(k), rgb) for k, rgb in enumerate(pictures)], 3)
+    corners = [corner for rgb in pictures for corner in places(picture, rgb, 13)]
+    tops, lefts = zip(*corners, strict=True)
+    assert len(corners) == 5
+    assert tops[0] == tops[1] == tops[2] < tops[3] == tops[4]
+    assert lefts[0] == lefts[3] < lefts[1] == lefts[4] < lefts[2]
+
+
+def test_a_note_and_a_legend_take_lines_of_their_own():
+    panels = [figures.Panel('one', grey()), figures.Panel('two', grey())]
+    plain = figures.grid(panels, 2)
+    noted = figures.grid([panels[0], panels[1]._replace(note='3 splits')], 2)
+    ((top, left),) = places(plain, panels[0].rgb, 13)[:1]
+    ((lower, _),) = places(noted, panels[0].rgb, 13)[:1]
+    assert lower > top and noted.shape == (plain.shape[0] + lower - top, *plain.shape[1:])
+    # The titles stay side by side above; the note is below the second only.
+    above = noted[lower - 26 : lower - 2]
+    assert (above[:, : left + 500] == 255).all() and (above[:, left + 500 :] < 200).any()
+    patches = [Patch(facecolor='red', label='here'), Patch(facecolor='blue', label='there')]
+    explained = figures.grid(panels, 2, legend=patches)
+    below = explained[plain.shape[0] :]
+    for colour in ([255, 0, 0], [0, 0, 255]):
+        assert (below == colour).all(-1).sum() > 50
+    np.testing.assert_array_equal(explained[: top + 520], plain[: top + 520])
+
+
+def test_an_overlay_draws_in_pixels_of_the_picture():
+    flat = np.full((40, 40, 3), 255, np.uint8)
+
+    def outline(axis):
+        axis.contour(np.arange(40)[:, None] * np.ones(40), [19.5], colors='red')
+
+    picture = figures.grid([figures.Panel('', flat, overlay=outline)], 1)
+    rows = np.flatnonzero((picture == [255, 0, 0]).all(-1).sum(1) > 400)
+    assert abs(rows.mean() + 0.5 - (48 + 13 * 20)) < 1
+
+
+def test_long_titles_shrink_to_their_panels():
+    def widest(title):
+        panels = [figures.Panel(title, np.full((40, 40, 3), 255, np.uint8))] * 2
+        dark = (figures.grid(panels, 2)[:48] < 128).all(-1).any(0)
+        return np.flatnonzero(dark[: 14 + 520 + 14]).max()
+
+    assert widest('short') < 100
+    assert 460 < widest('a title that is far too long for its panel, ' * 2) < 14 + 520
+
+
+def test_panels_are_as_large_as_asked_for():
+    small = figures.grid([figures.Panel('a', grey())] * 3, 3, side_px=200)
+    assert len(places(small, grey(), 5)) == 3
+    assert small.shape[1] == 3 * (200 + 14) + 14
+
+
 # Comparison of segmentations
 
 
@@ -251,9 +315,8 @@ def test_comparison_of_constant_sections_is_drawn(membrane, tmp_path):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figure behind the last picture."""
-    drawn = []
-    render = figures.rendered
-    monkeypatch.setattr(figures, 'rendered', lambda figure: drawn.append(figure) or render(figure))
+    drawn, render = [], curves.rendered
+    monkeypatch.setattr(curves, 'rendered', lambda figure: drawn.append(figure) or render(figure))
     return drawn
 
 
@@ -327,22 +390,20 @@ def test_file_holds_the_returned_picture_and_no_other_file_stays(tmp_path):
 def test_failed_write_leaves_the_old_file_and_nothing_else(monkeypatch, tmp_path):
     (tmp_path / 'a.png').write_bytes(b'old')
 
-    def full_disk(self, data):
-        with open(self, 'wb') as file:
-            file.write(data[:100])
+    def full_disk(partial, target):
+        assert partial.exists()
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(figures.Path, 'write_bytes', full_disk)
+    monkeypatch.setattr(files, 'publish', full_disk)
     with pytest.raises(OSError, match='No space'):
         figures.attention_panels(tmp_path / 'a.png', **random_maps((39, 39)))
-    monkeypatch.undo()
     assert (tmp_path / 'a.png').read_bytes() == b'old'
     assert [file.name for file in tmp_path.iterdir()] == ['a.png']
 
 
-def test_missing_folder_is_an_error_of_the_system(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        figures.training_curves(tmp_path / 'none' / 'curves.png', [])
+def test_missing_folders_are_made(tmp_path):
+    figures.training_curves(tmp_path / 'none' / 'curves.png', [])
+    assert imread(tmp_path / 'none' / 'curves.png').ndim == 3
 
 
 def test_pyplot_knows_of_no_figure(tmp_path):

@@ -8,16 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import environment, small_config
+from commands import environment, small_settings
 from matplotlib.image import imread
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.tools.show_augmentations import augmented_panels, draw
+from taclnet_jax.tools.show_augmentations import Panel, augmented_panels, draw
+
+
+def shown(sample: int | None = None, **changes: object) -> list[Panel]:
+    """The panels of the small run."""
+    settings = small_settings(**changes)
+    return augmented_panels(settings.data, settings.sampling, seed=settings.seed, sample=sample)
 
 
 @pytest.mark.parametrize('slices', [1, 3])
 def test_each_panel_shows_a_change_and_the_labels(slices: int, tmp_path: Path):
-    panels = augmented_panels(small_config(slices=slices, crop=(24, 30)))
+    panels = shown(slices=slices, crop=(24, 30))
     assert len({panel.title for panel in panels}) == len(panels) == (12 if slices > 1 else 10)
     plain, *others = panels
     for panel in panels:
@@ -35,8 +41,8 @@ def test_each_panel_shows_a_change_and_the_labels(slices: int, tmp_path: Path):
 
 
 def test_the_panels_are_the_same_each_time_and_follow_the_sample():
-    first, again = (augmented_panels(small_config(), sample=2) for _ in range(2))
-    other = augmented_panels(small_config(), sample=3)
+    first, again = (shown(sample=2) for _ in range(2))
+    other = shown(sample=3)
     for a, b in zip(first, again, strict=True):
         np.testing.assert_array_equal(a.image, b.image)
     assert (first[0].image != other[0].image).any()
@@ -45,7 +51,7 @@ def test_the_panels_are_the_same_each_time_and_follow_the_sample():
 @pytest.mark.parametrize('sample', [-1, 48])
 def test_samples_that_are_not_there_are_refused(sample: int):
     with pytest.raises(InputError, match=f'--sample from 0 to 47; found {sample}'):
-        augmented_panels(small_config(), sample)
+        shown(sample=sample)
 
 
 def test_the_command_writes_the_picture(tmp_path: Path):
