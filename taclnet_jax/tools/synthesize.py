@@ -7,7 +7,7 @@ As the files of a published data set, for config.data_dir=<output>:
                 --padding sample_A_padded_20160501.hdf, whose raw goes on around the labels
   isbi12        <output>/isbi12/train-volume.tif, train-labels.tif: 0 = membrane, 255 = interior
   isbi13        <output>/snemi3d/train-input.tif, train-labels.tif: instance ids
-As a volume of your own, for configs/custom.py: an image and its instance ids (0 = membrane), in
+As a volume of your own, for --config=custom: an image and its instance ids (0 = membrane), in
   hdf5          <output>/volume.h5, its datasets named as in CREMI's files
   tiff          <output>/image.tif, labels.tif
   png           <output>/image, labels: folders of one file a section
@@ -27,23 +27,21 @@ import functools
 import math
 import os
 import shlex
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from taclnet_jax.data.cremi_file import IDS, RAW, write_cremi
 from taclnet_jax.data.synthetic import SyntheticTissue
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import explained, replacing
+from taclnet_jax.progress import Progress
 from taclnet_jax.volumes import LazySections, Sections, write_array
-
-if TYPE_CHECKING:
-    from taclnet_jax.progress import Progress
+from taclnet_jax.volumes.sections import cropped, mapped
 
 Voxels = tuple[int, int, int]  # (z, y, x), as all triples here
 Nanometres = tuple[float, float, float]
@@ -66,6 +64,16 @@ FORMATS = ('cremi', *_NAMES)
 _CROP = 156  # of the configurations, in pixels
 # What the data sets' readers take for granted.
 _RESOLUTION_NM = {'isbi12': (50, 4, 4), 'isbi13': (30, 6, 6)}
+
+
+class Wanted(NamedTuple):
+    """What to write, as `synthesize` takes it."""
+
+    shape: Voxels
+    seed: int
+    resolution_nm: Nanometres
+    samples: Sequence[str]
+    padding: Voxels
 
 
 class Written(NamedTuple):
@@ -109,76 +117,82 @@ def synthesize(
     """
     if resolution_nm is None:
         resolution_nm = _RESOLUTION_NM.get(format, (40, 4, 4))
-    _check(format, shape, seed, resolution_nm, samples, padding)
+    wanted = Wanted(shape, seed, resolution_nm, samples, padding)
+    _check(format, wanted)
     folder = Path(output) / ('cremi' if format == 'cremi' else _NAMES[format][0])
-    with _new_folder(folder) as partial:
-        if format == 'cremi':
-            names = _write_samples(partial, shape, seed, resolution_nm, samples, padding)
-        else:
-            names = _write_volume(format, partial, shape, seed, resolution_nm)
+    _check_free(folder.absolute())
+    try:
+        with explained(folder), replacing(folder) as partial:
+            partial.mkdir()
+            if format == 'cremi':
+                names = _write_samples(partial, wanted)
+            else:
+                names = _write_volume(format, partial, wanted)
+    except MemoryError as error:
+        raise InputError(
+            'A few sections of this shape do not fit into memory; make smaller ones.'
+        ) from error
     paths = [folder / name for name in names]
-    return Written(
-        tuple(dict.fromkeys(paths)),  # hdf5 has both in one file
-        _command(format, Path(output), paths, shape, resolution_nm, samples),
-    )
+    # hdf5 has both in one file.
+    return Written(tuple(dict.fromkeys(paths)), _command(format, Path(output), paths, wanted))
 
 
-def _check(
-    format: str,
-    shape: Voxels,
-    seed: int,
-    resolution_nm: Nanometres,
-    samples: Sequence[str],
-    padding: Voxels,
-) -> None:
-    if format not in FORMATS:
-        raise InputError(f'Expected a format of {", ".join(FORMATS)}; found {format!r}.')
-    if len(shape) != 3 or min(shape) < 1:
-        raise InputError(
-            f'Expected a shape (sections, height, width) above 0, found {tuple(shape)}.'
-        )
-    if seed < 0:
-        raise InputError(f'Expected a seed of 0 or above, found {seed}.')
-    if len(resolution_nm) != 3 or not all(0 < nm < math.inf for nm in resolution_nm):
-        raise InputError(
-            f'Expected a resolution (z, y, x) in nm above 0, found {tuple(resolution_nm)}.'
-        )
-    if len(padding) != 3 or min(padding) < 0:
-        raise InputError(
-            f'Expected a padding (z, y, x) in voxels of 0 or above, found {tuple(padding)}.'
-        )
-    if not samples or set(samples) - set(SAMPLES) or len(set(samples)) < len(samples):
-        raise InputError(
-            f'Expected samples out of {", ".join(SAMPLES)}, each once; found '
-            f'{", ".join(samples) or "none"}.'
-        )
+def _check(format: str, wanted: Wanted) -> None:
+    shape, seed, resolution_nm, samples, padding = wanted
+    for fits, expected, found in (
+        (format in FORMATS, f'a format of {", ".join(FORMATS)}', repr(format)),
+        (
+            len(shape) == 3 and all(n > 0 for n in shape),
+            'a shape (sections, height, width) above 0',
+            tuple(shape),
+        ),
+        (seed >= 0, 'a seed of 0 or above', seed),
+        (
+            len(resolution_nm) == 3 and all(0 < nm < math.inf for nm in resolution_nm),
+            'a resolution (z, y, x) in nm above 0',
+            tuple(resolution_nm),
+        ),
+        (
+            len(padding) == 3 and all(n >= 0 for n in padding),
+            'a padding (z, y, x) in voxels of 0 or above',
+            tuple(padding),
+        ),
+        (
+            0 < len(samples) == len(set(samples) & set(SAMPLES)),
+            f'samples out of {", ".join(SAMPLES)}, each once',
+            ', '.join(samples) or 'none',
+        ),
+    ):
+        if not fits:
+            raise InputError(f'Expected {expected}; found {found}.')
     if format != 'cremi' and (any(padding) or tuple(samples) != SAMPLES):
         raise InputError(f'Padding and samples are of the format cremi only, not of {format}.')
 
 
-def _write_samples(
-    folder: Path,
-    shape: Voxels,
-    seed: int,
-    resolution_nm: Nanometres,
-    samples: Sequence[str],
-    padding: Voxels,
-) -> list[str]:
+def _check_free(folder: Path) -> None:
+    """Refuses to write where something stands."""
+    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+        found = 'a folder with files in it' if folder.is_dir() else 'a file'
+        raise InputError(
+            f'Expected {folder} not to exist yet, found {found}; remove it or choose another '
+            'output.'
+        )
+
+
+def _write_samples(folder: Path, wanted: Wanted) -> list[str]:
     """Writes CREMI's files; their names."""
+    shape, seed, resolution_nm, samples, padding = wanted
     depth, height, width = (n + 2 * p for n, p in zip(shape, padding, strict=True))
     padded = '_padded' if any(padding) else ''
     names = [f'sample_{sample}{padded}_20160501.hdf' for sample in samples]
-    with contextlib.closing(_progress(len(names) * depth)) as progress:
+    with contextlib.closing(Progress(0, len(names) * depth, 'section')) as progress:
         for name, sample in zip(names, samples, strict=True):
-            seed_of_sample = seed + SAMPLES.index(sample)
-            whole = (depth, height, width)
-            image, ids = _tissue(seed_of_sample, whole, resolution_nm, name, progress)
-            labels = _inner(ids, shape, padding)
-            path = folder / name
+            whole = wanted._replace(seed=seed + SAMPLES.index(sample), shape=(depth, height, width))
+            image, ids = _tissue(whole, name, progress)
             write_cremi(
-                path,
+                folder / name,
                 image,
-                labels,
+                cropped(ids, padding, shape),
                 resolution_nm=resolution_nm,
                 padding=padding,
                 synthetic=True,
@@ -186,49 +200,39 @@ def _write_samples(
     return names
 
 
-def _write_volume(
-    format: str, folder: Path, shape: Voxels, seed: int, resolution_nm: Nanometres
-) -> list[str]:
+def _write_volume(format: str, folder: Path, wanted: Wanted) -> list[str]:
     """Writes an image and its labels; their names."""
     names = list(_NAMES[format][1:])
-    with contextlib.closing(_progress(shape[0])) as progress:
-        image, ids = _tissue(seed, shape, resolution_nm, format, progress)
+    nm = wanted.resolution_nm
+    with contextlib.closing(Progress(0, wanted.shape[0], 'section')) as progress:
+        image, ids = _tissue(wanted, format, progress)
         if format == 'hdf5':
-            write_cremi(folder / names[0], image, ids, resolution_nm=resolution_nm, synthetic=True)
+            write_cremi(folder / names[0], image, ids, resolution_nm=nm, synthetic=True)
             return names
         if format == 'png' and ids.dtype != np.uint16:
             raise InputError(
-                f'Sections of shape {tuple(shape[1:])} have more ids than the 65535 of a PNG file; '
-                'choose another format.'
+                f'Sections of shape {tuple(wanted.shape[1:])} have more ids than the 65535 of a '
+                'PNG file; choose another format.'
             )
         image, ids = _on_disk(folder, image, ids)
     if format == 'isbi12':
-        ids = _mapped(ids, np.uint8, lambda section: np.where(section == 0, 0, 255))
+        ids = mapped(ids, np.uint8, lambda crop: np.where(crop == 0, 0, 255))
     if format == 'precomputed':  # whose segmentations have no smaller type
-        ids = _mapped(ids, np.uint32, lambda section: section)
+        ids = mapped(ids, np.uint32, lambda crop: crop)
     for name, array in zip(names, (image, ids), strict=True):
         print(f'Writing {name}.', file=sys.stderr)
         write_array(
             folder / name,
             array,
             format='tiff' if format in ('isbi12', 'isbi13') else format,
-            resolution_nm=None if format == 'png' else resolution_nm,
+            resolution_nm=None if format == 'png' else nm,
         )
     return names
 
 
-def _progress(sections: int) -> Progress:
-    # Imported late: TensorBoard's writer, which comes along, is slow to import.
-    from taclnet_jax.progress import Progress
-
-    return Progress(0, sections, 'section')
-
-
-def _tissue(
-    seed: int, shape: Voxels, resolution_nm: Nanometres, name: str, progress: Progress
-) -> tuple[Sections, Sections]:
+def _tissue(wanted: Wanted, name: str, progress: Progress) -> tuple[Sections, Sections]:
     """(image, ids): stacks to be read in step, so that each section is made once."""
-    tissue = SyntheticTissue(seed, shape[1:], resolution_nm)
+    tissue = SyntheticTissue(wanted.seed, wanted.shape[1:], wanted.resolution_nm)
 
     @functools.lru_cache(maxsize=1)
     def section(z: int) -> tuple[np.ndarray, np.ndarray]:
@@ -237,25 +241,9 @@ def _tissue(
         return made
 
     return (
-        LazySections(shape, np.uint8, lambda z, *crop: section(z)[0][crop]),
-        LazySections(shape, tissue.id_type, lambda z, *crop: section(z)[1][crop]),
+        LazySections(wanted.shape, np.uint8, lambda z, *crop: section(z)[0][crop]),
+        LazySections(wanted.shape, tissue.id_type, lambda z, *crop: section(z)[1][crop]),
     )
-
-
-def _inner(sections: Sections, shape: Voxels, padding: Voxels) -> Sections:
-    def read(z: int, *crop: slice) -> np.ndarray:
-        rows, columns = (
-            slice(s.start + p, s.stop + p) for s, p in zip(crop, padding[1:], strict=True)
-        )
-        return sections[z + padding[0], rows, columns]
-
-    return LazySections(shape, sections.dtype, read)
-
-
-def _mapped(
-    sections: Sections, dtype: DTypeLike, function: Callable[[np.ndarray], np.ndarray]
-) -> Sections:
-    return LazySections(sections.shape, dtype, lambda z, *crop: function(sections[z, *crop]))
 
 
 def _on_disk(folder: Path, *stacks: Sections) -> list[np.ndarray]:
@@ -273,20 +261,14 @@ def _on_disk(folder: Path, *stacks: Sections) -> list[np.ndarray]:
         ]
 
 
-def _command(
-    format: str,
-    output: Path,
-    paths: Sequence[Path],
-    shape: Voxels,
-    resolution_nm: Nanometres,
-    samples: Sequence[str],
-) -> str:
+def _command(format: str, output: Path, paths: Sequence[Path], wanted: Wanted) -> str:
     """A shell command that trains on what was written."""
+    sides = wanted.shape[1:]
     if format in ('cremi', 'isbi12', 'isbi13'):
         config = format
         settings: dict[str, object] = {'data_dir': output.absolute()}
-        if format == 'cremi' and tuple(samples) != SAMPLES:
-            settings['cremi.samples'] = tuple(samples)
+        if format == 'cremi' and tuple(wanted.samples) != SAMPLES:
+            settings['cremi.samples'] = tuple(wanted.samples)
     else:
         config = 'custom'
         image, labels = (path.absolute() for path in paths)
@@ -294,46 +276,13 @@ def _command(
         if format == 'hdf5':
             settings |= {'custom.image_dataset': RAW, 'custom.labels_dataset': IDS}
         if format == 'png':  # has no place for it
-            settings['custom.resolution_nm'] = tuple(float(nm) for nm in resolution_nm)
-    if min(shape[1:]) < 2 * _CROP:  # too small to be halved
+            settings['custom.resolution_nm'] = tuple(map(float, wanted.resolution_nm))
+    if min(sides) < 2 * _CROP:  # too small to be halved
         settings['downsample'] = 1
-    if min(shape[1:]) < _CROP:
-        settings['crop'] = tuple(min(n, _CROP) for n in shape[1:])
-    flags = [f'--config=configs/{config}.py']
-    flags += [f'--config.{key}={value}' for key, value in settings.items()]
-    flags += [f'--workdir=runs/{config}']
-    return shlex.join(['python', '-m', 'taclnet_jax.main', *flags])
-
-
-@contextlib.contextmanager
-def _new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `folder` when all went well; `folder` may be empty."""
-    folder = folder.absolute()
-    above = next((place for place in folder.parents if place.exists()), folder)
-    partial = above / f'.{folder.name}.{os.getpid()}.partial'
-    try:
-        if not above.is_dir():
-            raise InputError(f'Expected {above} to be a folder, found a file; choose another.')
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            found = 'a folder with files in it' if folder.is_dir() else 'a file'
-            raise InputError(
-                f'Expected {folder} not to exist yet, found {found}; remove it or choose another '
-                'output.'
-            )
-        partial.mkdir()
-        yield partial
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(partial, folder)
-    except OSError as error:
-        raise InputError(
-            f'Cannot write {folder}: {error.strerror or error}; nothing was changed there.'
-        ) from error
-    except MemoryError as error:
-        raise InputError(
-            'A few sections of this shape do not fit into memory; make smaller ones.'
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    if min(sides) < _CROP:
+        settings['crop'] = tuple(min(n, _CROP) for n in sides)
+    flags = [f'--config={config}', *(f'--config.{key}={x}' for key, x in settings.items())]
+    return shlex.join(['python', '-m', 'taclnet_jax.main', *flags, f'--workdir=runs/{config}'])
 
 
 def _run() -> None:

@@ -146,6 +146,17 @@ def mapped(
     return LazySections(sections.shape, dtype, lambda z, *crop: function(sections[z, *crop]))
 
 
+def cropped(sections: Sections, first: Sequence[int], shape: Sequence[int]) -> LazySections:
+    """The box of this shape in a stack that begins at the voxel `first`, (z, y, x)."""
+    z_first, *corner = first
+
+    def read(z: int, *crop: slice) -> np.ndarray:
+        rows, columns = (slice(s.start + n, s.stop + n) for s, n in zip(crop, corner, strict=True))
+        return sections[z + z_first, rows, columns]
+
+    return LazySections(shape, sections.dtype, read)
+
+
 def listed(names: Sequence[object], shown: int) -> str:
     """The first of some names, and how many more there are, for messages."""
     more = f' and {len(names) - shown} more' if len(names) > shown else ''

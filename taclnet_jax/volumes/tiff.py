@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -69,16 +70,15 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
     Raises:
         InputError: the file is no TIFF, damaged, in colour or not a 3-d stack.
     """
-    complaints: list[str] = []
     with _problems_of(path, what), contextlib.ExitStack() as opened:
-        with _tifffile_complaints(complaints):
+        with _tifffile_complaints() as complaints:
             file = opened.enter_context(tifffile.TiffFile(path))
             series = _only_series(file, path, what)
             shape = _stack_shape(series, path, what)
             check_stack(shape, series.dtype, what, str(path))
             ends = _check_pages(file, series, shape, path, what)
         if complaints:
-            raise _damaged(path, what, complaints[0])
+            raise _damaged(path, what, complaints[0].getMessage())
         if ends > os.path.getsize(path):
             raise _damaged(path, what, f'{ends} bytes needed, {os.path.getsize(path)} there')
         resolution_nm = _resolution_nm(file)
@@ -288,20 +288,14 @@ def _problems_of(path: Path, what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _tifffile_complaints(found: list[str]) -> Iterator[None]:
+def _tifffile_complaints() -> Iterator[list[logging.LogRecord]]:
     """Collects what tifffile logs as errors: it reads cut-off files as far as they go."""
-
-    class Collect(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            found.append(record.getMessage())
-
-    logger = logging.getLogger('tifffile')
-    handler = Collect(logging.ERROR)
-    propagate = logger.propagate
+    logger, handler = logging.getLogger('tifffile'), BufferingHandler(2**20)
+    handler.setLevel(logging.ERROR)
+    propagate, logger.propagate = logger.propagate, False
     logger.addHandler(handler)
-    logger.propagate = False
     try:
-        yield
+        yield handler.buffer
     finally:
         logger.removeHandler(handler)
         logger.propagate = propagate

@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 import tifffile
 from absl import flags
-from commands import ROOT, environment
+from commands import environment
 from ml_collections import config_flags
 from PIL import Image
 
+from taclnet_jax.config import config_path, run_settings
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.synthetic import SyntheticTissue, synthetic_volume
 from taclnet_jax.errors import InputError
@@ -137,14 +138,16 @@ def test_the_command_reads_what_was_written(
     values = flags.FlagValues()
     config_flags.DEFINE_config_file('config', flag_values=values)
     flags.DEFINE_string('workdir', None, '', flag_values=values)
-    monkeypatch.chdir(ROOT)  # where configs/ is
-    monkeypatch.setattr(sys, 'argv', ['main', *words[2:]])  # ml_collections looks there, too
-    values(sys.argv)
+    _, name = words[2].split('=')
+    asked = ['main', f'--config={config_path(name)}', *words[3:]]
+    monkeypatch.setattr(sys, 'argv', asked)  # ml_collections looks there, too
+    values(asked)
     config = values.config
     config.prepared_dir = str(tmp_path / 'prepared')
-    assert (tuple(config.crop), config.downsample) == ((80, 156), 1)
+    settings = run_settings(config)
+    assert (settings.sampling.crop, settings.data.downsample) == ((80, 156), 1)
 
-    volume = load_volume(config)
+    volume = load_volume(settings.data)
     nm = {'isbi12': (50, 4, 4), 'isbi13': (30, 6, 6)}.get(format, (40, 4, 4))
     expected = synthetic_volume(0, shape, nm)
     assert volume.resolution_nm == nm
@@ -291,7 +294,7 @@ def test_the_process(tmp_path: Path) -> None:
     args = ['--format=tiff', f'--output={out}', '--shape=2,40,40', '--resolution=30,8,8']
     status, output = run(*args)
     assert status == 0
-    assert str(out / 'image.tif') in output and '--config=configs/custom.py' in output
+    assert str(out / 'image.tif') in output and '--config=custom' in output
     expected = synthetic_volume(0, (2, 40, 40), (30, 8, 8)).image
     np.testing.assert_array_equal(tifffile.imread(out / 'image.tif'), expected)
     status, output = run(*args)
