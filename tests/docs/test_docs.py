@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import doctest
 import importlib
 import importlib.util
-import json
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple, NoReturn
+from unittest import mock
 
+import commands
+import jax
 import pytest
-from commands import ROOT, SMALL, environment
+from absl import flags
+from commands import ROOT, SMALL
 
 import taclnet_jax
-from taclnet_jax import metrics
+from taclnet_jax import commandline, metrics
+from taclnet_jax.config import run_settings
+from taclnet_jax.data import DATA_SETS
 from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.losses import ATTENTION_FORMS, LOSSES
+from taclnet_jax.models import MODELS
+from taclnet_jax.topology import BACKENDS
+from taclnet_jax.training.optimizer import OPTIMIZERS, SCHEDULES
 from taclnet_jax.volumes import write_stack
 
 PAGES = ['README.md', *sorted(f'docs/{path.name}' for path in (ROOT / 'docs').glob('*.md'))]
 PACKAGE = ROOT / 'taclnet_jax'
+REGISTRIES = (DATA_SETS, MODELS, LOSSES, ATTENTION_FORMS, BACKENDS, OPTIMIZERS, SCHEDULES)
 MARK = re.compile(r'<!-- not run in CI: [^>]+ -->\n$')
 
 # Makes what the pages run a matter of seconds, most of which is compilation.
@@ -38,7 +50,7 @@ TINY = SMALL | {
     'evaluate.test_sections': 1,
 }
 # Their files are not here; that they can be trained on is for their own tests to show.
-PUBLISHED = ('isbi12', 'isbi13', 'cremi')
+PUBLISHED = ('isbi12', 'isbi12_poster', 'isbi13', 'cremi')
 
 
 class Block(NamedTuple):
@@ -76,21 +88,33 @@ def blocks(page: str, language: str) -> list[Block]:
 # --- Python
 
 
+@pytest.fixture
+def quick_to_compile() -> Iterator[None]:
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
+
+
 @pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
+@pytest.mark.usefixtures('quick_to_compile')
 def test_code_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # Flax looks up the module that a class was defined in.
     module = ModuleType('page')
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    for block in blocks(page, 'python'):
-        # Newlines in front, so that a traceback names the page's own line.
-        exec(compile('\n' * block.line + block.text, page, 'exec'), module.__dict__)
+    with contextlib.ExitStack() as stack:
+        for registry in REGISTRIES:  # without what the page adds to them
+            stack.enter_context(mock.patch.dict(registry))
+        for block in blocks(page, 'python'):
+            # Newlines in front, so that a traceback names the page's own line.
+            exec(compile('\n' * block.line + block.text, page, 'exec'), module.__dict__)
 
 
 def test_the_pages_with_code_are_those_meant() -> None:
     counts = {page: len(blocks(page, 'python')) for page in PAGES}
-    assert counts['README.md'] == 1 and counts['docs/attention.md'] == 8
-    assert counts['docs/extending.md'] == 7
+    least = {'README.md': 1, 'docs/attention.md': 6, 'docs/extending.md': 8}
+    assert {page for page, count in counts.items() if count} == least.keys()
+    assert all(counts[page] >= count for page, count in least.items())
 
 
 MODULES = [
@@ -153,17 +177,17 @@ def recorded(folder: Path) -> list[Command]:
 
 
 @pytest.fixture(scope='module')
-def commands(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
+def documented(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
     found = recorded(tmp_path_factory.mktemp('record'))
     assert {command.block.page for command in found} >= {'README.md', 'docs/getting_started.md'}
     return found
 
 
-def test_installation_commands_name_what_there_is(commands: list[Command]) -> None:
+def test_installation_commands_name_what_there_is(documented: list[Command]) -> None:
     """pip needs the network; .ci/run installs the package, runs the tests and the hooks."""
     ci = (ROOT / '.ci' / 'run').read_text()
     project = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
-    for _, program, arguments in commands:
+    for _, program, arguments in documented:
         line = ' '.join((program, *arguments))
         if program == 'pip':
             assert arguments[0] == 'install', line
@@ -173,7 +197,9 @@ def test_installation_commands_name_what_there_is(commands: list[Command]) -> No
             assert ' '.join((program, *arguments[:1])).strip() in ci, line
 
 
-def test_commands_run_or_parse(commands: list[Command], tmp_path: Path) -> None:
+def test_commands_run_or_parse(
+    documented: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All commands, in the order of the pages; those that are not run have their flags checked.
 
     Not run are marked blocks, and what needs a published data set. The others run as they stand,
@@ -181,7 +207,7 @@ def test_commands_run_or_parse(commands: list[Command], tmp_path: Path) -> None:
     """
     jobs: dict[tuple[str, tuple[str, ...]], tuple[Command, list[str], bool]] = {}
     unavailable: set[str] = set()
-    for command in commands:
+    for command in documented:
         block, program, arguments = command
         where = f'{block.page}, line {block.line}'
         module = _module(program, arguments)
@@ -190,17 +216,17 @@ def test_commands_run_or_parse(commands: list[Command], tmp_path: Path) -> None:
             assert known or block.marked, f'{where}: run it here, or mark the block.'
             assert known or _exists(arguments), where
             continue
-        flags = arguments if program == 'taclnet' else arguments[2:]
-        values = dict(flag.lstrip('-').split('=', 1) for flag in flags if '=' in flag)
+        given = arguments if program == 'taclnet' else arguments[2:]
+        values = dict(flag.lstrip('-').split('=', 1) for flag in given if '=' in flag)
         config = Path(values.get('config', '')).stem
-        run = not block.marked and config not in PUBLISHED
+        run = not block.marked and config not in PUBLISHED and module != 'reproduction'
         run &= values.get('workdir') not in unavailable
         if not run and 'workdir' in values:
             unavailable.add(values['workdir'])
-        key = module, flags
+        key = module, given
         if key in jobs and (jobs[key][2] or not run):
             continue
-        jobs[key] = command, _small(module, flags, values) if run else list(flags), run
+        jobs[key] = command, _small(module, given, values) if run else list(given), run
     assert sum(run for *_, run in jobs.values()) >= 5
 
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
@@ -211,45 +237,51 @@ def test_commands_run_or_parse(commands: list[Command], tmp_path: Path) -> None:
         ('labels.tif', volume.ids),
     ):
         write_stack(tmp_path / name, array)
-    asked = [(module, flags, run) for (module, _), (_, flags, run) in jobs.items()]
-    (tmp_path / 'commands.json').write_text(json.dumps(asked))
-    worker = Path(__file__).with_name('docs_commands.py')
-    done = subprocess.run(
-        [sys.executable, str(worker), 'commands.json', 'results.json'],
-        cwd=tmp_path,
-        env=environment() | {'XLA_FLAGS': '--xla_backend_optimization_level=0'},
-        capture_output=True,
-        text=True,
-        timeout=270,
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / 'results.json').read_text())
-    for (command, flags, _), (status, output) in zip(jobs.values(), results, strict=True):
-        where = f'{command.block.page}, line {command.block.line}: {" ".join(flags)}'
+    monkeypatch.chdir(tmp_path)
+    for (module, _), (command, given, run) in jobs.items():
+        with contextlib.nullcontext() if run else mock.patch.object(commandline, 'run', _check):
+            status, output = commands.run(*given, module=module)
+        where = f'{command.block.page}, line {command.block.line}: {" ".join(given)}'
         assert status == 0, f'{where}\n{output}'
 
 
+def _check(
+    main: object, description: str | None, shown: Sequence[flags.FlagHolder[Any]]
+) -> NoReturn:
+    """In place of `commandline.run`: everything up to the command itself."""
+    commandline._parse(sys.argv, shown)
+    for holder in shown:
+        if holder.name == 'config' and holder.value is not None:
+            commandline.with_messages(lambda value=holder.value: run_settings(value))
+    sys.exit(0)
+
+
 def _module(program: str, arguments: tuple[str, ...]) -> str | None:
-    """The module of the package that a command runs."""
+    """The module with flags that a command runs."""
     if program == 'taclnet':
         return 'taclnet_jax.main'
-    ours = program.startswith('python') and arguments[:1] == ('-m',)
-    return arguments[1] if ours and arguments[1].startswith('taclnet_jax.') else None
+    if not program.startswith('python') or arguments[0] != '-m':
+        return None
+    name = arguments[1]
+    return name if name == 'reproduction' or name.startswith('taclnet_jax.') else None
 
 
 def _exists(arguments: tuple[str, ...]) -> bool:
-    if arguments[0] == '-m':
-        return (ROOT / arguments[1].replace('.', '/')).with_suffix('.py').exists()
-    return (ROOT / arguments[0]).exists()
+    option, *rest = arguments
+    if option == '-c':
+        return bool(ast.parse(rest[0]).body)
+    if option == '-m':
+        return (ROOT / rest[0].replace('.', '/')).with_suffix('.py').exists()
+    return (ROOT / option).exists()
 
 
-def _small(module: str, flags: tuple[str, ...], values: dict[str, str]) -> list[str]:
+def _small(module: str, given: tuple[str, ...], values: dict[str, str]) -> list[str]:
     """The flags, with others behind them that make the command small."""
     if module == 'taclnet_jax.tools.synthesize':
-        return [*flags, '--shape=12,48,48']
+        return [*given, '--shape=12,48,48']
     if 'config' not in values:
-        return list(flags)
-    return [*flags, *(f'--config.{key}={value}' for key, value in TINY.items())]
+        return list(given)
+    return [*given, *(f'--config.{key}={value}' for key, value in TINY.items())]
 
 
 # --- Pages
