@@ -59,8 +59,8 @@ def main() -> None:
     for what in ('image', 'labels'):
         ours, theirs = ms[f'warp, {what}'], ms[f'scipy, {what}']
         print(f'| {what} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} |')
-    ours, masks = warp(image, labels, field)
-    error = float(np.abs(ours - with_scipy(image, field, order=1)).max())
+    moved, masks = warp(image, labels, field)
+    error = float(np.abs(moved - with_scipy(image, field, order=1)).max())
     other = np.mean(
         [np.mean(a != with_scipy(b, field, 0)) for a, b in zip(masks, labels, strict=True)]
     )

@@ -183,6 +183,11 @@ def documented(tmp_path_factory: pytest.TempPathFactory) -> list[Command]:
     return found
 
 
+@pytest.mark.parametrize('path', sorted((ROOT / 'benchmarks').glob('*.py')), ids=lambda p: p.stem)
+def test_benchmarks_can_be_imported(path: Path) -> None:
+    importlib.import_module(f'benchmarks.{path.stem}')
+
+
 def test_installation_commands_name_what_there_is(documented: list[Command]) -> None:
     """pip needs the network; .ci/run installs the package, runs the tests and the hooks."""
     ci = (ROOT / '.ci' / 'run').read_text()
