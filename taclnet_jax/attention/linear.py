@@ -11,8 +11,6 @@ import jax.numpy as jnp
 
 # Remainder of the exponential series that float32 does not notice.
 _SERIES_ERROR = 2.0**-27
-
-
 # Beyond this the series takes more terms than it saves.
 _MAX_SCORE = 64.0
 
@@ -115,17 +113,14 @@ def _mean_and_deviation(
     return _forward(a, b, v, terms)[0]
 
 
-def _forward(a: jax.Array, b: jax.Array, v: jax.Array, terms: int) -> tuple[Any, Any]:
+def _forward(
+    a: jax.Array, b: jax.Array, v: jax.Array, terms: int
+) -> tuple[tuple[jax.Array, jax.Array], Any]:
     mean = jnp.mean(v, axis=(-2, -1), keepdims=True)
-    numerator = _moments(b, v - mean, terms)
-    denominator = _moments(b, None, terms)
-    return (mean, _polynomial(numerator, a) / _polynomial(denominator, a)), (
-        a,
-        b,
-        v - mean,
-        numerator,
-        denominator,
-    )
+    w = v - mean
+    numerator, denominator = _moments(b, w, terms), _moments(b, jnp.ones_like(b), terms)
+    deviation = _polynomial(numerator, a) / _polynomial(denominator, a)
+    return (mean, deviation), (a, b, w, numerator, denominator)
 
 
 def _backward(terms: int, residuals: Any, cotangents: Any) -> tuple[jax.Array, ...]:
@@ -152,15 +147,14 @@ def _backward(terms: int, residuals: Any, cotangents: Any) -> tuple[jax.Array, .
 _mean_and_deviation.defvjp(_forward, _backward)
 
 
-def _moments(x: jax.Array, weights: jax.Array | None, terms: int) -> list[jax.Array]:
+def _moments(x: jax.Array, weights: jax.Array, terms: int) -> list[jax.Array]:
     """Sums over the image of `weights * x^j / j!` for j < terms, each `[..., 1, 1]`."""
 
     def step(power: jax.Array, j: jax.Array) -> tuple[jax.Array, jax.Array]:
         return power * (x / (j + 1)), jnp.sum(power, axis=(-2, -1), keepdims=True)
 
-    first = jnp.ones_like(x) if weights is None else weights
     # A loop keeps one power at a time; written out, XLA keeps them all, an image for each term.
-    _, moments = jax.lax.scan(step, first, jnp.arange(terms, dtype=x.dtype))
+    _, moments = jax.lax.scan(step, weights, jnp.arange(terms, dtype=x.dtype))
     return list(moments)
 
 

@@ -123,9 +123,8 @@ def iterative_attention(memory: Any, attention: Any, beta: Any) -> jax.Array:
         >>> iterative_attention(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 0.5]]), 0.25).tolist()
         [[0.25, 0.375]]
     """
-    attention = jnp.asarray(attention)
-    memory = jax.lax.stop_gradient(jnp.asarray(memory))
-    return (beta * memory + (1 - beta) * attention).astype(attention.dtype)
+    memory, new = jax.lax.stop_gradient(jnp.asarray(memory)), jnp.asarray(attention)
+    return jnp.asarray(beta * memory + (1 - beta) * new, new.dtype)
 
 
 @jax.jit

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.losses.pixel import EPSILON, Loss
 
-ATTENTION_FORMS = ('refined', 'both', 'weighted', 'straight_through')
+# From the loss of a map, whose pixels may have weights, and P, P_hat and o to a scalar.
+Form = Callable[[Callable[..., jax.Array], jax.Array, jax.Array, jax.Array], jax.Array]
 
 
 def attention_loss(
@@ -18,16 +21,14 @@ def attention_loss(
     attention: jax.Array,
     membrane: jax.Array,
     valid: jax.Array,
-    *,
-    weight: float = 1.0,
 ) -> jax.Array:
     """The loss of a window's target with attention, in one of the forms of training.
 
     Args:
         form: 'refined': the loss of P_hat, as the poster has it.
             'both': the mean of the losses of P and P_hat: P has to be right without attention too.
-            'weighted': the loss of P, with pixels weighted by 1 + `weight` * o: attention says
-            where it matters, not what is there.
+            'weighted': the loss of P, with pixels weighted by 1 + o: attention says where it
+            matters, not what is there.
             'straight_through': the loss of P_hat, with the derivative of `straight_through`.
         loss_fn: one of `LOSSES`; for 'weighted' one that takes weights for `valid`.
         prob: P, `[..., height, width]`.
@@ -35,21 +36,17 @@ def attention_loss(
         attention: o in [0, 1], likewise; the weights are constants to the gradient.
         membrane: 1 where there is membrane, 0 elsewhere, likewise.
         valid: 1 where there is a label, 0 elsewhere, likewise.
-        weight: of attention in 'weighted'.
 
     Raises:
         ValueError: there is no such form.
     """
-    if form == 'refined':
-        return loss_fn(refined, membrane, valid)
-    if form == 'both':
-        return (loss_fn(prob, membrane, valid) + loss_fn(refined, membrane, valid)) / 2
-    if form == 'weighted':
-        weights = 1 + weight * jax.lax.stop_gradient(attention)
-        return loss_fn(prob, membrane, valid * weights)
-    if form == 'straight_through':
-        return loss_fn(straight_through(prob, refined), membrane, valid)
-    raise ValueError(f'form must be one of {", ".join(ATTENTION_FORMS)}, got {form!r}.')
+    if form not in ATTENTION_FORMS:
+        raise ValueError(f'form must be one of {", ".join(ATTENTION_FORMS)}, got {form!r}.')
+
+    def loss(p: jax.Array, weights: jax.Array | int = 1) -> jax.Array:
+        return loss_fn(p, membrane, valid * weights)
+
+    return ATTENTION_FORMS[form](loss, prob, refined, attention)
 
 
 def straight_through(prob: jax.Array, refined: jax.Array) -> jax.Array:
@@ -73,3 +70,11 @@ def _logit(prob: jax.Array) -> jax.Array:
     # Farther from 0 and 1 than cross_entropy's own limit, which has no derivative.
     prob = jnp.clip(prob, 10 * EPSILON, 1 - 10 * EPSILON)
     return jnp.log(prob) - jnp.log1p(-prob)
+
+
+ATTENTION_FORMS: dict[str, Form] = {
+    'refined': lambda loss, p, p_hat, o: loss(p_hat),
+    'both': lambda loss, p, p_hat, o: (loss(p) + loss(p_hat)) / 2,
+    'weighted': lambda loss, p, p_hat, o: loss(p, weights=1 + jax.lax.stop_gradient(o)),
+    'straight_through': lambda loss, p, p_hat, o: loss(straight_through(p, p_hat)),
+}

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 # Keeps the logarithm finite where a probability is exactly 0 or 1; 1 - 1e-7 is still below 1.
 EPSILON = 1e-7
 
-
 # From P, the membrane and what is labelled to a scalar.
 Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from taclnet_jax.errors import InputError
 
 
-def of_one_shape(*arrays: Any) -> tuple[NDArray, ...]:
+def of_one_shape(*arrays: Any) -> tuple[NDArray[Any], ...]:
     """The arguments as arrays; InputError if their shapes differ."""
     converted = tuple(map(np.asarray, arrays))
     shapes = [array.shape for array in converted]

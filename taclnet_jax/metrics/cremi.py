@@ -111,4 +111,5 @@ def border_mask(
         within[:-1] &= same
     if inside.all():
         return ~inside
-    return ndimage.distance_transform_edt(inside, sampling=resolution_nm[1:]) <= border_nm
+    distance: NDArray[np.float64] = ndimage.distance_transform_edt(inside, resolution_nm[1:])
+    return distance <= border_nm

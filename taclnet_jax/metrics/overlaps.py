@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,14 +182,9 @@ class Overlaps:
     def of_sections(sections: Iterable[tuple[ArrayLike, ArrayLike]]) -> Overlaps:
         """The overlaps in a stack of (true, predicted) sections, whose numbers go through it."""
         counted = [_count(true, predicted) for true, predicted in sections]
-        true_names, predicted_names, counts = map(np.concatenate, zip(*counted, strict=True))
-        true_names, i, _ = _numbered(true_names)
-        predicted_names, j, _ = _numbered(predicted_names)
-        both = counts.astype(np.float64)
-        if len(counted) > 1:
-            pairs, place, _ = _numbered(i * max(len(predicted_names), 1) + j)
-            both = _sums(place, both, len(pairs))
-            i, j = np.divmod(pairs, max(len(predicted_names), 1))
+        true, predicted, counts = map(np.concatenate, zip(*counted, strict=True))
+        true_names, i, predicted_names, j, place, _ = _pairs(true, predicted)
+        both = _sums(place, counts, len(i))
 
         true_sizes = _sums(i, both, len(true_names))
         segmented = predicted_names[j] != 0
@@ -252,19 +248,30 @@ class Overlaps:
         return int(np.maximum(cut - 1, 0).sum()), int(np.maximum(joined - 1, 0).sum())
 
 
-def _count(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray, NDArray, NDArray[np.intp]]:
+def _count(true: ArrayLike, predicted: ArrayLike) -> tuple[NDArray[Any], ...]:
     """(true number, predicted number, pixels) of every overlap, predicted membrane included."""
     true, predicted = of_one_shape(true, predicted)
     foreground = true != 0
-    true_names, i, _ = _numbered(true[foreground])
-    predicted_names, j, _ = _numbered(predicted[foreground])
+    names, i, predicted_names, j, _, counts = _pairs(true[foreground], predicted[foreground])
+    return names[i], predicted_names[j], counts
+
+
+def _pairs(true: NDArray[Any], predicted: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """The different pairs that two lists form.
+
+    Returns:
+        Names in `true` and, of each pair, the place among them; likewise of `predicted`; the pair
+        at each place of the lists; how often each pair occurs.
+    """
+    true_names, i, _ = _numbered(true)
+    predicted_names, j, _ = _numbered(predicted)
     columns = max(len(predicted_names), 1)
-    pairs, _, counts = _numbered(i * columns + j)
+    pairs, place, counts = _numbered(i * columns + j)
     i, j = np.divmod(pairs, columns)
-    return true_names[i], predicted_names[j], counts
+    return true_names, i, predicted_names, j, place, counts
 
 
-def _numbered(names: NDArray) -> tuple[NDArray, NDArray[np.intp], NDArray[np.intp]]:
+def _numbered(names: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp], NDArray[np.intp]]:
     """The different names in order, the place of each among them, and how often each occurs."""
     few = names.size and names.dtype.kind in 'iu' and names.min() >= 0
     if not few or names.max() > 4 * names.size:
@@ -277,6 +284,6 @@ def _numbered(names: NDArray) -> tuple[NDArray, NDArray[np.intp], NDArray[np.int
     return found, place_of[names], occurs[found]
 
 
-def _sums(groups: NDArray[np.intp], values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+def _sums(groups: NDArray[np.intp], values: NDArray[Any], count: int) -> NDArray[np.float64]:
     # bincount of nothing is of integers, whatever the weights.
     return np.bincount(groups, values, count).astype(np.float64)

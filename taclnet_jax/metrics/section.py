@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -18,24 +19,15 @@ from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.metrics.segments import grow_segments, pieces_of_ids, segment, true_segments
 
 
+@dataclass(eq=False)
 class _Truth:
     """What is known of a section, and how it is to be scored."""
 
-    def __init__(
-        self,
-        membrane: ArrayLike,
-        ids: ArrayLike | None,
-        ignore: ArrayLike | None,
-        resolution_nm: Sequence[float] | None = None,
-        betti_patch: int = 64,
-        betti_patches: int = 100,
-        seed: int = 0,
-    ) -> None:
-        self.membrane = np.asarray(membrane, bool)
-        self.ids = ids
-        self.ignore = ignore
-        self.resolution_nm = resolution_nm
-        self.betti = {'patch': betti_patch, 'count': betti_patches, 'seed': seed}
+    membrane: NDArray[np.bool_]
+    ids: ArrayLike | None
+    ignore: ArrayLike | None
+    resolution_nm: Sequence[float] | None
+    betti: Mapping[str, int]
 
     @cached_property
     def segments(self) -> NDArray[np.int32]:
@@ -61,7 +53,7 @@ class _Comparison:
         return Overlaps.of(self.truth.segments, self.segments)
 
     @cached_property
-    def grown(self) -> NDArray:
+    def grown(self) -> NDArray[np.int32]:
         return grow_segments(self.segments)
 
     @cached_property
@@ -80,8 +72,8 @@ class _Comparison:
     def errors(self) -> tuple[int, int]:
         return self.overlaps.false_splits_and_merges()
 
-    def of_membrane(self, score: Callable[..., float]) -> float:
-        return score(self.membrane, self.truth.membrane, self.truth.ignore)
+    def of_membrane(self, score: Callable[..., float], **options: int) -> float:
+        return score(self.membrane, self.truth.membrane, self.truth.ignore, **options)
 
     def cremi_score(self) -> float:
         if self.truth.resolution_nm is None:
@@ -106,9 +98,7 @@ _MAIN = {
     'voi_split': _Metric('VOI split', False, lambda c: c.voi[0]),
     'voi_merge': _Metric('VOI merge', False, lambda c: c.voi[1]),
     'betti_error': _Metric(
-        'Betti error',
-        False,
-        lambda c: betti_error(c.membrane, c.truth.membrane, c.truth.ignore, **c.truth.betti),
+        'Betti error', False, lambda c: c.of_membrane(betti_error, **c.truth.betti)
     ),
 }
 _EXTENDED = {
@@ -116,17 +106,11 @@ _EXTENDED = {
     'v_info': _Metric('V_info', True, lambda c: c.grown_overlaps.v_info()),
     'cremi_score': _Metric('CREMI score', False, lambda c: c.cremi_score()),
     'cl_dice': _Metric('clDice', True, lambda c: c.of_membrane(cl_dice)),
-    'betti_matching_error': _Metric(
-        'Betti matching error', False, lambda c: float(sum(c.unmatched))
-    ),
-    'betti_matching_error_0': _Metric(
-        'Betti matching error 0', False, lambda c: float(c.unmatched[0])
-    ),
-    'betti_matching_error_1': _Metric(
-        'Betti matching error 1', False, lambda c: float(c.unmatched[1])
-    ),
-    'false_splits': _Metric('False splits', False, lambda c: float(c.errors[0])),
-    'false_merges': _Metric('False merges', False, lambda c: float(c.errors[1])),
+    'betti_matching_error': _Metric('Betti matching error', False, lambda c: sum(c.unmatched)),
+    'betti_matching_error_0': _Metric('Betti matching error 0', False, lambda c: c.unmatched[0]),
+    'betti_matching_error_1': _Metric('Betti matching error 1', False, lambda c: c.unmatched[1]),
+    'false_splits': _Metric('False splits', False, lambda c: c.errors[0]),
+    'false_merges': _Metric('False merges', False, lambda c: c.errors[1]),
 }
 _METRICS = _MAIN | _EXTENDED
 
@@ -195,18 +179,15 @@ def section_scores(
         >>> scores['ari'], scores['voi'], scores['betti_error']
         (1.0, 0.0, 0.0)
     """
-    names = dict.fromkeys((*MAIN, *_extended_names(extended)))
-    truth = _Truth(membrane, ids, ignore, resolution_nm, betti_patch, betti_patches, seed)
-    comparison = _Comparison(prob, truth, threshold)
-    return {name: _METRICS[name].of(comparison) for name in names}
-
-
-def _extended_names(extended: bool | Collection[str]) -> Collection[str]:
     if isinstance(extended, bool):
-        return EXTENDED if extended else ()
-    for name in extended:
+        extended = EXTENDED if extended else ()
+    names = dict.fromkeys((*MAIN, *extended))
+    for name in names:
         _check_name(name)
-    return extended
+    betti = {'patch': betti_patch, 'count': betti_patches, 'seed': seed}
+    truth = _Truth(np.asarray(membrane, bool), ids, ignore, resolution_nm, betti)
+    comparison = _Comparison(prob, truth, threshold)
+    return {name: float(_METRICS[name].of(comparison)) for name in names}
 
 
 def _check_name(name: str) -> None:
@@ -263,9 +244,8 @@ def choose_threshold(
         >>> choose_threshold([np.where(wall, 0.4, 0.1)], [wall], None, thresholds=(0.3, 0.5))
         0.3
     """
-    return best_over_thresholds(probs, membranes, ids, thresholds, metric, ignores, resolution_nm)[
-        1
-    ]
+    options = probs, membranes, ids, thresholds, metric, ignores, resolution_nm
+    return best_over_thresholds(*options)[1]
 
 
 def best_over_thresholds(
@@ -307,10 +287,11 @@ def best_over_thresholds(
     totals = np.zeros(len(thresholds))
     for section, (prob, membrane) in enumerate(zip(probs, membranes, strict=True)):
         truth = _Truth(
-            membrane,
+            np.asarray(membrane, bool),
             None if ids is None else ids[section],
             None if ignores is None else ignores[section],
             resolution_nm,
+            betti={},
         )
         totals += [
             _METRICS[metric].of(_Comparison(prob, truth, threshold)) for threshold in thresholds

@@ -6,6 +6,8 @@ lies or is predicted there neither joins segments nor makes one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
@@ -35,7 +37,7 @@ def segment(
     """
     (cell,) = masks(np.asarray(prob) < threshold, ignore=ignore, inside=False)
     # scipy's default neighbourhood in two dimensions is the four direct neighbours.
-    labels, _ = ndimage.label(cell, output=np.int32)
+    labels: NDArray[np.int32] = ndimage.label(cell, output=np.int32)[0]
     return labels
 
 
@@ -60,10 +62,10 @@ def watershed_segments(
         >>> watershed_segments([[0.1, 0.8, 0.9, 0.2]], threshold=0.5).tolist()
         [[1, 1, 2, 2]]
     """
-    prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
-    (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
+    prob, labelled = _prob_and_labelled(prob, ignore)
     markers = segment(~_deep(prob, threshold, labelled), 0.5)
-    return watershed(prob, markers, mask=labelled)
+    segments: NDArray[np.int32] = watershed(prob, markers, mask=labelled)
+    return segments
 
 
 def close_membranes(
@@ -89,7 +91,7 @@ def close_membranes(
         >>> close_membranes([[0.0, 0.5, 0.0]], threshold=0.6, closing=0.4).tolist()
         [[0.0, 1.0, 0.0]]
     """
-    prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
+    prob, labelled = _prob_and_labelled(prob, ignore)
     cells = watershed_segments(prob, closing, ignore)
     closed = prob.copy()
     for axis in (0, 1):
@@ -99,15 +101,25 @@ def close_membranes(
         first = p[:-1] >= p[1:]
         out[:-1][meet & first] = 1
         out[1:][meet & ~first] = 1
-    (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
     shallow = labelled & (closed < threshold) & ~_deep(closed, threshold, labelled)
     return np.where(shallow, np.float32(1), closed)
 
 
-def _deep(prob: NDArray, threshold: float, labelled: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _prob_and_labelled(
+    prob: ArrayLike, ignore: ArrayLike | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    prob = np.nan_to_num(np.asarray(prob, np.float32), nan=1)
+    (labelled,) = masks(np.ones(prob.shape, bool), ignore=ignore, inside=False)
+    return prob, labelled
+
+
+def _deep(
+    prob: NDArray[np.float32], threshold: float, labelled: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
     """Pieces of prob < threshold, of what is labelled, that are somewhere below half of it."""
     depth = np.where(labelled, -prob, -np.inf)
-    return apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
+    pieces: NDArray[np.bool_] = apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
+    return pieces
 
 
 def true_segments(
@@ -157,10 +169,11 @@ def pieces_of_ids(ids: ArrayLike, ignore: ArrayLike | None = None) -> NDArray[np
     if ignore is not None:
         ids, ignore = of_one_shape(ids, ignore)
         ids = np.where(ignore.astype(bool), ids.dtype.type(0), ids)
-    return measure.label(ids, background=0, connectivity=1).astype(np.int32)
+    pieces: NDArray[np.intp] = measure.label(ids, background=0, connectivity=1)
+    return pieces.astype(np.int32)
 
 
-def grow_segments(segments: ArrayLike) -> NDArray:
+def grow_segments(segments: ArrayLike) -> NDArray[Any]:
     """Gives every pixel of membrane to the segment nearest to it.
 
     Args:
@@ -179,4 +192,5 @@ def grow_segments(segments: ArrayLike) -> NDArray:
     nearest = ndimage.distance_transform_edt(
         segments == 0, return_distances=False, return_indices=True
     )
-    return segments[tuple(nearest)]
+    grown: NDArray[Any] = segments[tuple(nearest)]
+    return grown

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.topology import persistence
+from taclnet_jax.topology.persistence import BACKENDS, as_images, check_choice, check_options
 
 # The poster's Gaussian is 5x5.
 _RADIUS = 2
@@ -50,21 +50,23 @@ def critical_points(
         >>> jnp.argwhere(critical_points(prob)).tolist()
         [[3, 5]]
     """
-    image = persistence.as_images(prob)
-    options = persistence.check_options(dimension, border, filtration, backend)
-    if kind not in ('birth', 'death', 'both'):
-        raise ValueError(f"kind must be 'birth', 'death' or 'both', got {kind!r}.")
+    image = as_images(prob)
+    options = check_options(dimension, border, filtration, backend)
+    check_choice('kind', kind, ('birth', 'death', 'both'))
     if not min_persistence >= 0:
         raise ValueError(f'min_persistence must be at least 0, got {min_persistence}.')
-    return persistence.backend_module(backend).points(
+    return BACKENDS[backend].points(
         image, min_persistence=float(min_persistence), kind=kind, **options
     )
 
 
 def critical_map(prob: Any, *, sigma: float = 1.0, **options: Any) -> jax.Array:
-    """The critical points under a 5x5 Gaussian, scaled to a maximum of 1: the poster's CP.
+    """The critical points under a 5x5 Gaussian of height 1, cut at 1: the poster's CP.
 
-    Neighbouring points add up. At its edges the image goes on mirrored.
+    `CP = min(1, sum over critical points c of exp(-|n - c|^2 / (2 sigma^2)))`, with the terms of
+    points up to two rows and columns away. So a critical point is 1 wherever it lies, and no point
+    changes the map beyond its own 5x5 pixels: a part of an image with the same critical points has
+    the same map.
 
     Args:
         prob: images `[..., H, W]`.
@@ -82,32 +84,26 @@ def critical_map(prob: Any, *, sigma: float = 1.0, **options: Any) -> jax.Array:
         >>> import jax.numpy as jnp
         >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
         >>> prob = prob.at[3, 5].set(0.5)
-        >>> cp = critical_map(prob)
-        >>> divmod(int(cp.argmax()), 8), float(cp.max())
-        ((3, 5), 1.0)
+        >>> critical_map(prob)[3].round(2).tolist()
+        [0.0, 0.0, 0.0, 0.14, 0.61, 1.0, 0.61, 0.14]
     """
     if not sigma > 0:
         raise ValueError(f'sigma must be positive, got {sigma}.')
-    points = critical_points(prob, **options)
-    return _spread(points, sigma=float(sigma)).astype(jnp.asarray(prob).dtype)
+    cp: jax.Array = _spread(critical_points(prob, **options), sigma=float(sigma))
+    return cp.astype(jnp.asarray(prob).dtype)
 
 
 @functools.partial(jax.jit, static_argnames='sigma')
 def _spread(points: jax.Array, *, sigma: float) -> jax.Array:
-    blurred = _blur(_blur(points.astype(jnp.float32), sigma, -1), sigma, -2)
-    highest = jnp.max(blurred, axis=(-2, -1), keepdims=True)
-    return blurred / jnp.where(highest > 0, highest, 1)
-
-
-def _blur(image: jax.Array, sigma: float, axis: int) -> jax.Array:
-    """One axis of the Gaussian. Its height does not matter: the map is scaled afterwards."""
-    size = image.shape[axis]
-    pad = [(0, 0)] * image.ndim
-    pad[axis] = (_RADIUS, _RADIUS)
-    padded = jnp.pad(image, pad, mode='symmetric')
-    parts = [
-        math.exp(-0.5 * (offset / sigma) ** 2)
-        * jax.lax.slice_in_dim(padded, _RADIUS + offset, _RADIUS + offset + size, axis=axis)
-        for offset in range(-_RADIUS, _RADIUS + 1)
-    ]
-    return functools.reduce(jnp.add, parts)
+    cp = points.astype(jnp.float32)
+    for axis in (-2, -1):
+        pad = [(0, 0)] * cp.ndim
+        pad[axis] = (_RADIUS, _RADIUS)
+        padded, size = jnp.pad(cp, pad), cp.shape[axis]
+        parts = [
+            math.exp(-0.5 * ((start - _RADIUS) / sigma) ** 2)
+            * jax.lax.slice_in_dim(padded, start, start + size, axis=axis)
+            for start in range(2 * _RADIUS + 1)
+        ]
+        cp = functools.reduce(jnp.add, parts)
+    return jnp.minimum(cp, 1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -120,36 +120,48 @@ def pairs_of_images(
     return found
 
 
-def persistence(image: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-    """float32 absolute differences of an image's values at two lists of flat indices."""
-    flat = image.reshape(-1)
-    with np.errstate(invalid='ignore', over='ignore'):
-        return np.abs(flat[first] - flat[last])
+def _call_back(
+    prob: jax.Array,
+    results: Sequence[tuple[tuple[int, ...], Any]],
+    write: Callable[..., None],
+    options: dict[str, Any],
+) -> tuple[jax.Array, ...]:
+    """Arrays that the host fills, image by image.
 
+    Args:
+        prob: float32 images `[..., H, W]`.
+        results: shape and dtype of what each image has; it is 0 before it is written.
+        write: of an image, its flat births and deaths, their persistence, and its results.
+        options: of `pairs_of_images`.
 
-def _for_all_images(
-    images: np.ndarray, write: Callable[[int, np.ndarray, np.ndarray], None], options: dict
-) -> None:
-    """Calls `write(i, birth, death)` for every image, in the pool that all callbacks share."""
-    chunks = min(len(images), _cores())
+    Returns:
+        As many arrays `[..., *shape]` as there are results.
+    """
+    check_callbacks_can_run()
 
-    def run(start: int) -> None:
-        found = pairs_of_images(images[start::chunks], **options)
-        for i, (birth, death) in enumerate(found):
-            write(start + i * chunks, birth, death)
+    def on_host(prob: Any) -> tuple[np.ndarray, ...]:
+        images = np.ascontiguousarray(prob, np.float32)
+        stack = images.reshape(-1, *images.shape[-2:])
+        found = [np.zeros((len(stack), *shape), dtype) for shape, dtype in results]
+        chunks = min(len(stack), _cores())
 
-    if chunks == 1:
-        run(0)
-    elif chunks:
+        def run(start: int) -> None:
+            pairs = pairs_of_images(stack[start::chunks], **options)
+            for i, (birth, death) in zip(range(start, len(stack), chunks), pairs, strict=True):
+                values = stack[i].reshape(-1)
+                with np.errstate(invalid='ignore', over='ignore'):
+                    persistence = np.abs(values[birth] - values[death])
+                write(birth, death, persistence, *(x[i, ...] for x in found))
+
         list(_pool().map(run, range(chunks)))
+        return tuple(x.reshape(images.shape[:-2] + x.shape[1:]) for x in found)
 
-
-def _call_back(on_host: Callable[[Any], Any], result: Any, prob: jax.Array) -> Any:
-    found = jax.pure_callback(on_host, result, prob, vmap_method='expand_dims')
+    shapes = [jax.ShapeDtypeStruct(prob.shape[:-2] + shape, dtype) for shape, dtype in results]
+    found = jax.pure_callback(on_host, tuple(shapes), prob, vmap_method='expand_dims')
     # In shard_map the results of a callback count as equal on all devices, unless they depend on
     # something that differs. XLA folds this away.
     nothing = jnp.any(prob != prob) & False
-    return jax.tree.map(lambda x: x ^ nothing.astype(x.dtype), found)
+    return tuple(x ^ nothing.astype(x.dtype) for x in found)
 
 
 @functools.partial(
@@ -158,26 +170,16 @@ def _call_back(on_host: Callable[[Any], Any], result: Any, prob: jax.Array) -> A
 )
 def points(prob: jax.Array, *, min_persistence: float, kind: str, **options: Any) -> jax.Array:
     """The critical points' boolean maps, shaped like `prob`, `[..., H, W]` float32."""
-    check_callbacks_can_run()
-    threshold = np.float32(min_persistence)
 
-    def on_host(prob: Any) -> np.ndarray:
-        images = np.ascontiguousarray(prob, np.float32)
-        stack = images.reshape(-1, *images.shape[-2:])
-        found = np.zeros((len(stack), images.shape[-2] * images.shape[-1]), bool)
+    def mark(birth: np.ndarray, death: np.ndarray, size: np.ndarray, found: np.ndarray) -> None:
+        lasting = size > np.float32(min_persistence)
+        if kind != 'death':
+            found.flat[birth[lasting]] = True
+        if kind != 'birth':
+            found.flat[death[lasting]] = True
 
-        def write(i: int, birth: np.ndarray, death: np.ndarray) -> None:
-            lasting = persistence(stack[i], birth, death) > threshold
-            if kind != 'death':
-                found[i, birth[lasting]] = True
-            if kind != 'birth':
-                found[i, death[lasting]] = True
-
-        _for_all_images(stack, write, options)
-        return found.reshape(images.shape)
-
-    result = jax.ShapeDtypeStruct(prob.shape, jnp.bool_)
-    return _call_back(on_host, result, prob)
+    (found,) = _call_back(prob, [(prob.shape[-2:], bool)], mark, options)
+    return found
 
 
 @functools.partial(jax.jit, static_argnames=('dimension', 'border', 'superlevel', 'max_pairs'))
@@ -185,27 +187,14 @@ def pairs(
     prob: jax.Array, *, max_pairs: int, **options: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Flat births and deaths `[..., max_pairs]`, most persistent first, and the count found."""
-    check_callbacks_can_run()
 
-    def on_host(prob: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = np.ascontiguousarray(prob, np.float32)
-        leading = images.shape[:-2]
-        stack = images.reshape(-1, *images.shape[-2:])
-        births = np.zeros((len(stack), max_pairs), np.int32)
-        deaths = np.zeros_like(births)
-        counts = np.zeros(len(stack), np.int32)
+    def sort(birth: np.ndarray, death: np.ndarray, size: np.ndarray, *found: np.ndarray) -> None:
+        births, deaths, count = found
+        order = np.lexsort((death, birth, -size))[:max_pairs]
+        births[: len(order)] = birth[order]
+        deaths[: len(order)] = death[order]
+        count[...] = len(birth)
 
-        def write(i: int, birth: np.ndarray, death: np.ndarray) -> None:
-            order = np.lexsort((death, birth, -persistence(stack[i], birth, death)))[:max_pairs]
-            births[i, : len(order)] = birth[order]
-            deaths[i, : len(order)] = death[order]
-            counts[i] = len(birth)
-
-        _for_all_images(stack, write, options)
-        shape = (*leading, max_pairs)
-        return births.reshape(shape), deaths.reshape(shape), counts.reshape(leading)
-
-    leading = prob.shape[:-2]
-    indices = jax.ShapeDtypeStruct((*leading, max_pairs), jnp.int32)
-    result = (indices, indices, jax.ShapeDtypeStruct(leading, jnp.int32))
-    return _call_back(on_host, result, prob)
+    places = (max_pairs,), np.int32
+    births, deaths, count = _call_back(prob, [places, places, ((), np.int32)], sort, options)
+    return births, deaths, count

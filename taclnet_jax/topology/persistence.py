@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.topology import gudhi_backend, xla_backend
+
+
+class Backend(Protocol):
+    """A module for float32 images `[..., H, W]`; its options are those of `check_options`."""
+
+    def pairs(
+        self, prob: jax.Array, *, max_pairs: int, **options: Any
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Flat births and deaths `[..., max_pairs]`, most persistent first, and the count found."""
+
+    def points(
+        self, prob: jax.Array, *, min_persistence: float, kind: str, **options: Any
+    ) -> jax.Array:
+        """The critical points' boolean maps `[..., H, W]`."""
+
+
+BACKENDS: dict[str, Backend] = {'gudhi': gudhi_backend, 'xla': xla_backend}
 
 
 class PersistencePairs(NamedTuple):
@@ -79,7 +96,7 @@ def persistence_pairs(
         max_pairs = most_pairs(height, width, dimension)
     elif max_pairs < 1:
         raise ValueError(f'max_pairs must be positive, got {max_pairs}.')
-    birth, death, count = backend_module(backend).pairs(image, max_pairs=max_pairs, **options)
+    birth, death, count = BACKENDS[backend].pairs(image, max_pairs=max_pairs, **options)
     mask = jnp.arange(max_pairs) < count[..., None]
     return PersistencePairs(
         birth=jnp.stack(jnp.divmod(birth, width), axis=-1),
@@ -130,27 +147,24 @@ def most_pairs(height: int, width: int, dimension: int) -> int:
 
 def as_images(prob: Any) -> jax.Array:
     """`prob` as float32 images without a gradient; ValueError if they are none."""
-    prob = jnp.asarray(prob)
-    if prob.ndim < 2 or 0 in prob.shape[-2:]:
-        raise ValueError(f'prob must have the shape [..., height, width], got {prob.shape}.')
-    if not jnp.issubdtype(prob.dtype, jnp.floating):
-        raise ValueError(f'prob must be floating point, got {prob.dtype}.')
-    return jax.lax.stop_gradient(prob).astype(jnp.float32)
+    images = jnp.asarray(prob)
+    if images.ndim < 2 or 0 in images.shape[-2:]:
+        raise ValueError(f'prob must have the shape [..., height, width], got {images.shape}.')
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise ValueError(f'prob must be floating point, got {images.dtype}.')
+    return jax.lax.stop_gradient(images).astype(jnp.float32)
 
 
 def check_options(dimension: int, border: str, filtration: str, backend: str) -> dict[str, Any]:
     """The options that every backend takes; ValueError names one that cannot be."""
-    if dimension not in (0, 1):
-        raise ValueError(f'dimension must be 0 or 1, got {dimension!r}.')
-    if border not in ('membrane', 'open'):
-        raise ValueError(f"border must be 'membrane' or 'open', got {border!r}.")
-    if filtration not in ('superlevel', 'sublevel'):
-        raise ValueError(f"filtration must be 'superlevel' or 'sublevel', got {filtration!r}.")
-    if backend not in ('gudhi', 'xla'):
-        raise ValueError(f"backend must be 'gudhi' or 'xla', got {backend!r}.")
+    check_choice('dimension', dimension, (0, 1))
+    check_choice('border', border, ('membrane', 'open'))
+    check_choice('filtration', filtration, ('superlevel', 'sublevel'))
+    check_choice('backend', backend, BACKENDS)
     return dict(dimension=dimension, border=border, superlevel=filtration == 'superlevel')
 
 
-def backend_module(backend: str) -> ModuleType:
-    """The module with the functions `pairs` and `points` of a backend."""
-    return {'gudhi': gudhi_backend, 'xla': xla_backend}[backend]
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """ValueError unless `value` is one of the choices."""
+    if value not in (choices := tuple(choices)):
+        raise ValueError(f'{name} must be one of {choices}, got {value!r}.')

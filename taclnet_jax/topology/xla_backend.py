@@ -23,17 +23,17 @@ _DIAGONAL = ((1, 1), (1, -1))
 
 
 class _Merges(NamedTuple):
-    """For each node, ascending by age: its pixel, and the pixel where its component was absorbed.
+    """Of each pixel's component, `[images, N]`, where it was born and died.
 
     Attributes:
-        peak: flat index of the pixel that the node is, `[images, N]`.
-        saddle: flat index of the pixel where it died, `[images, N]`.
-        died: whether it died at all and at another value than its own, `[images, N]`.
-        persistence: float32 difference of the values at both, `[images, N]`.
+        birth: flat index of a pixel.
+        death: likewise.
+        died: whether it died at all, and at another value than at birth.
+        persistence: float32 difference of the values at both.
     """
 
-    peak: jax.Array
-    saddle: jax.Array
+    birth: jax.Array
+    death: jax.Array
     died: jax.Array
     persistence: jax.Array
 
@@ -55,13 +55,12 @@ def points(
         return jnp.zeros(prob.shape, bool)
     merges = _merges(prob, dimension, border, superlevel)
     lasting = merges.died & (merges.persistence > jnp.float32(min_persistence))
-    births, deaths = _births_and_deaths(merges, dimension)
     rows = jnp.arange(lasting.shape[0])[:, None]
     found = jnp.zeros(lasting.shape, bool)
     if kind != 'death':
-        found = found.at[rows, births].max(lasting)
+        found = found.at[rows, merges.birth].max(lasting)
     if kind != 'birth':
-        found = found.at[rows, deaths].max(lasting)
+        found = found.at[rows, merges.death].max(lasting)
     return found.reshape(prob.shape)
 
 
@@ -75,10 +74,9 @@ def pairs(
         nothing = jnp.zeros((*leading, max_pairs), jnp.int32)
         return nothing, nothing, jnp.zeros(leading, jnp.int32)
     merges = _merges(prob, dimension, border, superlevel)
-    births, deaths = _births_and_deaths(merges, dimension)
     # Pairs first, by descending persistence; births and deaths are 0 behind the last pair.
     last = jnp.where(merges.died, -merges.persistence, jnp.inf)
-    births, deaths = (jnp.where(merges.died, x, 0) for x in (births, deaths))
+    births, deaths = (jnp.where(merges.died, x, 0) for x in (merges.birth, merges.death))
     _, _, births, deaths = jax.lax.sort(
         (~merges.died, last, births, deaths), dimension=-1, num_keys=4
     )
@@ -90,12 +88,6 @@ def pairs(
 
     count = jnp.sum(merges.died, axis=-1, dtype=jnp.int32).reshape(leading)
     return fit(births), fit(deaths), count
-
-
-def _births_and_deaths(merges: _Merges, dimension: int) -> tuple[jax.Array, jax.Array]:
-    if dimension == 1:
-        return merges.saddle, merges.peak
-    return merges.peak, merges.saddle
 
 
 def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _Merges:
@@ -123,9 +115,11 @@ def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _
     values = jnp.take_along_axis(images, by_age, axis=-1)
     codes = jnp.take_along_axis(codes, by_age, axis=-1)
     died = (saddle >= 0) & (codes != jnp.take_along_axis(codes, met, axis=-1))
+    ends = by_age, jnp.take_along_axis(by_age, met, axis=-1)
+    birth, death = ends if dimension == 0 else ends[::-1]
     return _Merges(
-        peak=by_age,
-        saddle=jnp.take_along_axis(by_age, met, axis=-1),
+        birth=birth,
+        death=death,
         died=died & ~jnp.any(jnp.isnan(images), axis=-1, keepdims=True),
         persistence=jnp.abs(values - jnp.take_along_axis(values, met, axis=-1)),
     )
@@ -204,11 +198,8 @@ def _absorb(age: jax.Array, neighbours: tuple[tuple[int, int], ...], outside: bo
 def _roots(parent: jax.Array) -> jax.Array:
     """Follows every node to its root, halving the distance each time."""
 
-    def moves(state: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return state[1]
-
     def jump(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         further = state[0][state[0]]
         return further, jnp.any(further != state[0])
 
-    return jax.lax.while_loop(moves, jump, (parent, parent[0] >= 0))[0]
+    return jax.lax.while_loop(lambda state: state[1], jump, (parent, parent[0] >= 0))[0]

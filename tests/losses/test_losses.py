@@ -8,7 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from taclnet_jax.config import get_config
+from taclnet_jax.config.settings import (
+    AttentionSettings,
+    LossSettings,
+    TopologicalLossSettings,
+)
 from taclnet_jax.losses.attention import ATTENTION_FORMS, attention_loss, straight_through
 from taclnet_jax.losses.pixel import LOSSES, cross_entropy, cross_entropy_dice
 from taclnet_jax.losses.topological import topological_loss
@@ -91,14 +95,12 @@ def attend(logits: jax.Array, attention: jax.Array = ATTENTION) -> tuple[jax.Arr
 def test_forms_are_what_they_say() -> None:
     prob, refined, attention = attend(LOGITS)
     loss = {
-        form: attention_loss(
-            form, cross_entropy, prob, refined, attention, MEMBRANE, VALID, weight=3.0
-        )
+        form: attention_loss(form, cross_entropy, prob, refined, attention, MEMBRANE, VALID)
         for form in ATTENTION_FORMS
     }
     of_p, _ = in_float64(prob, MEMBRANE, VALID)
     of_p_hat, _ = in_float64(jnp.clip(refined, 1e-7, 1 - 1e-7), MEMBRANE, VALID)
-    weighted, _ = in_float64(prob, MEMBRANE, VALID * (1 + 3 * attention))
+    weighted, _ = in_float64(prob, MEMBRANE, VALID * (1 + attention))
     np.testing.assert_allclose(loss['refined'], of_p_hat, rtol=1e-5)
     np.testing.assert_allclose(loss['both'], (of_p + of_p_hat) / 2, rtol=1e-5)
     np.testing.assert_allclose(loss['weighted'], weighted, rtol=1e-5)
@@ -144,12 +146,12 @@ def test_straight_through_is_p_hat_with_the_derivative_of_a_logistic() -> None:
 
 @pytest.mark.parametrize('name', sorted(LOSSES))
 def test_the_topological_loss_joins_the_configured_one_in_phase_two(name: str) -> None:
-    config = get_config()
-    config.loss, config.topological_loss.weight = name, 0.5
+    losses = LossSettings(loss=name, topological_loss=TopologicalLossSettings(weight=0.5))
+    attention = AttentionSettings()
     alone = LOSSES[name](PROB, MEMBRANE, VALID)
     loops = topological_loss(PROB, MEMBRANE, VALID)
-    assert create_loss(config, phase_two=False)(PROB, MEMBRANE, VALID) == alone
-    both = create_loss(config, phase_two=True)(PROB, MEMBRANE, VALID)
+    assert create_loss(losses, attention, phase_two=False)(PROB, MEMBRANE, VALID) == alone
+    both = create_loss(losses, attention, phase_two=True)(PROB, MEMBRANE, VALID)
     assert loops > 0
     np.testing.assert_allclose(both, alone + 0.5 * loops, rtol=1e-6)
 

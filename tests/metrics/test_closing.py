@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from types import SimpleNamespace
 
+import flax.linen as nn
 import numpy as np
 import pytest
 from hypothesis import given
@@ -15,10 +14,12 @@ from metric_cases import flawed_section, membrane_section, no_deadline
 from scipy import ndimage
 
 from taclnet_jax import metrics
-from taclnet_jax.config import get_config
+from taclnet_jax.config import EvaluateSettings, RunSettings
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.thresholds import CLOSINGS, choose_cuts
-from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts, run_cut
+from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
+from taclnet_jax.inference.model import Model
 
 PROBS = hnp.arrays(
     np.float32,
@@ -125,7 +126,8 @@ def test_thin_membranes_without_gaps_lower_the_voi():
 def labelled(sections=2):
     """A volume, and predictions of its sections in which P_hat is better than P."""
     probs, membranes = zip(*(flawed_section(seed) for seed in range(sections)), strict=True)
-    volume = SimpleNamespace(membrane=np.stack(membranes), ids=None, ignore=None)
+    image = np.zeros((sections, *probs[0].shape), np.uint8)
+    volume = Volume('cells', image, np.stack(membranes), None, (40, 4, 4))
     predictions = [
         SimpleNamespace(section=z, prob=prob, refined=np.maximum(prob, 0.7 * membrane))
         for z, (prob, membrane) in enumerate(zip(probs, membranes, strict=True))
@@ -157,14 +159,14 @@ def test_cuts_are_those_of_the_lowest_voi():
         assert voi(name, closed) <= voi(name, cuts[name])
 
 
-def test_the_cut_of_a_run_is_fixed_or_was_chosen_when_it_was_scored(tmp_path: Path):
-    config = get_config()
-    config.evaluate.threshold = 0.4
-    assert run_cut(config, tmp_path, 'P_hat') == fixed_cuts(config)['P_hat'] == Cut(0.4)
-    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.4, 0.2)
-    config.evaluate.threshold_from = 'validation'
+def test_a_cut_is_fixed_or_was_chosen_when_the_network_was_scored():
+    def model(**options):
+        settings = RunSettings(evaluate=EvaluateSettings(threshold=0.4, **options))
+        return Model(settings, nn.Module(), None, 0, {'P_closed': Cut(0.8, 0.15)}, None)
+
+    assert model().cut('P_hat') == fixed_cuts(0.4)['P_hat'] == Cut(0.4)
+    assert model().cut('P_closed') == Cut(0.4, 0.2)
+    chosen = model(threshold_from='training')
+    assert chosen.cut('P_closed') == Cut(0.8, 0.15)
     with pytest.raises(InputError, match='--mode=evaluate'):
-        run_cut(config, tmp_path, 'P_hat')
-    found = {'P_closed': {'threshold': 0.8, 'closing': 0.15}}
-    (tmp_path / 'results.json').write_text(json.dumps(found))
-    assert run_cut(config, tmp_path, 'P_closed') == Cut(0.8, 0.15)
+        chosen.cut('P_hat')

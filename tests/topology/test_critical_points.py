@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import ndimage
 
-from taclnet_jax.topology import critical_map, critical_points, persistence_pairs
+from taclnet_jax.topology import BACKENDS, critical_map, critical_points, persistence_pairs
 
-BACKENDS = ('gudhi', 'xla')
 DATA = os.environ.get('TACLNET_DATA_DIR')
 needs_data = pytest.mark.skipif(not DATA, reason='TACLNET_DATA_DIR is not set')
 
@@ -57,8 +58,9 @@ def test_persistence_must_exceed_the_minimum(backend: str) -> None:
 def test_backends_agree_on_a_real_likelihood() -> None:
     data = np.load(Path(DATA or '') / 'vectors' / 'persistence_real_ties_156.npz')
     for kind in ('birth', 'both'):
-        one, other = (critical_points(data['prob'], kind=kind, backend=b) for b in BACKENDS)
-        np.testing.assert_array_equal(one, other)
+        one, *others = (critical_points(data['prob'], kind=kind, backend=b) for b in BACKENDS)
+        for other in others:
+            np.testing.assert_array_equal(one, other)
     persistence = data['framed_values'] @ [1, -1]
     assert critical_points(data['prob']).sum() == (persistence > 0.1).sum()
 
@@ -74,17 +76,79 @@ def test_saturated_probabilities_have_no_spurious_points(backend: str) -> None:
         np.testing.assert_array_equal(points.sum((1, 2)), [3, 0, 0])
 
 
+def gaussians(points: np.ndarray, sigma: float = 1.0) -> np.ndarray:
+    """The sum of 5x5 Gaussians of height 1 at the points of an image, cut at 1, in float64."""
+    y, x = np.mgrid[-2:3, -2:3]
+    kernel = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    return np.minimum(ndimage.correlate(points.astype(float), kernel, mode='constant'), 1)
+
+
+@pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('sigma', (0.7, 1.0, 2.5))
-@pytest.mark.parametrize('shape', [(37, 45), (1, 1), (2, 9)])
-def test_critical_map_is_a_scaled_gaussian(sigma: float, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize('shape', [(37, 45), (1, 1), (2, 9), (9, 1)])
+def test_critical_map_is_the_sum_of_gaussians_cut_at_1(
+    shape: tuple[int, int], sigma: float, backend: str
+) -> None:
     prob = np.round(np.random.default_rng(0).random((2, *shape)) * 255).astype(np.float32) / 255
-    points = np.asarray(critical_points(prob))
-    found = np.asarray(critical_map(prob, sigma=sigma))
-    for image, point in zip(found, points, strict=True):
-        expected = ndimage.gaussian_filter(point.astype(float), sigma, radius=2, mode='reflect')
-        expected /= expected.max() or 1
-        np.testing.assert_allclose(image, expected, atol=1e-6)
-        assert image.max() == pytest.approx(1 if point.any() else 0, abs=1e-6)
+    for options in ({}, dict(kind='both', min_persistence=0.6), dict(kind='both')):
+        points = np.asarray(critical_points(prob, backend=backend, **options))
+        found = np.asarray(critical_map(prob, sigma=sigma, backend=backend, **options))
+        expected = [gaussians(image, sigma) for image in points]
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+        assert (found[points] == 1).all() and found.max() <= 1
+
+
+def peaks(shape: tuple[int, int], points: Any) -> np.ndarray:
+    """Points as islands, whose births are critical; the first, which never dies, is none."""
+    prob = np.zeros(shape, np.float32)
+    prob[tuple(np.transpose(points))] = 0.5
+    prob[tuple(points[0])] = 1
+    return prob
+
+
+of_peaks = jax.jit(lambda prob: critical_map(prob, dimension=0, border='open'))
+
+
+def test_an_isolated_point_is_1_wherever_it_lies() -> None:
+    places = list(np.ndindex(6, 7))
+    far = [(5, 6) if y + x < 6 else (0, 0) for y, x in places]
+    found = of_peaks(np.stack([peaks((6, 7), pair) for pair in zip(far, places, strict=True)]))
+    for image, (y, x) in zip(np.asarray(found), places, strict=True):
+        assert image[y, x] == 1
+        alone = np.zeros((6, 7), bool)
+        alone[y, x] = True
+        np.testing.assert_allclose(image, gaussians(alone), atol=1e-7)
+        assert ((image > 0) == ndimage.binary_dilation(alone, np.ones((5, 5)))).all()
+
+
+SHAPE = (12, 15)
+PLACES = st.tuples(st.integers(0, SHAPE[0] - 1), st.integers(0, SHAPE[1] - 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(PLACES, min_size=2, max_size=40), st.integers(1, 40))
+def test_critical_map_is_local(places: list[tuple[int, int]], count: int) -> None:
+    points = []
+    for place in places:  # islands must not touch
+        if all(max(abs(np.subtract(place, other))) > 1 for other in points):
+            points.append(place)
+    found, marks = [], []
+    for some in (points[:count], points):
+        prob = peaks(SHAPE, some)
+        found.append(np.asarray(of_peaks(prob)))
+        marks.append(prob == 0.5)
+        assert (found[-1][marks[-1]] == 1).all() and found[-1].max() <= 1
+        np.testing.assert_allclose(found[-1], gaussians(marks[-1]), atol=1e-6)
+    untouched = ~ndimage.binary_dilation(marks[1] & ~marks[0], np.ones((5, 5)))
+    np.testing.assert_array_equal(found[0][untouched], found[1][untouched])
+
+
+def test_overlapping_gaussians_are_cut_at_1() -> None:
+    cp = of_peaks(peaks((9, 11), [(8, 10), (3, 3), (3, 5), (3, 7)]))
+    np.testing.assert_array_equal(cp[3, 3:8], 1)  # 2 exp(-1/2) is more
+    np.testing.assert_allclose(
+        cp[4, 2:5], [np.exp(-1), np.exp(-0.5) + np.exp(-2.5), 2 * np.exp(-1)]
+    )
 
 
 def test_critical_map_keeps_the_dtype_and_stops_the_gradient() -> None:

@@ -17,9 +17,13 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, PartitionSpec
 from skimage import measure
 
-from taclnet_jax.topology import gudhi_backend, persistence_diagram, persistence_pairs
+from taclnet_jax.topology import (
+    BACKENDS,
+    gudhi_backend,
+    persistence_diagram,
+    persistence_pairs,
+)
 
-BACKENDS = ('gudhi', 'xla')
 BORDERS = ('membrane', 'open')
 DATA = os.environ.get('TACLNET_DATA_DIR')
 VECTORS = sorted((Path(DATA) / 'vectors').glob('persistence_*.npz')) if DATA else []
@@ -66,6 +70,13 @@ def pixels(pairs: Any) -> set[tuple[int, ...]]:
 def assert_same(one: Any, other: Any) -> None:
     for name, x, y in zip(one._fields, one, other, strict=True):
         np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+def pairs_of_all_backends(prob: np.ndarray, **options: Any) -> Any:
+    one, *others = (persistence_pairs(prob, backend=name, **options) for name in BACKENDS)
+    for other in others:
+        assert_same(one, other)
+    return one
 
 
 @needs_data
@@ -136,26 +147,22 @@ def test_both_backends_agree_pixel_by_pixel(
     rng, _, kind = image
     # Differences of denormal numbers are 0 to XLA.
     prob = draw(rng, shape, 'noise' if kind == 'any float' else kind)
-    options = dict(dimension=dimension, border=border)
-    one, other = (persistence_pairs(prob, backend=name, **options) for name in BACKENDS)
-    assert_same(one, other)
-    birth, death = (np.ravel_multi_index(np.moveaxis(x, -1, 0), shape) for x in one[:2])
-    mask = np.asarray(one.mask)
+    pairs = pairs_of_all_backends(prob, dimension=dimension, border=border)
+    birth, death = (np.ravel_multi_index(np.moveaxis(x, -1, 0), shape) for x in pairs[:2])
+    mask = np.asarray(pairs.mask)
     assert values_at(prob, birth[mask], death[mask]) == values_by_cubical_complex(
         prob, dimension, border
     )
-    assert one.dropped == 0
+    assert pairs.dropped == 0
 
 
 @pytest.mark.parametrize('dimension', (0, 1))
 @pytest.mark.parametrize('border', BORDERS)
 def test_backends_agree_on_larger_images(dimension: int, border: str) -> None:
     prob = smooth((3, 60, 47))
-    options = dict(dimension=dimension, border=border)
     for image in (prob, np.round(prob * 20) / 20):
-        one, other = (persistence_pairs(image, backend=name, **options) for name in BACKENDS)
-        assert_same(one, other)
-        assert one.mask.sum() > 30
+        pairs = pairs_of_all_backends(image, dimension=dimension, border=border)
+        assert pairs.mask.sum() > 30
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
