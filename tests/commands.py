@@ -103,18 +103,6 @@ def environment(devices: int = 1) -> dict[str, str]:
     }
 
 
-def start(*args: str, devices: int = 1, **options: object) -> subprocess.Popen[str]:
-    """Starts `python -m taclnet_jax.main`, its output and errors in one pipe."""
-    return subprocess.Popen(
-        [sys.executable, '-m', 'taclnet_jax.main', *args],
-        env=environment(devices),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
 def run(
     *args: str, module: str = 'taclnet_jax.main', devices: int = 1, timeout: float = 300
 ) -> tuple[int, str]:
@@ -124,12 +112,15 @@ def run(
     """
     if devices == 1:
         return _run_here(module, list(args))
-    process = start(*args, devices=devices)
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    finally:
-        process.kill()
-    return process.returncode, output
+    done = subprocess.run(
+        [sys.executable, '-m', module, *args],
+        env=environment(devices),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+    )
+    return done.returncode, done.stdout
 
 
 def _run_here(module: str, args: list[str]) -> tuple[int, str]:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, run
+from commands import run
 
 from taclnet_jax.tools.synthesize import synthesize
 
-RAW = os.environ.get('TACLNET_DATA_DIR', '')
 SHORT = (
     '--config.model.hidden=(4,)',
     '--config.crops_limit=8',
@@ -27,16 +25,15 @@ SHORT = (
 )
 
 
-def train(folder: Path, dataset: str, data_dir: Path | str, *settings: str) -> dict:
+def train(folder: Path, dataset: str, data_dir: Path, *settings: str) -> dict:
     """Trains and evaluates; what results.json holds."""
     status, output = run(
-        f'--config={ROOT}/configs/{dataset}.py',
+        f'--config={dataset}',
         f'--workdir={folder / "run"}',
         f'--config.data_dir={data_dir}',
         f'--config.prepared_dir={folder / "prepared"}',
         *SHORT,
         *settings,
-        timeout=500,
     )
     assert status == 0, output
     results = json.loads((folder / 'run' / 'results.json').read_text())
@@ -49,13 +46,16 @@ def train(folder: Path, dataset: str, data_dir: Path | str, *settings: str) -> d
     return results
 
 
-@pytest.mark.skipif(not RAW, reason='TACLNET_DATA_DIR names no folder of raw files')
+@pytest.mark.slow
 @pytest.mark.parametrize(('dataset', 'sections'), [('isbi12', (22, 27)), ('isbi13', (74, 91))])
-def test_real_volumes_train_and_are_scored(tmp_path: Path, dataset: str, sections: tuple[int, int]):
-    results = train(tmp_path, dataset, RAW)
+def test_real_volumes_train_and_are_scored(
+    data_dir: Path, tmp_path: Path, dataset: str, sections: tuple[int, int]
+):
+    results = train(tmp_path, dataset, data_dir)
     assert tuple(results['sections']) == sections
 
 
+@pytest.mark.slow
 def test_files_of_cremis_layout_train_and_are_scored(tmp_path: Path):
     # Sample A of the published kind, B padded: the labels begin inside the image.
     for samples, padding in (('A', (0, 0, 0)), ('B', (1, 20, 12))):

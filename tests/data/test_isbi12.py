@@ -23,10 +23,13 @@ from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256, load_
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import LazySections, write_stack
 
-DATA_DIR = os.environ.get('TACLNET_DATA_DIR', '')
-real = pytest.mark.skipif(
-    not Path(DATA_DIR, 'isbi12').is_dir(), reason='needs TACLNET_DATA_DIR with isbi12/ in it'
-)
+
+@pytest.fixture
+def real_files(data_dir: Path) -> Path:
+    """The folder of raw files, with the published ones of this data set in it."""
+    if not (data_dir / 'isbi12').is_dir():
+        pytest.skip(f'needs isbi12/ in {data_dir}')
+    return data_dir
 
 
 def write_raw(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -266,14 +269,13 @@ def test_unfit_raw_files_are_refused_before_anything_is_prepared(raw: Path, prep
     refuse('cannot be read as one')
 
 
-@real
-def test_the_real_stack_loads_without_tensorflow(tmp_path: Path):
+def test_the_real_stack_loads_without_tensorflow(real_files: Path, tmp_path: Path):
     # A process of its own: another test may have imported TensorFlow, or hidden it.
     script = (
         'import sys\n'
         'import numpy as np\n'
         'from taclnet_jax.data.isbi12 import load_isbi12\n'
-        f'volume = load_isbi12({DATA_DIR!r}, {str(tmp_path)!r})\n'
+        f'volume = load_isbi12({str(real_files)!r}, {str(tmp_path)!r})\n'
         "assert not [m for m in sys.modules if m.split('.')[0] == 'tensorflow'], 'imported'\n"
         f'np.savez({str(tmp_path / "got.npz")!r}, image=volume.image, membrane=volume.membrane)\n'
     )
@@ -285,10 +287,10 @@ def test_the_real_stack_loads_without_tensorflow(tmp_path: Path):
     assert 'Preparing ISBI12: 100%' in done.stderr and '30/30' in done.stderr
     got = np.load(tmp_path / 'got.npz')
     image, membrane = got['image'], got['membrane']
-    np.testing.assert_array_equal(image, tifffile.imread(Path(DATA_DIR, IMAGE)))
-    np.testing.assert_array_equal(membrane, tifffile.imread(Path(DATA_DIR, LABELS)) == 0)
+    np.testing.assert_array_equal(image, tifffile.imread(real_files / IMAGE))
+    np.testing.assert_array_equal(membrane, tifffile.imread(real_files / LABELS) == 0)
     assert image.shape == (30, 512, 512)
     assert membrane.mean() == pytest.approx(0.22, abs=0.005)
     assert image[membrane].mean() < image[~membrane].mean() - 40  # membranes are dark
     for name in (IMAGE, LABELS):  # what an archive must hold
-        assert voxels_sha256(tifffile.imread(Path(DATA_DIR, name))) == VOXELS_SHA256[name]
+        assert voxels_sha256(tifffile.imread(real_files / name)) == VOXELS_SHA256[name]

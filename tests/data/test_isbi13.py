@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -18,10 +17,13 @@ from taclnet_jax.data.labels import membranes_from_ids
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import read_whole
 
-DATA_DIR = os.environ.get('TACLNET_DATA_DIR', '')
-real = pytest.mark.skipif(
-    not Path(DATA_DIR, 'snemi3d').is_dir(), reason='needs TACLNET_DATA_DIR with snemi3d/ in it'
-)
+
+@pytest.fixture
+def real_files(data_dir: Path) -> Path:
+    """The folder of raw files, with the published ones of this data set in it."""
+    if not (data_dir / 'snemi3d').is_dir():
+        pytest.skip(f'needs snemi3d/ in {data_dir}')
+    return data_dir
 
 
 def write_raw(folder: Path, image: np.ndarray, ids: np.ndarray) -> None:
@@ -118,20 +120,18 @@ def test_labels_that_are_no_ids_of_this_volume_are_refused(
         load_isbi13(raw, prepared)
 
 
-@real
-def test_the_real_files_are_the_published_ones():
+def test_the_real_files_are_the_published_ones(real_files: Path):
     for name, dtype in ((IMAGE, np.uint8), (LABELS, np.uint16)):
-        with tifffile.TiffFile(Path(DATA_DIR, name)) as file:
+        with tifffile.TiffFile(real_files / name) as file:
             assert file.series[0].shape == (100, 1024, 1024) and file.series[0].dtype == dtype
     # The labels' sum stands for both: this one is read in a second.
-    assert voxels_sha256(tifffile.imread(Path(DATA_DIR, LABELS))) == VOXELS_SHA256[LABELS]
+    assert voxels_sha256(tifffile.imread(real_files / LABELS)) == VOXELS_SHA256[LABELS]
 
 
-@real
-def test_real_sections(tmp_path: Path, prepared: Path):
+def test_real_sections(real_files: Path, tmp_path: Path, prepared: Path):
     keys = [0, 57, 99]
-    image = tifffile.imread(Path(DATA_DIR, IMAGE), key=keys)
-    write_raw(tmp_path, image, tifffile.imread(Path(DATA_DIR, LABELS), key=keys))
+    image = tifffile.imread(real_files / IMAGE, key=keys)
+    write_raw(tmp_path, image, tifffile.imread(real_files / LABELS, key=keys))
     volume = load_isbi13(tmp_path, prepared).in_memory()
     ids, membrane, ignore = volume.ids, volume.membrane, volume.ignore
     assert ids is not None and membrane is not None and ignore is not None
