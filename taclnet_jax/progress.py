@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -54,8 +55,7 @@ class Progress:
 
 def with_progress(items: Iterable[Item], total: int, what: str, unit: str) -> Iterator[Item]:
     """The items, with progress shown as they are taken."""
-    progress = Progress(0, total, unit)
-    for item in items:
-        yield item
-        progress.step(what)
-    progress.close()
+    with contextlib.closing(Progress(0, total, unit)) as progress:
+        for item in items:
+            yield item
+            progress.step(what)
