@@ -14,7 +14,7 @@ import time
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from taclnet_jax.config import AugmentSettings
+from taclnet_jax.config.data import AugmentSettings
 from taclnet_jax.data.deformation import elastic_displacement, margin_px, warp
 
 

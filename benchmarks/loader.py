@@ -24,7 +24,9 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from taclnet_jax.config import AugmentSettings, RunSettings, get_config, run_settings
+from taclnet_jax.config import get_config, run_settings
+from taclnet_jax.config.data import AugmentSettings
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.augmentation import FAULTS
 from taclnet_jax.data.loader import WORKERS, WindowLoader

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from taclnet_jax.config import RunSettings, entries
-from taclnet_jax.config.schema import Entry, Settings
+from taclnet_jax.config.schema import Entry, Settings, entries
+from taclnet_jax.config.settings import RunSettings
 
 OUTPUT = Path(__file__).parent / 'configuration.md'
 

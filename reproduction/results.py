@@ -19,7 +19,9 @@ from typing import Any
 
 from reproduction import poster
 from reproduction.systems import Run
-from taclnet_jax.config import RunSettings, entries, run_settings
+from taclnet_jax.config import run_settings
+from taclnet_jax.config.schema import entries
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.inference.cut import MAPS

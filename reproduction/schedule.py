@@ -17,13 +17,9 @@ from reproduction.jobs import Jobs
 from reproduction.progress import duration, say
 from reproduction.results import SCHEDULE, read_results, schedule_of
 from reproduction.systems import SYSTEMS, Run, run_config
-from taclnet_jax.config import (
-    PHASE_TWO_BLOCKS,
-    RunSettings,
-    differences,
-    flatten,
-    run_settings,
-)
+from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, run_settings
+from taclnet_jax.config.schema import flatten
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text

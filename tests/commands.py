@@ -22,7 +22,9 @@ import numpy as np
 import tifffile
 from absl import app, flags, logging
 
-from taclnet_jax.config import RunSettings, flatten, get_config, run_settings
+from taclnet_jax.config import get_config, run_settings
+from taclnet_jax.config.schema import flatten
+from taclnet_jax.config.settings import RunSettings
 
 ROOT = Path(__file__).parent.parent
 

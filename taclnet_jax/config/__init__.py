@@ -13,52 +13,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from taclnet_jax.config.data import AugmentSettings, DataSettings, SamplingSettings
-from taclnet_jax.config.schema import (
-    as_nested,
-    check_registries,
-    entries,
-    flatten,
-    from_flat,
-)
-from taclnet_jax.config.settings import (
-    AttentionSettings,
-    CheckpointSettings,
-    EvaluateSettings,
-    LossSettings,
-    ModelSettings,
-    RunSettings,
-    TrainingSettings,
-    default_settings,
-)
-from taclnet_jax.config.shipped import config_names, config_path, read_config_file
+from taclnet_jax.config.schema import as_nested, check_registries, entries, flatten, from_flat
+from taclnet_jax.config.settings import RunSettings, default_settings
 from taclnet_jax.errors import InputError
-
-__all__ = [
-    'PHASE_TWO_BLOCKS',
-    'AttentionSettings',
-    'AugmentSettings',
-    'CheckpointSettings',
-    'DataSettings',
-    'EvaluateSettings',
-    'LossSettings',
-    'ModelSettings',
-    'RunSettings',
-    'SamplingSettings',
-    'TrainingSettings',
-    'check_registries',
-    'config_names',
-    'config_path',
-    'differences',
-    'entries',
-    'flatten',
-    'get_config',
-    'read_config_file',
-    'read_settings',
-    'run_settings',
-    'same_run',
-    'to_config',
-]
 
 PHASE_TWO_BLOCKS = ('attention', 'phase_two', 'topological_loss', 'perceptual_loss')
 """What phase one knows nothing of."""

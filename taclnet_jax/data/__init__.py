@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
-from taclnet_jax.config import DataSettings, SamplingSettings
+from taclnet_jax.config.data import DataSettings, SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Samples, grid_samples, labelled_samples
 

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from scipy import ndimage
 
-from taclnet_jax.config import AugmentSettings
+from taclnet_jax.config.data import AugmentSettings
 from taclnet_jax.data.normalisation import normalised_tables
 
 FAULTS = ('dark', 'blur', 'noise', 'missing', 'misaligned', 'elastic')

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import tensorflow_datasets as tfds
 
-from taclnet_jax.config import DataSettings
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.builder import (
     VERSION,
     Prepared,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow_datasets as tfds
 
-from taclnet_jax.config import DataSettings
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.builder import (
     VERSION,
     Prepared,

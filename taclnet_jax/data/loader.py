@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from taclnet_jax.config import AugmentSettings
+from taclnet_jax.config.data import AugmentSettings
 from taclnet_jax.data.augmentation import (
     degrade,
     grey_tables,

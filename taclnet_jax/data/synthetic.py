@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from taclnet_jax.config import DataSettings
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from taclnet_jax.config import SamplingSettings
+from taclnet_jax.config.data import SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from taclnet_jax import metrics
-from taclnet_jax.config import EvaluateSettings
+from taclnet_jax.config.settings import EvaluateSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, targets_of
 from taclnet_jax.evaluation.report import attention_picture

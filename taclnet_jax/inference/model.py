@@ -10,7 +10,8 @@ from typing import Any
 
 import flax.linen as nn
 
-from taclnet_jax.config import RunSettings, read_settings
+from taclnet_jax.config import read_settings
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
 from taclnet_jax.inference.sections import Inference, create_inference

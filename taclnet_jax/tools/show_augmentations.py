@@ -23,7 +23,7 @@ from taclnet_jax.errors import InputError
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from taclnet_jax.config import DataSettings, SamplingSettings
+    from taclnet_jax.config.data import DataSettings, SamplingSettings
 
 DRAWS = 24
 _SIDE_PX = 420  # on screen

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from taclnet_jax.config import CheckpointSettings
+from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics import HIGHER_IS_BETTER
 from taclnet_jax.training.state import TrainState

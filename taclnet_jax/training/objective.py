@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from taclnet_jax.attention import sta_attention
-from taclnet_jax.config import AttentionSettings, LossSettings
+from taclnet_jax.config.settings import AttentionSettings, LossSettings
 from taclnet_jax.losses import (
     LOSSES,
     Loss,

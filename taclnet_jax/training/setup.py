@@ -13,14 +13,8 @@ import flax.linen as nn
 import jax
 import optax
 
-from taclnet_jax.config import (
-    PHASE_TWO_BLOCKS,
-    RunSettings,
-    differences,
-    read_settings,
-    run_settings,
-    to_config,
-)
+from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, read_settings, run_settings, to_config
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_samples, training_volume
 from taclnet_jax.data.loader import WindowLoader
 from taclnet_jax.data.volume import Volume

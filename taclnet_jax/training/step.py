@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from taclnet_jax.attention import topological_attention
-from taclnet_jax.config import AttentionSettings
+from taclnet_jax.config.settings import AttentionSettings
 from taclnet_jax.topology import critical_map
 from taclnet_jax.training import parallel
 from taclnet_jax.training.objective import Arrays, Objective

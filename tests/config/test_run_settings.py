@@ -13,17 +13,15 @@ from commands import Run, arguments, small_config, small_settings
 
 from taclnet_jax.config import (
     PHASE_TWO_BLOCKS,
-    RunSettings,
     differences,
-    entries,
-    flatten,
     get_config,
     read_settings,
     run_settings,
     same_run,
     to_config,
 )
-from taclnet_jax.config.schema import from_flat
+from taclnet_jax.config.schema import entries, flatten, from_flat
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
 
 # Another value of each setting that has no choices to take one from.

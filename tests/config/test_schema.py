@@ -7,9 +7,9 @@ from typing import Any, Literal, get_origin
 import pytest
 from commands import small_config
 
-from taclnet_jax.config import RunSettings, check_registries, entries, run_settings
-from taclnet_jax.config.schema import Entry, from_flat
-from taclnet_jax.config.settings import ModelSettings
+from taclnet_jax.config import run_settings
+from taclnet_jax.config.schema import Entry, check_registries, entries, from_flat
+from taclnet_jax.config.settings import ModelSettings, RunSettings
 from taclnet_jax.errors import InputError
 
 ENTRIES = {entry.key: entry for entry in entries(RunSettings())}

@@ -8,14 +8,9 @@ from pathlib import Path
 import pytest
 from commands import ROOT
 
-from taclnet_jax.config import (
-    RunSettings,
-    config_names,
-    config_path,
-    differences,
-    read_config_file,
-    run_settings,
-)
+from taclnet_jax.config import differences, run_settings
+from taclnet_jax.config.settings import RunSettings
+from taclnet_jax.config.shipped import config_names, config_path, read_config_file
 from taclnet_jax.errors import InputError
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import normalise
 
-from taclnet_jax.config import AugmentSettings
+from taclnet_jax.config.data import AugmentSettings
 from taclnet_jax.data.augmentation import (
     FAULTS,
     degrade,

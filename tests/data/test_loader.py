@@ -11,7 +11,7 @@ import pytest
 from oracles import normalise
 from scipy import ndimage
 
-from taclnet_jax.config import AugmentSettings
+from taclnet_jax.config.data import AugmentSettings
 from taclnet_jax.data.loader import WORKERS, Batch, WindowLoader
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume

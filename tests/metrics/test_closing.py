@@ -14,7 +14,7 @@ from metric_cases import flawed_section, membrane_section, no_deadline
 from scipy import ndimage
 
 from taclnet_jax import metrics
-from taclnet_jax.config import EvaluateSettings, RunSettings
+from taclnet_jax.config.settings import EvaluateSettings, RunSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.thresholds import CLOSINGS, choose_cuts

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reproduction.results import influential
-from taclnet_jax.config import RunSettings
+from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.inference.cut import MAPS
 
 SETTINGS = influential(RunSettings()) | {

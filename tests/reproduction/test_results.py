@@ -19,7 +19,8 @@ from reproduction.results import (
 )
 from reproduction.systems import Run, run_config
 from reproduction.tables import make_tables
-from taclnet_jax.config import read_config_file, run_settings
+from taclnet_jax.config import run_settings
+from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
 
 

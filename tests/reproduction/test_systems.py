@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from reproduction.systems import SYSTEMS, Run, run_config
-from taclnet_jax.config import read_config_file, run_settings
+from taclnet_jax.config import run_settings
+from taclnet_jax.config.shipped import read_config_file
 
 
 def test_systems_differ_in_nothing_but_themselves():

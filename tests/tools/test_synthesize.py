@@ -22,7 +22,8 @@ from commands import environment
 from ml_collections import config_flags
 from PIL import Image
 
-from taclnet_jax.config import config_path, run_settings
+from taclnet_jax.config import run_settings
+from taclnet_jax.config.shipped import config_path
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.synthetic import SyntheticTissue, synthetic_volume
 from taclnet_jax.errors import InputError
