@@ -18,14 +18,7 @@ from absl import app, flags, logging
 from taclnet_jax.errors import InputError, Interrupted
 
 # What the operating system says where a file stands in the way of a folder, or rights are missing.
-_PLACE_ERRORS = (
-    errno.ENOTDIR,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.EACCES,
-    errno.EPERM,
-    errno.EROFS,
-)
+_PLACE_ERRORS = [errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS]
 
 
 def run(

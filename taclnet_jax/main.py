@@ -70,45 +70,20 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
 
 
 def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[str, Any]:
-    """Scores the best checkpoint of a run; see `taclnet_jax.evaluation.evaluate`.
+    """Scores the best checkpoint of a run; see `load_run` and `evaluation.evaluate`."""
+    from taclnet_jax.data import load_volume
+    from taclnet_jax.evaluation.evaluate import evaluate
 
-    Args:
-        config: of the run, where settings that it may change differ; that of its folder if None.
-        workdir: of the run.
+    model = load_run(config, workdir)
+    return evaluate(model, load_volume(model.settings.data), workdir)
+
+
+def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
+    """The network of a run, used as `config` says where the calls of one run may differ.
 
     Raises:
         InputError: there is no run, or `config` is of another one.
     """
-    from taclnet_jax.data import load_volume
-    from taclnet_jax.evaluation.evaluate import evaluate
-
-    model = _load(config, workdir)
-    return evaluate(model, load_volume(model.settings.data), workdir)
-
-
-def predict_with_run(
-    config: Mapping[str, Any] | None,
-    workdir: str | Path,
-    input_path: str,
-    output: str | Path = '',
-    dataset: str = '',
-) -> dict[str, Path]:
-    """Predicts a stack with the network of a run; see `taclnet_jax.inference.predict_stack`.
-
-    Args:
-        config, workdir: as `evaluate_run` has them.
-        input_path: the stack.
-        output: folder of the results; `<workdir>/predictions` if ''.
-        dataset: inside an HDF5, zarr or N5 file.
-    """
-    from taclnet_jax.inference import predict_stack
-
-    model = _load(config, workdir)
-    return predict_stack(model, input_path, output or Path(workdir) / 'predictions', dataset)
-
-
-def _load(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
-    """The network of a run, to be used as `config` says where it may differ."""
     from taclnet_jax.config import run_settings, same_run
     from taclnet_jax.inference import load
     from taclnet_jax.training.setup import check_same_run
@@ -149,9 +124,11 @@ def run() -> None:
         else:
             if not input_path.value:
                 raise InputError('Expected --input, the stack to predict. See --help.')
-            files = predict_with_run(
-                config.value, workdir.value, input_path.value, output.value or '', dataset.value
-            )
+            from taclnet_jax.inference import predict_stack
+
+            folder = output.value or Path(workdir.value) / 'predictions'
+            model = load_run(config.value, workdir.value)
+            files = predict_stack(model, input_path.value, folder, dataset.value)
             print('Written:', *files.values(), sep='\n  ')
 
     commandline.run(main, __doc__, [config, workdir, mode, input_path, dataset, output])

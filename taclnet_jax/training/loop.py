@@ -6,7 +6,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
     checkpoints, state = begin(training, folder)
     first_step = int(state.step)
     with (
-        Reporter(folder, first_step, training.steps) as reporter,
+        closing(Reporter(folder, first_step, training.steps)) as reporter,
         stop_signals() as signals,
     ):
         if first_step == 0:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from taclnet_jax.progress import Progress
 
 
 class Reporter:
-    """Writes metrics below a workdir and progress to the terminal. Use it in a `with` block.
+    """Writes metrics below a workdir and progress to the terminal.
 
     `metrics.jsonl` has one record a line. A run that goes on from a checkpoint first takes back the
     records after it, which it is going to write again.
@@ -72,15 +71,8 @@ class Reporter:
         """Prints a line above the progress bar."""
         tqdm.write(line, file=sys.stderr)
 
-    def __enter__(self) -> Reporter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Ends the bar and the files."""
         self._progress.close()
         self._file.close()
         self._events.close()
