@@ -149,7 +149,7 @@ def content_of(config: Any) -> str:
         from taclnet_jax.data.builder import raw_folder
         from taclnet_jax.data.cremi import find_sample
 
-        folder = raw_folder(config.data_dir, config.prepared_dir)
+        folder = raw_folder(run_settings(config).data)
         for sample in config.cremi.samples:
             with h5py.File(find_sample(folder, sample, config.mirror)) as file:
                 if file.attrs.get('synthetic', False):

@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.cache import SectionCache
 from taclnet_jax.data.download import address, fetch, unpack
 from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
@@ -95,24 +96,21 @@ class Prepared:
     Args:
         kind: the data set.
         config: named by the raw files' `fingerprint`.
-        folder: of the raw files.
-        prepared_dir: where prepared data are kept; None or '' = tensorflow-datasets' own folder.
+        settings: where files lie.
 
     Raises:
         InputError: a raw file is unfit, or the prepared data cannot be written or read.
     """
 
     def __init__(
-        self,
-        kind: type[VolumeBuilder],
-        config: tfds.core.BuilderConfig,
-        folder: Path,
-        prepared_dir: str | os.PathLike[str] | None,
+        self, kind: type[VolumeBuilder], config: tfds.core.BuilderConfig, settings: DataSettings
     ) -> None:
-        place = os.fspath(Path(prepared_dir).expanduser()) if prepared_dir else None
+        chosen = settings.prepared_dir
+        place = os.fspath(Path(chosen).expanduser()) if chosen else None
         with _quiet():
             self._builder = _prepared(
-                lambda: kind(config=config, data_dir=place, file_format='array_record'), folder
+                lambda: kind(config=config, data_dir=place, file_format='array_record'),
+                raw_folder(settings),
             )
             with self._readable():
                 self._depth = self._builder.info.splits['train'].num_examples
@@ -145,18 +143,29 @@ class Prepared:
             ) from error
 
 
-def raw_folder(
-    data_dir: str | os.PathLike[str] | None, prepared_dir: str | os.PathLike[str] | None
-) -> Path:
+def raw_folder(settings: DataSettings) -> Path:
     """Where raw files are looked for, and downloaded to.
 
-    Args:
-        data_dir: the user's choice; None or '' = `downloads/manual` below the prepared data, where
-            tensorflow-datasets expects files placed by hand.
-        prepared_dir: where prepared data are kept; None or '' = tensorflow-datasets' own folder.
+    Without a `data_dir` that is `downloads/manual` below the prepared data, where
+    tensorflow-datasets expects files placed by hand.
     """
-    chosen = data_dir or Path(prepared_dir or tfds.core.constants.DATA_DIR, 'downloads', 'manual')
-    return Path(chosen).expanduser().resolve()
+    prepared = settings.prepared_dir or tfds.core.constants.DATA_DIR
+    return Path(settings.data_dir or Path(prepared, 'downloads', 'manual')).expanduser().resolve()
+
+
+def prepared_archive(
+    kind: type[VolumeBuilder],
+    settings: DataSettings,
+    names: Mapping[str, str],
+    *,
+    archive: str,
+    url: str,
+) -> Prepared:
+    """The prepared volume of `files_of_archive`, whose other arguments these are."""
+    folder = raw_folder(settings)
+    paths = files_of_archive(folder, names, archive=archive, url=url, mirror=settings.mirror)
+    config = tfds.core.BuilderConfig(name=fingerprint(*paths), version=VERSION)
+    return Prepared(kind, config, settings)
 
 
 def files_of_archive(
@@ -211,10 +220,7 @@ def volume_of_ids(
     name: str,
     prepared: Sequence[Prepared],
     resolution_nm: tuple[float, float, float],
-    *,
-    membrane_dilation_px: int,
-    unlabelled_beyond_px: int,
-    cache_mb: float,
+    settings: DataSettings,
 ) -> Volume:
     """A volume with the features `image` and `ids`, each of the prepared ones a part of it.
 
@@ -223,15 +229,15 @@ def volume_of_ids(
     stacks = [p.sections('ids') for p in prepared]
     ids = concatenated(stacks)
     ends = np.cumsum([s.shape[0] for s in stacks]).tolist()
-    cache = SectionCache(cache_mb)
-    ignore = unlabelled_far_from_ids(ids, unlabelled_beyond_px) if unlabelled_beyond_px else None
+    cache = SectionCache(settings.cache_mb)
+    far = settings.unlabelled_beyond_px
     return Volume(
         name,
         cache.of(concatenated([p.sections('image') for p in prepared])),
-        cache.of(membranes_from_ids(ids, membrane_dilation_px)),
+        cache.of(membranes_from_ids(ids, settings.membrane_dilation_px)),
         ids,
         resolution_nm,
-        None if ignore is None else cache.of(ignore),
+        cache.of(unlabelled_far_from_ids(ids, far)) if far else None,
         tuple(range(start, end) for start, end in zip([0, *ends], ends, strict=False)),
     )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,29 +69,11 @@ class Cremi(VolumeBuilder):
         return open_sample(find_sample(folder, self.builder_config.sample))[0]
 
 
-def load_cremi(
-    data_dir: str | os.PathLike[str] | None = None,
-    prepared_dir: str | os.PathLike[str] | None = None,
-    *,
-    samples: Sequence[str] = ('A', 'B', 'C'),
-    membrane_dilation_px: int = 1,
-    unlabelled_beyond_px: int = 0,
-    cache_mb: float = 2000,
-    mirror: str = '',
-) -> Volume:
+def load(settings: DataSettings) -> Volume:
     """Loads samples of CREMI, first downloading and preparing them where needed.
 
-    Args:
-        data_dir: the folder of raw files, in which `cremi/sample_A_20160501.hdf` and so on are
-            looked for, or the padded `cremi/sample_A_padded_20160501.hdf`, of which the labelled
-            region is taken; None = `downloads/manual` below the prepared data.
-        prepared_dir: where prepared data are kept; None = tensorflow-datasets' own folder.
-        samples: some of A, B and C.
-        membrane_dilation_px: as `membranes_from_ids` has it.
-        unlabelled_beyond_px: zeros farther than this from every id are ignored; 0 = all of them are
-            membrane.
-        cache_mb: memory for sections read before.
-        mirror: address of such a folder on a web server, to download from instead of the publisher.
+    In the folder of raw files `cremi/sample_A_20160501.hdf` and so on are looked for, or the padded
+    `cremi/sample_A_padded_20160501.hdf`, of which the labelled region is taken.
 
     Returns:
         The samples end to end, each a part: image, ids and the membranes between them, read section
@@ -102,13 +83,13 @@ def load_cremi(
         InputError: an unknown sample, a raw file cannot be had or is unfit, or the prepared data
             cannot be written or read.
     """
-    samples = tuple(samples)
+    samples = settings.cremi.samples
     if not samples or len(set(samples)) < len(samples) or not set(samples) <= SHA256.keys():
         raise InputError(
             f'Expected config.cremi.samples to be some of {", ".join(SHA256)}; found {samples}.'
         )
-    folder = raw_folder(data_dir, prepared_dir)
-    paths = [find_sample(folder, sample, mirror) for sample in samples]
+    folder = raw_folder(settings)
+    paths = [find_sample(folder, sample, settings.mirror) for sample in samples]
     resolutions = [open_sample(path)[1] for path in paths]
     if len(set(resolutions)) > 1:
         raise InputError(
@@ -120,15 +101,8 @@ def load_cremi(
     for sample, path in zip(samples, paths, strict=True):
         name = f'{sample}_{fingerprint(path)}'
         config = CremiConfig(name=name, version=VERSION, sample=sample)
-        prepared.append(Prepared(Cremi, config, folder, prepared_dir))
-    return volume_of_ids(
-        'cremi',
-        prepared,
-        resolutions[0],
-        membrane_dilation_px=membrane_dilation_px,
-        unlabelled_beyond_px=unlabelled_beyond_px,
-        cache_mb=cache_mb,
-    )
+        prepared.append(Prepared(Cremi, config, settings))
+    return volume_of_ids('cremi', prepared, resolutions[0], settings)
 
 
 def find_sample(folder: Path, sample: str, mirror: str = '') -> Path:
@@ -209,17 +183,4 @@ def _no_attribute(array: StoredArray, name: str) -> InputError:
     return InputError(
         f'Expected the attribute {name}, (z, y, x) in nm, of {array.dataset} {array.shape} in '
         f'{array.path}; found the attributes {found}. Use the file as published.'
-    )
-
-
-def load(settings: DataSettings) -> Volume:
-    """As `load_cremi`, by the settings of a run."""
-    return load_cremi(
-        settings.data_dir or None,
-        settings.prepared_dir or None,
-        mirror=settings.mirror,
-        membrane_dilation_px=settings.membrane_dilation_px,
-        unlabelled_beyond_px=settings.unlabelled_beyond_px,
-        cache_mb=settings.cache_mb,
-        samples=settings.cremi.samples,
     )

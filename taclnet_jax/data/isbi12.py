@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,14 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from taclnet_jax.config.data import DataSettings
-from taclnet_jax.data.builder import (
-    VERSION,
-    Prepared,
-    VolumeBuilder,
-    files_of_archive,
-    fingerprint,
-    raw_folder,
-)
+from taclnet_jax.data.builder import VolumeBuilder, prepared_archive
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import as_uint8_image, read_stack
@@ -80,21 +72,12 @@ class Isbi12(VolumeBuilder):
         return {'image': image, 'membrane': labels == 0}
 
 
-def load_isbi12(
-    data_dir: str | os.PathLike[str] | None = None,
-    prepared_dir: str | os.PathLike[str] | None = None,
-    *,
-    mirror: str = '',
-) -> Volume:
+def load(settings: DataSettings) -> Volume:
     """Loads the ISBI 2012 training stack, first downloading and preparing it where needed.
 
-    Args:
-        data_dir: the folder of raw files, in which `isbi12/train-volume.tif` (uint8) and
-            `isbi12/train-labels.tif` (0 = membrane, 255 = cell interior) are looked for, or
-            `ISBI-2012-challenge.zip`, which holds them; None = `downloads/manual` below the
-            prepared data.
-        prepared_dir: where prepared data are kept; None = tensorflow-datasets' own folder.
-        mirror: address of such a folder on a web server, to download from instead of the publisher.
+    In the folder of raw files `isbi12/train-volume.tif` (uint8) and `isbi12/train-labels.tif`
+    (0 = membrane, 255 = cell interior) are looked for, or `ISBI-2012-challenge.zip`, which holds
+    them.
 
     Returns:
         Image and membrane mask in memory, (50, 4, 4) nm; the stack has no instance ids.
@@ -103,18 +86,6 @@ def load_isbi12(
         InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
             read.
     """
-    folder = raw_folder(data_dir, prepared_dir)
-    paths = files_of_archive(folder, VOXELS_SHA256, archive=ARCHIVE, url=URL, mirror=mirror)
-    config = tfds.core.BuilderConfig(name=fingerprint(*paths), version=VERSION)
-    prepared = Prepared(Isbi12, config, folder, prepared_dir)
+    prepared = prepared_archive(Isbi12, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
     image, membrane = prepared.sections('image'), prepared.sections('membrane')
     return Volume('isbi12', image, membrane, None, RESOLUTION_NM).in_memory()
-
-
-def load(settings: DataSettings) -> Volume:
-    """As `load_isbi12`, by the settings of a run."""
-    return load_isbi12(
-        settings.data_dir or None,
-        settings.prepared_dir or None,
-        mirror=settings.mirror,
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,15 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from taclnet_jax.config.data import DataSettings
-from taclnet_jax.data.builder import (
-    VERSION,
-    Prepared,
-    VolumeBuilder,
-    files_of_archive,
-    fingerprint,
-    raw_folder,
-    volume_of_ids,
-)
+from taclnet_jax.data.builder import VolumeBuilder, prepared_archive, volume_of_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import LazySections, Sections, as_uint8_image, read_stack
@@ -79,28 +70,12 @@ class Isbi13(VolumeBuilder):
         return {'image': image, 'ids': converted}
 
 
-def load_isbi13(
-    data_dir: str | os.PathLike[str] | None = None,
-    prepared_dir: str | os.PathLike[str] | None = None,
-    *,
-    membrane_dilation_px: int = 1,
-    unlabelled_beyond_px: int = 8,
-    cache_mb: float = 2000,
-    mirror: str = '',
-) -> Volume:
+def load(settings: DataSettings) -> Volume:
     """Loads the SNEMI3D training volume, first downloading and preparing it where needed.
 
-    Args:
-        data_dir: the folder of raw files, in which `snemi3d/train-input.tif` (uint8) and
-            `snemi3d/train-labels.tif` (instance ids) are looked for, each as it is or in a zip of
-            its own name, or `snemi.zip`, which holds both; None = `downloads/manual` below the
-            prepared data.
-        prepared_dir: where prepared data are kept; None = tensorflow-datasets' own folder.
-        membrane_dilation_px: as `membranes_from_ids` has it.
-        unlabelled_beyond_px: zeros farther than this from every id are tissue nobody labelled, to
-            be ignored; 0 = all of them are membrane.
-        cache_mb: memory for sections read before.
-        mirror: address of such a folder on a web server, to download from instead of the publisher.
+    In the folder of raw files `snemi3d/train-input.tif` (uint8) and `snemi3d/train-labels.tif`
+    (instance ids) are looked for, each as it is or in a zip of its own name, or `snemi.zip`, which
+    holds both.
 
     Returns:
         Image, ids, the membranes between them and what to ignore, read section by section,
@@ -110,27 +85,5 @@ def load_isbi13(
         InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
             read.
     """
-    folder = raw_folder(data_dir, prepared_dir)
-    paths = files_of_archive(folder, VOXELS_SHA256, archive=ARCHIVE, url=URL, mirror=mirror)
-    config = tfds.core.BuilderConfig(name=fingerprint(*paths), version=VERSION)
-    prepared = Prepared(Isbi13, config, folder, prepared_dir)
-    return volume_of_ids(
-        'isbi13',
-        [prepared],
-        RESOLUTION_NM,
-        membrane_dilation_px=membrane_dilation_px,
-        unlabelled_beyond_px=unlabelled_beyond_px,
-        cache_mb=cache_mb,
-    )
-
-
-def load(settings: DataSettings) -> Volume:
-    """As `load_isbi13`, by the settings of a run."""
-    return load_isbi13(
-        settings.data_dir or None,
-        settings.prepared_dir or None,
-        mirror=settings.mirror,
-        membrane_dilation_px=settings.membrane_dilation_px,
-        unlabelled_beyond_px=settings.unlabelled_beyond_px,
-        cache_mb=settings.cache_mb,
-    )
+    prepared = prepared_archive(Isbi13, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
+    return volume_of_ids('isbi13', [prepared], RESOLUTION_NM, settings)

@@ -6,18 +6,29 @@ import hashlib
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from file_server import FileServer
 
+from taclnet_jax.config.data import CremiSettings, DataSettings
 from taclnet_jax.data import builder, cremi, download
-from taclnet_jax.data.cremi import load_cremi
 from taclnet_jax.data.cremi_file import IDS, RAW, write_cremi
 from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import read_whole
+
+
+def load_cremi(raw: Any, prepared: Any, **options: Any) -> Volume:
+    """The volume, of raw files in one folder and prepared data in another."""
+    samples = options.pop('samples', ('A', 'B', 'C'))
+    options['cremi'] = CremiSettings(samples=tuple(samples))
+    folders = {'data_dir': str(raw or ''), 'prepared_dir': str(prepared)}
+    return cremi.load(DataSettings(**folders, **options))
+
 
 SHAPE = 6, 96, 80
 NAMES = {s: f'cremi/sample_{s}_20160501.hdf' for s in 'ABC'}

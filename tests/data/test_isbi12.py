@@ -11,17 +11,26 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from file_server import FileServer
 
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data import download, isbi12
 from taclnet_jax.data.builder import voxels_sha256
-from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256, load_isbi12
+from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import LazySections, write_stack
+
+
+def load_isbi12(raw: Any, prepared: Any, **options: Any) -> Volume:
+    """The volume, of raw files in one folder and prepared data in another."""
+    folders = {'data_dir': str(raw or ''), 'prepared_dir': str(prepared)}
+    return isbi12.load(DataSettings(**folders, **options))
 
 
 @pytest.fixture
@@ -274,8 +283,10 @@ def test_the_real_stack_loads_without_tensorflow(real_files: Path, tmp_path: Pat
     script = (
         'import sys\n'
         'import numpy as np\n'
-        'from taclnet_jax.data.isbi12 import load_isbi12\n'
-        f'volume = load_isbi12({str(real_files)!r}, {str(tmp_path)!r})\n'
+        'from taclnet_jax.config.data import DataSettings\n'
+        'from taclnet_jax.data.isbi12 import load\n'
+        f'volume = load(DataSettings(data_dir={str(real_files)!r}, '
+        f'prepared_dir={str(tmp_path)!r}))\n'
         "assert not [m for m in sys.modules if m.split('.')[0] == 'tensorflow'], 'imported'\n"
         f'np.savez({str(tmp_path / "got.npz")!r}, image=volume.image, membrane=volume.membrane)\n'
     )

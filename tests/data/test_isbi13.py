@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 from file_server import FileServer
 
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data import isbi13
 from taclnet_jax.data.builder import voxels_sha256
-from taclnet_jax.data.isbi13 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256, load_isbi13
+from taclnet_jax.data.isbi13 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256
 from taclnet_jax.data.labels import membranes_from_ids
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import read_whole
+
+
+def load_isbi13(raw: Any, prepared: Any, **options: Any) -> Volume:
+    """The volume, of raw files in one folder and prepared data in another."""
+    options = {'unlabelled_beyond_px': 8} | options
+    folders = {'data_dir': str(raw or ''), 'prepared_dir': str(prepared)}
+    return isbi13.load(DataSettings(**folders, **options))
 
 
 @pytest.fixture
