@@ -43,6 +43,7 @@ def topological_attention(
 
     Example:
         >>> import jax.numpy as jnp
+        >>> from taclnet_jax.attention import dense_attention
         >>> cp = jnp.zeros((2, 4, 4)).at[:, 1, 2].set(1)
         >>> prob = jnp.linspace(0, 1, 16).reshape(4, 4)
         >>> o = topological_attention(cp[0], cp, prob)

@@ -84,8 +84,8 @@ def critical_map(prob: Any, *, sigma: float = 1.0, **options: Any) -> jax.Array:
         >>> import jax.numpy as jnp
         >>> prob = jnp.full((8, 8), 0.125).at[1:6, 1:6].set(0.875).at[2:5, 2:5].set(0.25)
         >>> prob = prob.at[3, 5].set(0.5)
-        >>> critical_map(prob)[3].round(2).tolist()
-        [0.0, 0.0, 0.0, 0.14, 0.61, 1.0, 0.61, 0.14]
+        >>> print(critical_map(prob)[3].round(2))
+        [0.   0.   0.   0.14 0.61 1.   0.61 0.14]
     """
     if not sigma > 0:
         raise ValueError(f'sigma must be positive, got {sigma}.')

@@ -156,6 +156,10 @@ def test_the_topological_loss_joins_the_configured_one_in_phase_two(name: str) -
     np.testing.assert_allclose(both, alone + 0.5 * loops, rtol=1e-6)
 
 
-def test_unknown_form_is_named() -> None:
-    with pytest.raises(ValueError, match='sharp'):
+def test_a_form_is_named_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuple(ATTENTION_FORMS) == ('refined', 'both', 'weighted', 'straight_through')
+    with pytest.raises(ValueError, match='straight_through, got .sharp'):
         attention_loss('sharp', cross_entropy, *attend(LOGITS), MEMBRANE, VALID)
+    monkeypatch.setitem(ATTENTION_FORMS, 'sharp', lambda loss, p, p_hat, o: loss(p))
+    loss = attention_loss('sharp', cross_entropy, *attend(LOGITS), MEMBRANE, VALID)
+    assert loss == cross_entropy(PROB, MEMBRANE, VALID)

@@ -19,9 +19,11 @@ from skimage import measure
 
 from taclnet_jax.topology import (
     BACKENDS,
+    critical_points,
     gudhi_backend,
     persistence_diagram,
     persistence_pairs,
+    xla_backend,
 )
 
 BORDERS = ('membrane', 'open')
@@ -328,6 +330,15 @@ def test_shapes(backend: str, shape: tuple[int, ...]) -> None:
     assert pairs.dropped.shape == shape[:-2]
 
 
+def test_a_backend_is_named_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, 'mine', xla_backend)
+    prob = smooth((9, 10))
+    assert_same(persistence_pairs(prob, backend='mine'), persistence_pairs(prob))
+    np.testing.assert_array_equal(critical_points(prob, backend='mine'), critical_points(prob))
+    with pytest.raises(ValueError, match="'mine'.*'yours'"):
+        critical_points(prob, backend='yours')
+
+
 @pytest.mark.parametrize(
     ('prob', 'options', 'message'),
     [
@@ -337,7 +348,7 @@ def test_shapes(backend: str, shape: tuple[int, ...]) -> None:
         (np.zeros((4, 4)), {'dimension': 2}, '2'),
         (np.zeros((4, 4)), {'border': 'closed'}, 'closed'),
         (np.zeros((4, 4)), {'filtration': 'up'}, 'up'),
-        (np.zeros((4, 4)), {'backend': 'gpu'}, 'gpu'),
+        (np.zeros((4, 4)), {'backend': 'gpu'}, r"'gudhi', 'xla'\).*'gpu'"),
         (np.zeros((4, 4)), {'max_pairs': 0}, '0'),
     ],
 )
