@@ -1,4 +1,4 @@
-"""Makes the tables of results/: those in docs/results.md, between its marks, and their files.
+"""Makes the tables of results/: those in the pages, between their marks, and their files.
 
 python -m docs.make_results
 """
@@ -10,15 +10,19 @@ from pathlib import Path
 
 from reproduction.results import read_epoch_times, read_results
 from reproduction.table_formats import command_of, markdown, table_files
-from reproduction.tables import NO_RUN, make_tables
+from reproduction.tables import NO_RUN, Table, make_tables
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
-PAGES = (ROOT / 'docs' / 'results.md',)
-# <!-- table 1 isbi12 --> stands above all tables of that number, <!-- table 1 isbi12 first 2 -->
-# above the first two of them alone.
+# <!-- table 1 isbi12 --> stands above all tables of that number, <!-- table 1 isbi12 short --> above
+# the systems of the first one that have a run.
 MARK = re.compile(
-    r'(<!-- table (\d) (\w+)(?: first (\d))? -->\n).*?(<!-- end of table -->)', re.DOTALL
+    r'(<!-- table (\d) (\w+)(?: (short))? -->\n).*?(<!-- end of table -->)', re.DOTALL
+)
+PAGES = tuple(
+    page
+    for page in (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
+    if MARK.search(page.read_text())
 )
 
 
@@ -27,15 +31,22 @@ def with_tables(text: str, folder: Path = RESULTS) -> str:
     results, epoch_times = read_results(folder), read_epoch_times(folder)
 
     def table(match: re.Match[str]) -> str:
-        head, number, dataset, first, end = match.groups()
+        head, number, dataset, short, end = match.groups()
         tables = make_tables(int(number), dataset, results, epoch_times)
-        shown = markdown(tables[: int(first)] if first else tables)
-        if NO_RUN in shown:
+        shown = _short(tables[0]) if short else markdown(tables)
+        if not short and NO_RUN in shown or not shown:
             command = command_of(int(number), dataset)
             shown = f'What has {NO_RUN} is made by `{command}`.\n\n{shown}'
-        return f'{head}{shown}\n{end}'
+        return f'{head}{shown.rstrip()}\n\n{end}'
 
     return MARK.sub(table, text)
+
+
+def _short(table: Table) -> str:
+    """The rows of a table that have a run, without its title and notes; '' if none has."""
+    body = [row for row in table.body if all(entry.text != NO_RUN for entry in row)]
+    lines = markdown([Table('', table.header, body, [], [])]).splitlines()[2:]
+    return '\n'.join(lines) if body else ''
 
 
 def files_of_tables(folder: Path = RESULTS) -> dict[str, str]:
