@@ -35,7 +35,7 @@ def test_the_files_of_tables_are_those_made(script):
 
 
 def test_pages_and_files_are_made_of_the_results_there_are(script, result, tmp_path):
-    text = '<!-- table 1 isbi12 first 1 -->\n<!-- end of table -->\n'
+    text = '<!-- table 1 isbi12 -->\n<!-- end of table -->\n'
     command = 'What has no run yet is made by `python -m reproduction --table=1 --dataset=isbi12`.'
     none = script.with_tables(text, tmp_path)
     assert '| TACLNet | P_hat | no run yet |' in none and command in none
@@ -49,3 +49,17 @@ def test_pages_and_files_are_made_of_the_results_there_are(script, result, tmp_p
     names = {path.name for path in tmp_path.glob('table*')}
     assert names == {f'table{n}_isbi12.{end}' for n in (1, 2, 3) for end in ('md', 'tex', 'csv')}
     assert '0.8500' in (tmp_path / 'table1_isbi12.tex').read_text()
+
+
+def test_a_short_table_has_the_systems_with_a_run_alone(script, result, tmp_path):
+    text = '<!-- table 1 isbi12 short -->\n<!-- end of table -->\n'
+    none = script.with_tables(text, tmp_path)
+    assert '--table=1 --dataset=isbi12' in none and '|' not in none
+    write_result(tmp_path, result(dice=[0.9, 0.8]))
+    some = script.with_tables(none, tmp_path)
+    assert [line.split(' | ')[0] for line in some.splitlines() if line.startswith('|')] == [
+        '| system',
+        '| ---',
+        '| TACLNet',
+    ]
+    assert '#' not in some and some == script.with_tables(some, tmp_path)
