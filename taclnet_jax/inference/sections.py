@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import numpy as np
 
@@ -14,6 +14,7 @@ from taclnet_jax.attention.sta import STAOutput, sta_attention
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.data.windows import check_slices, read_window
+from taclnet_jax.models import Network
 from taclnet_jax.symmetry import inverse, symmetry
 from taclnet_jax.volumes import Sections
 
@@ -36,20 +37,12 @@ class SectionPrediction(NamedTuple):
     refined: np.ndarray
 
 
-def sta_options(config: Any) -> dict[str, Any]:
-    """The keywords of `sta_attention` that the configuration sets."""
-    attention = config.attention
-    return {
-        key: attention[key] for key in ('alpha', 'sigma', 'min_persistence', 'border', 'backend')
-    }
-
-
 @dataclass(frozen=True)
 class Inference:
     """The prediction of a section of any size.
 
-    Sections larger than a tile go through the network in tiles, each with a halo around it;
-    topology and attention see the whole section.
+    Large sections go through the network in tiles, each with a halo of all that the network can see
+    around it, so that P does not depend on the tiles. Topology and attention see the whole section.
 
     Attributes:
         network: compiled, from parameters and a normalised window `[slices, height, width]` to P of
@@ -58,7 +51,8 @@ class Inference:
         slices: odd number of sections in a window.
         downsample: 2 where the network sees half the resolution in y and x; attention does too.
         views: over so many of the square's symmetries P is averaged.
-        tile_px, halo_px: sides in pixels.
+        stride: sections are mirrored up to a multiple of so many pixels, on which tiles lie too.
+        tile_px, halo_px: sides in pixels, multiples of the stride.
     """
 
     network: Any
@@ -66,6 +60,7 @@ class Inference:
     slices: int
     downsample: int
     views: int
+    stride: int
     tile_px: int
     halo_px: int
 
@@ -81,61 +76,80 @@ class Inference:
             run: the sections that its window may use.
         """
         height, width = image.shape[1:]
-        tile, halo = self.tile_px, self.halo_px
-
-        def prob_of(rows: slice, columns: slice) -> jax.Array:
-            window = read_window(image, target, run, self.slices, rows, columns)
-            # The same prediction, had the section lain otherwise under the microscope.
-            views = (
-                symmetry(self.network(params, symmetry(window, k)), inverse(k))
-                for k in range(self.views)
-            )
-            return sum(views, start=jax.numpy.zeros(())) / self.views
-
-        if max(height, width) <= tile:
-            prob = prob_of(slice(0, height), slice(0, width))
-            return prob, self.attend(prob)
-        tiled = np.empty((self.slices, height, width), np.float32)
-        for y in range(0, height, tile):
-            for x in range(0, width, tile):
-                top, left = max(y - halo, 0), max(x - halo, 0)
-                rows = slice(top, min(y + tile + halo, height))
-                columns = slice(left, min(x + tile + halo, width))
-                inner = np.asarray(prob_of(rows, columns))[:, y - top :, x - left :]
-                tiled[:, y : y + tile, x : x + tile] = inner[:, :tile, :tile]
-        prob = jax.numpy.asarray(tiled)
+        whole = np.empty((self.slices, height, width), np.float32)
+        for seen_y, own_y, inner_y in self._tiles(height):
+            for seen_x, own_x, inner_x in self._tiles(width):
+                rows = slice(seen_y.start, min(seen_y.stop, height))
+                columns = slice(seen_x.start, min(seen_x.stop, width))
+                beyond = (0, 0), (0, seen_y.stop - rows.stop), (0, seen_x.stop - columns.stop)
+                window = read_window(image, target, run, self.slices, rows, columns)
+                window = np.pad(window, beyond, mode='reflect')
+                # The same prediction, had the section lain otherwise under the microscope.
+                views = (
+                    symmetry(self.network(params, symmetry(window, k)), inverse(k))
+                    for k in range(self.views)
+                )
+                tile = np.asarray(sum(views, start=jax.numpy.zeros(())) / self.views)
+                whole[:, own_y, own_x] = tile[:, inner_y, inner_x]
+        prob = jax.numpy.asarray(whole)
         return prob, self.attend(prob)
 
+    def _tiles(self, size: int) -> Iterator[tuple[slice, slice, slice]]:
+        """Along a side: a tile with its halo, its own pixels, and where these are in it.
 
-def create_inference(config: Any, model: nn.Module, views: int = 1) -> Inference:
-    """The inference of a run's network.
+        All are of one length, so that the network is compiled once: at the section's ends, where
+        there is nothing for a halo, a tile has more pixels of its own.
+        """
+        strides = math.ceil(size / self.stride)
+        seen = min(strides, (self.tile_px + 2 * self.halo_px) // self.stride)
+        steps = math.ceil((strides - seen) * self.stride / self.tile_px)
+        for i in range(steps + 1):
+            start = (strides - seen) * i // max(steps, 1) * self.stride
+            stop = start + seen * self.stride
+            first = start + self.halo_px if i else 0
+            last = stop - self.halo_px if i < steps else size
+            yield slice(start, stop), slice(first, last), slice(first - start, last - start)
+
+
+def create_inference(
+    network: Network,
+    *,
+    slices: int,
+    downsample: int,
+    views: int,
+    tile_px: int,
+    attention: Mapping[str, Any],
+) -> Inference:
+    """The inference of a network.
 
     STA has no parameters, so it is there for a network that was trained without it as well.
 
     Args:
-        config: of the run.
-        model: its network.
-        views: 1 while training, `config.evaluate.views` of them afterwards.
+        network: of `create_model`.
+        slices, downsample, views: see `Inference`.
+        tile_px: side of a tile without its halo, rounded down to the network's stride.
+        attention: keywords of `sta_attention`.
     """
 
     @jax.jit
-    def network(params: Any, window: jax.Array) -> jax.Array:
-        logits: Any = model.apply({'params': params}, window[None])
+    def prob_of(params: Any, window: jax.Array) -> jax.Array:
+        logits: Any = network.apply({'params': params}, window[None])
         return jax.nn.sigmoid(logits[0])
 
     @jax.jit
     def attend(prob: jax.Array) -> STAOutput:
-        return sta_attention(prob, **sta_options(config))
+        return sta_attention(prob, **attention)
 
-    evaluate = config.evaluate
+    stride = network.stride
     return Inference(
-        network,
+        prob_of,
         attend,
-        config.slices,
-        config.downsample,
+        slices,
+        downsample,
         views,
-        evaluate.tile_px,
-        evaluate.halo_px,
+        stride,
+        tile_px=max(tile_px // stride, 1) * stride,
+        halo_px=math.ceil(network.reach_px(slices) / stride) * stride,
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.models.convolution import convolve
+from taclnet_jax.models.network import Network
 
 State = tuple[jax.Array, jax.Array]
 
@@ -56,7 +57,7 @@ class ConvLSTMLayer(nn.Module):
     """A ConvLSTM over axis 1, its state zero at the first section.
 
     `[batch, slices, height, width, channels]` becomes `[..., features]`. The scan is unrolled:
-    inside XLA's while loop a convolution runs its slow path on CPUs, 15 times slower.
+    inside XLA's while loop a convolution runs its slow path on CPUs.
     """
 
     features: int
@@ -81,7 +82,7 @@ class ConvLSTMLayer(nn.Module):
         return jnp.concatenate([first[:, None], rest], axis=1)
 
 
-class ConvLSTM(nn.Module):
+class ConvLSTM(Network):
     """Membrane probabilities of all sections of a window from stacked ConvLSTM layers.
 
     The last layer has one channel a section. Only its last hidden state has seen the whole window,
@@ -96,6 +97,14 @@ class ConvLSTM(nn.Module):
     hidden: Sequence[int] = (16, 8)
     kernel: int = 3
     dtype: Any = jnp.float32
+
+    @classmethod
+    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+        return cls(tuple(settings.hidden), settings.kernel, dtype)
+
+    def reach_px(self, slices: int) -> int:
+        """A kernel's radius for each layer, and for each section that the state comes through."""
+        return self.kernel // 2 * (len(self.hidden) + slices)
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A same-size convolution whose kernel gradient is fast on CPUs too."""
+"""A same-size convolution with many features whose kernel gradient is fast on CPUs too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PATCH_BYTES = 4 << 20
 """Of one matrix product of the kernel's gradient: about what the cores' caches hold."""
 
 
-def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -22,9 +22,9 @@ def _convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolves `x` with `kernel`, zeros beyond the border, stride 1.
 
-    XLA writes the kernel's gradient as a convolution whose window is the whole image, which CPUs
-    run up to 10 times slower than the matrix products it is (`benchmarks/step.py`: with them a
-    training step of the ConvLSTM takes a third of the time). Accelerators keep XLA's.
+    XLA writes the kernel's gradient as a convolution whose window is the whole image. CPUs run that
+    slower than the matrix products it is where there are as many features as in a ConvLSTM's gates
+    (`python -m benchmarks.layers`). Accelerators keep XLA's.
 
     Args:
         x: `[batch, height, width, channels]`.
@@ -33,15 +33,15 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
     Returns:
         `[batch, height, width, features]`.
     """
-    return _convolve(x, kernel)
+    return convolve_by_xla(x, kernel)
 
 
 def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _convolve(x, kernel), (x, kernel)
+    return convolve_by_xla(x, kernel), (x, kernel)
 
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-    return jax.vjp(lambda k: _convolve(x, k), kernel)[1](upstream)[0]
+    return jax.vjp(lambda k: convolve_by_xla(x, k), kernel)[1](upstream)[0]
 
 
 def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
@@ -88,7 +88,7 @@ def _backward(
     residuals: tuple[jax.Array, jax.Array], upstream: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
-    (x_gradient,) = jax.vjp(lambda x: _convolve(x, kernel), x)[1](upstream)
+    (x_gradient,) = jax.vjp(lambda x: convolve_by_xla(x, kernel), x)[1](upstream)
     kernel_gradient = lax.platform_dependent(
         x, kernel, upstream, cpu=_kernel_gradient_by_products, default=_kernel_gradient
     )

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.models.layers import Convolution, pad_to_multiple
+from taclnet_jax.models.network import Network
 
 
-class DIVE(nn.Module):
+class DIVE(Network):
     """A deep two-dimensional pixel classifier on raw intensities ("Deep models for brain EM ...").
 
     The classifier sees a patch around a pixel and says whether the pixel is membrane. Each stage
     is two 3x3 convolutions with ReLU and 3x3 max-pooling of stride 2, without padding; four of them
-    bring a patch of 91x91 pixels (`patch_side`) down to one, of which a fully connected layer and
+    bring a patch of 91x91 pixels (`reach_px`) down to one, of which a fully connected layer and
     one logit are computed. By default 66,817 parameters.
 
     It is not run patch by patch. Pooling keeps its resolution, and what follows it is dilated
@@ -41,27 +42,35 @@ class DIVE(nn.Module):
     features: Sequence[int] = (16, 24, 32, 48, 96)
     dtype: Any = jnp.float32
 
+    @classmethod
+    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+        return cls(tuple(settings.features) or cls.features, dtype)
+
+    @property
+    def stride(self) -> int:
+        """The sublattices' step."""
+        return 2 ** (len(self.features) - 1)
+
+    def reach_px(self, slices: int) -> int:
+        """Half of the patch: two convolutions and a pooling a stage, each twice as far apart."""
+        return 3 * (self.stride - 1)
+
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         *stages, connected = self.features
         height, width = image.shape[2:]
         x = image.reshape(-1, height, width, 1).astype(self.dtype)
-        x = pad_to_multiple(x, 2 ** len(stages))
+        x = pad_to_multiple(x, self.stride)
         for features in stages:
             for _ in range(2):
-                x = nn.relu(Convolution(features, dtype=self.dtype)(x))
+                x = nn.relu(Convolution(features, (3, 3), dtype=self.dtype)(x))
             x = _to_sublattices(_max_pool(x))
-        x = nn.relu(Convolution(connected, side=1, dtype=self.dtype)(x))
-        x = Convolution(1, side=1, dtype=self.dtype)(x)
+        x = nn.relu(Convolution(connected, (1, 1), dtype=self.dtype)(x))
+        x = Convolution(1, (1, 1), dtype=self.dtype)(x)
         for _ in stages:
             x = _from_sublattices(x)
         return x[:, :height, :width, 0].reshape(image.shape).astype(jnp.float32)
-
-
-def patch_side(stages: int) -> int:
-    """Side of the patch that `DIVE` with so many stages classifies a pixel by, in pixels."""
-    return 1 + 6 * (2**stages - 1)
 
 
 def _max_pool(x: jax.Array) -> jax.Array:

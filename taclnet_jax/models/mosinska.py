@@ -2,39 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.unet import UNetBody
+from taclnet_jax.models.unet import UNet, UNetBody, unet_reach_px
 
 
-class Mosinska(nn.Module):
+class Mosinska(UNet):
     """A U-Net applied several times with the same weights ("Beyond the pixel-wise loss ...").
 
     Its two inputs are a section and the probabilities it predicted the time before, zeros at first
     (the paper's y_{k+1} = f(x, y_k)). Each section of the window goes through it alone.
     1,942,433 parameters by default: those of `UNet` and the second input's.
 
-    Training needs all predictions, `iterations`, weighted by `iteration_weights`; the gradient
-    flows back through all of them. The paper adds the distance of VGG19 features to the
-    cross-entropy, see `taclnet_jax.losses.perceptual_distance`. The U-Net is the one of this
-    package, see `UNet` for what it does differently.
+    Training needs all predictions, `iterations`; the gradient flows back through all of them. The
+    paper adds the distance of VGG19 features to the cross-entropy, see
+    `taclnet_jax.losses.perceptual_distance`. The U-Net is the one of this package, see `UNet` for
+    what it does differently.
 
     Attributes:
-        features: channels of the levels, from full resolution down.
+        features, normalise, dtype: see `UNet`.
         iteration_count: how often the U-Net is applied (the paper's K, 3 there).
-        normalise: see `UNet`.
-        dtype: of the computation; parameters stay float32.
     """
 
-    features: Sequence[int] = (16, 32, 64, 128, 256)
     iteration_count: int = 3
-    normalise: bool = True
-    dtype: Any = jnp.float32
+
+    @classmethod
+    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+        return super().from_settings(settings, dtype).clone(iteration_count=settings.iterations)
+
+    def reach_px(self, slices: int) -> int:
+        return unet_reach_px(len(self.features) - 1, iterations=self.iteration_count)
 
     def setup(self) -> None:
         self.body = UNetBody(self.features, self.normalise, self.dtype)
@@ -52,9 +53,3 @@ class Mosinska(nn.Module):
             logits.append(self.body(jnp.stack([sections, prob], axis=-1)))
             prob = nn.sigmoid(logits[-1])
         return jnp.stack(logits).reshape(self.iteration_count, *image.shape)
-
-
-def iteration_weights(iterations: int) -> jax.Array:
-    """The weights of the losses of successive iterations, k / Z with k from 1, which sum to 1."""
-    weights = jnp.arange(1, iterations + 1, dtype=jnp.float32)
-    return weights / weights.sum()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from taclnet_jax.models.convlstm import ConvLSTMLayer
 from taclnet_jax.models.layers import Block, pad_to_multiple
-from taclnet_jax.models.unet import Contraction, Expansion
+from taclnet_jax.models.unet import Contraction, Expansion, UNet, unet_reach_px
 
 
 class BidirectionalConvLSTM(nn.Module):
@@ -32,7 +32,7 @@ class BidirectionalConvLSTM(nn.Module):
         return jnp.concatenate([down, up], axis=-1)
 
 
-class RecurrentUNet(nn.Module):
+class RecurrentUNet(UNet):
     """A stronger backbone for topological attention than the poster's ConvLSTM.
 
     Sections are some ten pixels thick, so membranes move by pixels from one to the next: what
@@ -47,15 +47,14 @@ class RecurrentUNet(nn.Module):
 
     889,233 parameters by default.
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        normalise: group normalisation, see `UNet`.
-        dtype: of the computation; parameters stay float32.
+    Attributes: see `UNet`.
     """
 
     features: Sequence[int] = (16, 32, 64, 96)
-    normalise: bool = True
-    dtype: Any = jnp.float32
+
+    def reach_px(self, slices: int) -> int:
+        """The ConvLSTM adds a pixel of the deepest level for each section."""
+        return unet_reach_px(len(self.features) - 1, 2 + slices)
 
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
@@ -63,7 +62,7 @@ class RecurrentUNet(nn.Module):
         batch, slices, height, width = image.shape
         *features, deepest = self.features
         x = image.reshape(-1, height, width, 1).astype(self.dtype)
-        x = pad_to_multiple(x, 2 ** len(features))
+        x = pad_to_multiple(x, self.stride)
         x, levels = Contraction(features, self.normalise, self.dtype)(x)
         x = Block(deepest, self.normalise, self.dtype)(x)
         windows = x.reshape(batch, slices, *x.shape[1:])

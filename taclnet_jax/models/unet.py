@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.models.layers import Block, Convolution, UpConvolution, max_pool, pad_to_multiple
+from taclnet_jax.models.network import Network
 
 PUBLISHED = (64, 128, 256, 512, 1024)
 """Channels of the published U-Net's levels: 31.0 million parameters."""
@@ -57,7 +58,7 @@ class Expansion(nn.Module):
         for features, level in zip(self.features[::-1], levels[::-1], strict=True):
             x = UpConvolution(features, self.dtype)(x)
             x = Block(features, self.normalise, self.dtype)(jnp.concatenate([level, x], axis=-1))
-        return Convolution(1, side=1, dtype=self.dtype)(x).astype(jnp.float32)
+        return Convolution(1, (1, 1), dtype=self.dtype)(x).astype(jnp.float32)
 
 
 class UNetBody(nn.Module):
@@ -79,7 +80,7 @@ class UNetBody(nn.Module):
         return logits[:, :height, :width, 0]
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """U-Net: two 3x3 convolutions a level, 2x2 pooling and up-convolution, skip connections.
 
     Each section of the window goes through it alone, with the same weights. By default
@@ -89,13 +90,12 @@ class UNet(nn.Module):
     Deviations from the paper, for all systems to be trained by one protocol: same-size
     convolutions of the whole crop (the paper's shrink it, after mirroring the image around it; here
     the image is mirrored only to a multiple of the pooling), one logit a pixel instead of two, no
-    dropout, no weight map in the loss. Group normalisation is not in the paper either; it is meant
-    for schedules of some hundred updates, and `normalise=False` leaves it out.
+    dropout, no weight map in the loss. Normalisation is not in the paper either; it is meant for
+    schedules of some hundred updates, and `normalise=False` leaves it out.
 
     Attributes:
         features: channels of the levels, from full resolution down.
-        normalise: group normalisation after each 3x3 convolution; it makes the receptive field
-            unbounded, as each section's mean and variance enter.
+        normalise: layer normalisation of each pixel after each 3x3 convolution.
         dtype: of the computation; parameters stay float32.
     """
 
@@ -103,9 +103,47 @@ class UNet(nn.Module):
     normalise: bool = True
     dtype: Any = jnp.float32
 
+    @classmethod
+    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+        return cls(tuple(settings.features) or cls.features, settings.normalise, dtype)
+
+    @property
+    def stride(self) -> int:
+        """The deepest level's pixels."""
+        return 2 ** (len(self.features) - 1)
+
+    def reach_px(self, slices: int) -> int:
+        return unet_reach_px(len(self.features) - 1)
+
     @nn.compact
     def __call__(self, image: jax.Array) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         sections = image.reshape(-1, *image.shape[2:], 1)
         body = UNetBody(self.features, self.normalise, self.dtype)
         return body(sections).reshape(image.shape)
+
+
+def unet_reach_px(poolings: int, deepest: int = 2, iterations: int = 1) -> int:
+    """How far a U-Net sees, which depends on where in the deepest level's pixels one looks from.
+
+    Args:
+        poolings: from full resolution down.
+        deepest: radius of what the deepest level does, in its pixels.
+        iterations: how often the U-Net sees its own output.
+    """
+
+    def first_seen(x: int) -> int:
+        for _ in range(poolings):
+            x = (x - 2) // 2  # a block, of what was doubled
+        x -= deepest
+        for _ in range(poolings):
+            x = 2 * x - 2  # of two that were pooled the first, a block's
+        return x
+
+    reach = 0
+    for start in range(2**poolings):
+        x = start
+        for _ in range(iterations):
+            x = first_seen(x)
+        reach = max(reach, start - x)
+    return reach
