@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import ssl
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 
 
 @dataclass
@@ -19,17 +17,16 @@ class FileServer:
         files: contents by path, such as 'cremi/sample_A_20160501.hdf'; may change meanwhile.
         faults: what goes wrong with the next requests, one each: a status to answer, minus the
             number of bytes after which to break off, or 'hang'.
-        ranges: whether parts of a file are served; 'careless' = of whatever file there is now.
-        headers: sent with every file, in place of an ETag of its contents.
-        requests: (path, Range, If-Range, status) of each request so far.
+        headers: sent with every answer.
+        certificate: files of it and its key, for https.
+        requests: (path, status) of each request so far.
     """
 
     files: dict[str, bytes]
     faults: list[int | str] = field(default_factory=list)
-    ranges: bool | str = True
-    headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     certificate: tuple[str, str] | None = None
-    requests: list[tuple[str, str | None, str | None, int]] = field(default_factory=list)
+    requests: list[tuple[str, int]] = field(default_factory=list)
 
     def __enter__(self) -> FileServer:
         self.stopping = threading.Event()
@@ -54,12 +51,7 @@ class FileServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stopping.set()
         self._server.shutdown()
         self._thread.join()
@@ -67,36 +59,18 @@ class FileServer:
 
     def _answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.lstrip('/').split('?')[0]
-        contents = self.files.get(path)
-        asked, version = request.headers['Range'], request.headers['If-Range']
         fault = self.faults.pop(0) if self.faults else None
         if fault == 'hang':
-            self.requests.append((path, asked, version, 0))
+            self.requests.append((path, 0))
             self.stopping.wait()
             return
-        status = 404 if contents is None else 200
-        headers: dict[str, str] = {}
+        status = 200 if path in self.files else 404
         if isinstance(fault, int) and fault > 0:
-            status, contents = fault, None
-        if contents is not None:
-            etag = f'"{hashlib.md5(contents).hexdigest()}"'
-            headers = dict({'ETag': etag} if self.headers is None else self.headers)
-            same = version in (None, *headers.values()) or self.ranges == 'careless'
-            if asked is not None and self.ranges and same:
-                first = int(asked.removeprefix('bytes=').removesuffix('-'))
-                if first < len(contents):
-                    status = 206
-                    last = len(contents) - 1
-                    headers['Content-Range'] = f'bytes {first}-{last}/{len(contents)}'
-                    contents = contents[first:]
-                else:
-                    status = 416
-                    headers['Content-Range'] = f'bytes */{len(contents)}'
-                    contents = b''
-        body = b'sorry' if contents is None else contents
-        self.requests.append((path, asked, version, status))
+            status = fault
+        body = self.files[path] if status == 200 else b'sorry'
+        self.requests.append((path, status))
         request.send_response(status)
-        for name, value in {'Content-Length': str(len(body)), **headers}.items():
+        for name, value in {'Content-Length': str(len(body)), **self.headers}.items():
             request.send_header(name, value)
         request.end_headers()
         request.wfile.write(body[:-fault] if isinstance(fault, int) and fault < 0 else body)

@@ -19,7 +19,7 @@ import tifffile
 from file_server import FileServer
 
 from taclnet_jax.config.data import DataSettings
-from taclnet_jax.data import download, isbi12
+from taclnet_jax.data import isbi12
 from taclnet_jax.data.builder import voxels_sha256
 from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256
 from taclnet_jax.data.volume import Volume
@@ -179,8 +179,6 @@ def test_a_folder_that_cannot_be_written_is_named(raw: Path, tmp_path: Path):
 @pytest.fixture
 def published(tmp_path: Path, monkeypatch) -> bytes:
     """An archive like the published one, whose voxels count as the published ones."""
-    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
-    monkeypatch.setattr(download, 'PAUSE_S', 0.01)
     write_raw(tmp_path / 'publisher', seed=5)
     return archive_of(tmp_path / 'publisher', monkeypatch)
 
@@ -199,16 +197,17 @@ def publishers_image(tmp_path: Path) -> np.ndarray:
     return tifffile.imread(tmp_path / 'publisher' / IMAGE)
 
 
-def test_missing_files_are_downloaded(published: bytes, tmp_path: Path, prepared: Path):
-    with FileServer({ARCHIVE: published}) as server:
-        server.faults = [503]
-        volume = load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
-        np.testing.assert_array_equal(volume.image, publishers_image(tmp_path))
-        assert sorted(p.name for p in (tmp_path / 'new' / 'isbi12').iterdir()) == [
-            Path(name).name for name in (ARCHIVE, LABELS, IMAGE)
-        ]
-        load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
-        assert len(server.requests) == 2
+def test_missing_files_are_downloaded(
+    published: bytes, tmp_path: Path, prepared: Path, server: FileServer
+):
+    server.files[ARCHIVE] = published
+    volume = load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+    np.testing.assert_array_equal(volume.image, publishers_image(tmp_path))
+    assert sorted(p.name for p in (tmp_path / 'new' / 'isbi12').iterdir()) == [
+        Path(name).name for name in (ARCHIVE, LABELS, IMAGE)
+    ]
+    load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize('place', [ARCHIVE, Path(ARCHIVE).name])
@@ -233,23 +232,20 @@ def test_what_was_placed_by_hand_is_not_replaced(
 
 
 def test_an_archive_with_other_voxels_is_refused(
-    published: bytes, tmp_path: Path, prepared: Path, monkeypatch
+    published: bytes, tmp_path: Path, prepared: Path, monkeypatch, server: FileServer
 ):
     monkeypatch.setitem(VOXELS_SHA256, LABELS, '0' * 64)
-    with (
-        FileServer({ARCHIVE: published}) as server,
-        pytest.raises(InputError, match=f'voxels of sha256 {"0" * 64}; found ') as caught,
-    ):
+    server.files[ARCHIVE] = published
+    with pytest.raises(InputError, match=f'voxels of sha256 {"0" * 64}; found ') as caught:
         load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
     assert f'unpack the file yourself to {tmp_path / "new" / LABELS}' in str(caught.value)
     assert not (tmp_path / 'new' / LABELS).exists() and not prepared.exists()
 
 
-def test_a_file_that_cannot_be_had_is_named_with_its_place(tmp_path: Path, prepared: Path):
-    with (
-        FileServer({}) as server,
-        pytest.raises(InputError, match='answers 404 Not Found') as caught,
-    ):
+def test_a_file_that_cannot_be_had_is_named_with_its_place(
+    tmp_path: Path, prepared: Path, server: FileServer
+):
+    with pytest.raises(InputError, match='404 Client Error: Not Found') as caught:
         load_isbi12(tmp_path / 'new', prepared, mirror=server.url)
     assert f'{server.url}/{ARCHIVE}' in str(caught.value)
     assert f'place it at {tmp_path / "new" / ARCHIVE}' in str(caught.value)

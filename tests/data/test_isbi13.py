@@ -83,9 +83,8 @@ def test_zeros_far_from_every_id_are_ignored(tmp_path: Path, prepared: Path):
 
 @pytest.mark.parametrize('how', ['downloaded', 'one archive', 'an archive each'])
 def test_files_come_out_of_archives(
-    raw: Path, tmp_path: Path, prepared: Path, monkeypatch, how: str
+    raw: Path, tmp_path: Path, prepared: Path, monkeypatch, how: str, server: FileServer
 ):
-    monkeypatch.setenv('NO_PROXY', '127.0.0.1')
     new = tmp_path / 'new' / 'snemi3d'
     new.mkdir(parents=True)
     with zipfile.ZipFile(tmp_path / 'snemi.zip', 'w') as archive:
@@ -96,20 +95,19 @@ def test_files_come_out_of_archives(
             if how == 'an archive each':
                 with zipfile.ZipFile((tmp_path / 'new' / name).with_suffix('.zip'), 'w') as own:
                     own.write(raw / name, Path(name).name)
-    with FileServer({ARCHIVE: (tmp_path / 'snemi.zip').read_bytes()}) as server:
-        if how == 'one archive':
-            (tmp_path / 'snemi.zip').rename(new / 'snemi.zip')
-        volume = load_isbi13(new.parent, prepared, mirror=server.url)
+    server.files[ARCHIVE] = (tmp_path / 'snemi.zip').read_bytes()
+    if how == 'one archive':
+        (tmp_path / 'snemi.zip').rename(new / 'snemi.zip')
+    volume = load_isbi13(new.parent, prepared, mirror=server.url)
     np.testing.assert_array_equal(read_whole(volume.ids), tifffile.imread(raw / LABELS))
-    assert [status for *_, status in server.requests] == ([200] if how == 'downloaded' else [])
+    assert [status for _, status in server.requests] == ([200] if how == 'downloaded' else [])
 
 
-def test_a_file_that_cannot_be_had_is_named_with_its_place(raw: Path, prepared: Path):
+def test_a_file_that_cannot_be_had_is_named_with_its_place(
+    raw: Path, prepared: Path, server: FileServer
+):
     (raw / LABELS).unlink()
-    with (
-        FileServer({}) as server,
-        pytest.raises(InputError, match='answers 404 Not Found') as caught,
-    ):
+    with pytest.raises(InputError, match='404 Client Error: Not Found') as caught:
         load_isbi13(raw, prepared, mirror=server.url)
     assert f'place it at {raw / ARCHIVE}' in str(caught.value)
 
