@@ -33,7 +33,6 @@ from taclnet_jax.metrics.section import (
     HIGHER_IS_BETTER,
     MAIN,
     best_over_thresholds,
-    choose_threshold,
     section_scores,
     summarise,
 )
@@ -57,7 +56,6 @@ __all__ = [
     'betti_error',
     'betti_matching_error',
     'border_mask',
-    'choose_threshold',
     'cl_dice',
     'close_membranes',
     'cremi_score',

@@ -220,34 +220,6 @@ def summarise(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
     return {key: (float(np.mean(value)), float(np.std(value))) for key, value in values.items()}
 
 
-def choose_threshold(
-    probs: Sequence[ArrayLike],
-    membranes: Sequence[ArrayLike],
-    ids: Sequence[ArrayLike] | None,
-    thresholds: Sequence[float],
-    metric: str = 'voi',
-    ignores: Sequence[ArrayLike] | None = None,
-    resolution_nm: Sequence[float] | None = None,
-) -> float:
-    """The threshold with the best mean score. For training sections, never for those scored.
-
-    Args, Raises:
-        As `best_over_thresholds`.
-
-    Returns:
-        The best of `thresholds`; the earliest of those that are equally good.
-
-    Example:
-        >>> import numpy as np
-        >>> wall = np.zeros((8, 8), bool)
-        >>> wall[:, 4] = True
-        >>> choose_threshold([np.where(wall, 0.4, 0.1)], [wall], None, thresholds=(0.3, 0.5))
-        0.3
-    """
-    options = probs, membranes, ids, thresholds, metric, ignores, resolution_nm
-    return best_over_thresholds(*options)[1]
-
-
 def best_over_thresholds(
     probs: Sequence[ArrayLike],
     membranes: Sequence[ArrayLike],

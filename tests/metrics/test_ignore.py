@@ -125,9 +125,10 @@ def test_ignored_pixels_of_training_sections_choose_no_threshold():
     prob = np.array([[0.1, 0.1, 0.1, 0.1, 0.8, 0.1, 0.1, 0.3, 0.1]])
     ignore = np.zeros((1, 9), bool)
     thresholds = [0.2, 0.5]
-    assert metrics.choose_threshold([prob], [membrane], None, thresholds) == 0.5
+    sections = [prob], [membrane], None, thresholds, 'voi'
+    assert metrics.best_over_thresholds(*sections)[1] == 0.5
     ignore[0, 7:] = True
-    chosen = metrics.choose_threshold([prob], [membrane], None, thresholds, ignores=[ignore])
+    _, chosen = metrics.best_over_thresholds(*sections, ignores=[ignore])
     assert chosen == 0.2
 
 

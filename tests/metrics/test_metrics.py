@@ -419,24 +419,20 @@ def test_chosen_threshold_has_the_best_mean_score(metric):
         probs, membranes, None, grid, metric, resolution_nm=RESOLUTION
     )
     assert found == (pytest.approx(best), grid[means.index(best)])
-    chosen = metrics.choose_threshold(
-        probs, membranes, None, grid, metric, resolution_nm=RESOLUTION
-    )
-    assert chosen == found[1]
 
 
 def test_chosen_threshold_uses_ids_and_prefers_the_earliest():
     membrane = np.zeros((1, 5), bool)
     prob = np.array([[0.0, 0.0, 0.3, 0.0, 0.0]])
     grid = [0.2, 0.25, 0.5]
-    assert metrics.choose_threshold([prob], [membrane], None, grid) == 0.5
+    assert metrics.best_over_thresholds([prob], [membrane], None, grid, 'voi')[1] == 0.5
     ids = np.array([[1, 1, 0, 2, 2]])
-    assert metrics.choose_threshold([prob], [membrane], [ids], grid) == 0.2
+    assert metrics.best_over_thresholds([prob], [membrane], [ids], grid, 'voi')[1] == 0.2
 
 
 def test_choosing_refuses_unknown_metrics_and_nothing_to_choose_from():
     section = np.zeros((3, 3))
     with pytest.raises(InputError, match="voi, .* got 'rand'"):
-        metrics.choose_threshold([section], [section], None, [0.5], 'rand')
+        metrics.best_over_thresholds([section], [section], None, [0.5], 'rand')
     with pytest.raises(InputError, match='at least one threshold'):
-        metrics.choose_threshold([section], [section], None, [])
+        metrics.best_over_thresholds([section], [section], None, [])
