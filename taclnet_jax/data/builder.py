@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -47,38 +48,45 @@ class VolumeBuilder(tfds.core.ShardBasedBuilder):
     VERSION = VERSION
     TITLE: str
     """The data set's name in messages."""
+    ABOUT: Mapping[str, str]
+    """Its `description`, `homepage` and `citation`."""
     FEATURES: Mapping[str, Any]
     """Each feature's type, such as {'image': np.uint8}; all are `[y, x]` in an example."""
 
     @abc.abstractmethod
     def raw(self, folder: Path) -> Mapping[str, Sections]:
-        """Opens and checks the raw files below this folder: a stack for each feature."""
+        """Opens and checks the raw files below this folder: a stack for each feature.
+
+        Its values must fit into the feature's type, to which they are converted.
+        """
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict[str, Any]]]]]]:
         stacks = self.raw(Path(dl_manager.manual_dir))
-        depth, height, width = next(iter(stacks.values())).shape
-        section = height * width * sum(s.dtype.itemsize for s in stacks.values())
-        each = max(1, _FILE_BYTES // section)
-        progress = Progress(0, depth, 'section')
+        features = self.FEATURES.items()
+        image = stacks['image'].shape
+        for name, stack in stacks.items():
+            if stack.shape != image:
+                raise InputError(
+                    f'{self.TITLE}: image {image} and {name} {stack.shape} differ in size '
+                    '[z, y, x]; use the files as published.'
+                )
 
-        def sections(first: int) -> Iterator[tuple[int, dict[str, Any]]]:
-            end = min(first + each, depth)
-            more = False
-            try:
-                for z in range(first, end):
-                    yield z, {name: np.ascontiguousarray(s[z]) for name, s in stacks.items()}
+        def sections() -> Iterator[tuple[int, dict[str, Any]]]:
+            with contextlib.closing(Progress(0, image[0], 'section')) as progress:
+                for z in range(image[0]):
                     progress.step(f'Preparing {self.TITLE}')
-                more = end < depth
-            finally:
-                if not more:
-                    progress.close()
+                    example = {n: np.ascontiguousarray(stacks[n][z], t) for n, t in features}
+                    yield z, example
 
-        return {'train': [partial(sections, z) for z in range(0, depth, each)]}
+        # The files are written one after the other, each of the sections that come next.
+        pixel = sum(np.dtype(dtype).itemsize for _, dtype in features)
+        each = max(1, _FILE_BYTES // (image[1] * image[2] * pixel))
+        more = sections()
+        return {'train': [partial(islice, more, each) for _ in range(0, image[0], each)]}
 
-    def information(self, **about: Any) -> tfds.core.DatasetInfo:
-        """What tensorflow-datasets wants to know about the data set."""
+    def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict(
                 {
@@ -86,7 +94,7 @@ class VolumeBuilder(tfds.core.ShardBasedBuilder):
                     for name, dtype in self.FEATURES.items()
                 }
             ),
-            **about,
+            **self.ABOUT,
         )
 
 
@@ -161,32 +169,20 @@ def prepared_archive(
     archive: str,
     url: str,
 ) -> Prepared:
-    """The prepared volume of `files_of_archive`, whose other arguments these are."""
-    folder = raw_folder(settings)
-    paths = files_of_archive(folder, names, archive=archive, url=url, mirror=settings.mirror)
-    config = tfds.core.BuilderConfig(name=fingerprint(*paths), version=VERSION)
-    return Prepared(kind, config, settings)
+    """A volume of TIFF stacks that are published together in a zip.
 
-
-def files_of_archive(
-    folder: Path,
-    names: Mapping[str, str],
-    *,
-    archive: str,
-    url: str,
-    mirror: str,
-) -> list[Path]:
-    """TIFF stacks that are published together in a zip: as they are, unpacked, or downloaded.
+    The stacks are taken as they are, unpacked or downloaded.
 
     Args:
-        folder: of the raw files.
-        names: the files below it, such as `snemi3d/train-input.tif`, each with its `voxels_sha256`
-            as published: what comes out of a zip must be that.
-        archive: the zip below it, such as `snemi3d/snemi.zip`; it may lie in `folder` itself, too,
-            and the files may each be in a zip of its own name.
+        kind: the data set.
+        settings: where files lie.
+        names: the files below the folder of raw files, such as `snemi3d/train-input.tif`, each with
+            its `voxels_sha256` as published: what comes out of a zip must be that.
+        archive: the zip below it, such as `snemi3d/snemi.zip`; it may lie in the folder itself,
+            too, and the files may each be in a zip of its own name.
         url: of the zip.
-        mirror: as `taclnet_jax.data.download.address` has it.
     """
+    folder = raw_folder(settings)
 
     def check(unpacked: Path) -> None:
         found = voxels_sha256(read_stack(unpacked))
@@ -203,9 +199,12 @@ def files_of_archive(
             zips = (path.with_suffix('.zip'), folder / archive, folder / Path(archive).name)
             source = next((zip for zip in zips if zip.exists()), None)
             if source is None:
-                source = fetch(address(url, archive, mirror), folder / archive)
+                source = fetch(address(url, archive, settings.mirror), folder / archive)
             unpack(source, path.name, path, check)
-    return [folder / name for name in names]
+    config = tfds.core.BuilderConfig(
+        name=fingerprint(*(folder / name for name in names)), version=VERSION
+    )
+    return Prepared(kind, config, settings)
 
 
 def voxels_sha256(stack: np.ndarray) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -23,7 +24,8 @@ from taclnet_jax.data.cremi_file import IDS, RAW
 from taclnet_jax.data.download import address, fetch
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import LazySections, Sections, StoredArray, open_array
+from taclnet_jax.volumes import Sections, StoredArray, open_array
+from taclnet_jax.volumes.sections import Triple, cropped
 
 URL = 'https://cremi.org/static/data'
 SHA256 = {
@@ -53,17 +55,15 @@ class Cremi(VolumeBuilder):
     """One example a section of a sample: `image` `[y, x]` uint8 and `ids` `[y, x]` uint64."""
 
     TITLE = 'CREMI'
+    ABOUT = {
+        'description': 'Training volumes of the CREMI challenge.',
+        'homepage': 'https://cremi.org',
+        'citation': _CITATION,
+    }
     FEATURES = {'image': np.uint8, 'ids': np.uint64}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f'Place sample_A_20160501.hdf and so on from {URL} in manual_dir/cremi.'
     )
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.information(
-            description='Training volumes of the CREMI challenge.',
-            homepage='https://cremi.org',
-            citation=_CITATION,
-        )
 
     def raw(self, folder: Path) -> Mapping[str, Sections]:
         return open_sample(find_sample(folder, self.builder_config.sample))[0]
@@ -115,7 +115,7 @@ def find_sample(folder: Path, sample: str, mirror: str = '') -> Path:
     return fetch(address(url, name, mirror), folder / name, sha256=SHA256[sample])
 
 
-def open_sample(path: Path) -> tuple[dict[str, Sections], tuple[float, float, float]]:
+def open_sample(path: Path) -> tuple[dict[str, Sections], Triple]:
     """Opens a file of CREMI.
 
     Returns:
@@ -132,55 +132,37 @@ def open_sample(path: Path) -> tuple[dict[str, Sections], tuple[float, float, fl
             f'Expected {RAW} of type uint8 and {IDS} of integers in {path}, found {raw.dtype} and '
             f'{ids.dtype}; use the file as published.'
         )
-    resolution_nm = raw.resolution_nm
-    if resolution_nm is None or ids.resolution_nm is None:
-        raise _no_attribute(raw if resolution_nm is None else ids, 'resolution')
-    if resolution_nm != ids.resolution_nm:
+    resolution_nm = _described(raw, 'resolution')
+    if resolution_nm != _described(ids, 'resolution'):
         raise InputError(
-            f'Expected {RAW} and {IDS} at one resolution in {path}, found {raw.resolution_nm} and '
+            f'Expected {RAW} and {IDS} at one resolution in {path}, found {resolution_nm} and '
             f'{ids.resolution_nm} nm; use the file as published.'
         )
-    z_first, y_first, x_first = _first_voxel(raw, ids)
-
-    def labelled(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return raw[z + z_first, _moved(rows, y_first), _moved(columns, x_first)]
-
-    def exact(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return ids[z, rows, columns].astype(np.uint64)
-
-    image = LazySections(ids.shape, np.uint8, labelled)
-    return {'image': image, 'ids': LazySections(ids.shape, np.uint64, exact)}, resolution_nm
-
-
-def _moved(pixels: slice, by: int) -> slice:
-    return slice(pixels.start + by, pixels.stop + by)
-
-
-def _first_voxel(raw: StoredArray, ids: StoredArray) -> tuple[int, ...]:
-    """Where the labels begin in the image, (z, y, x) in voxels."""
-    if ids.offset_nm is None:
-        if ids.shape != raw.shape:
-            raise _no_attribute(ids, 'offset')
-        return 0, 0, 0
-    exact = np.divide(ids.offset_nm, ids.resolution_nm or 1)
+    whole = ids.offset_nm is None and ids.shape == raw.shape
+    offset_nm = (0.0, 0.0, 0.0) if whole else _described(ids, 'offset')
+    exact = np.divide(offset_nm, resolution_nm)
     first = np.rint(exact).astype(int)
-    if not np.allclose(exact, first, rtol=0, atol=1e-3):
+    if (
+        not np.allclose(exact, first, rtol=0, atol=1e-3)
+        or (first < 0).any()
+        or (first + ids.shape > raw.shape).any()
+    ):
         raise InputError(
-            f'Expected {IDS} in {raw.path} to begin at a whole voxel of {ids.resolution_nm} nm, '
-            f'found the offset {ids.offset_nm} nm; use the file as published.'
+            f'Expected {IDS}, {ids.shape} [z, y, x], to begin at a whole voxel of {resolution_nm} '
+            f'nm and to lie inside {RAW}, {raw.shape}, in {path}; found the offset {offset_nm} nm. '
+            'Use the file as published.'
         )
-    if (first < 0).any() or (first + ids.shape > raw.shape).any():
-        raise InputError(
-            f'Expected {IDS}, {ids.shape} from voxel {tuple(first.tolist())} on, inside {RAW}, '
-            f'{raw.shape} [z, y, x], in {raw.path}; use the file as published.'
-        )
-    return tuple(first.tolist())
+    return {'image': cropped(raw, first.tolist(), ids.shape), 'ids': ids}, resolution_nm
 
 
-def _no_attribute(array: StoredArray, name: str) -> InputError:
-    with h5py.File(array.path) as file:
-        found = ', '.join(file[array.dataset].attrs) or 'none'
-    return InputError(
-        f'Expected the attribute {name}, (z, y, x) in nm, of {array.dataset} {array.shape} in '
-        f'{array.path}; found the attributes {found}. Use the file as published.'
-    )
+def _described(array: StoredArray, name: Literal['resolution', 'offset']) -> Triple:
+    """This attribute of a dataset, (z, y, x) in nm."""
+    value = array.resolution_nm if name == 'resolution' else array.offset_nm
+    if value is None:
+        with h5py.File(array.path) as file:
+            found = ', '.join(file[array.dataset].attrs) or 'none'
+        raise InputError(
+            f'Expected the attribute {name}, (z, y, x) in nm, of {array.dataset} {array.shape} in '
+            f'{array.path}; found the attributes {found}. Use the file as published.'
+        )
+    return value

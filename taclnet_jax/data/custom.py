@@ -16,6 +16,7 @@ from taclnet_jax.volumes import (
     check_axis_order,
     open_array,
 )
+from taclnet_jax.volumes.sections import Triple, mapped
 
 
 def load(settings: DataSettings) -> Volume:
@@ -35,45 +36,28 @@ def load(settings: DataSettings) -> Volume:
         )
     image = open_array(custom.image, 'image', custom.image_dataset)
     labels = open_array(custom.labels, 'labels', custom.labels_dataset)
-    resolution_nm = _resolution(custom, image, labels)
-    check_axis_order(image.shape, resolution_nm, str(custom.image))
-    name = str(custom.image)
+    resolution_nm = custom.resolution_nm or image.resolution_nm or labels.resolution_nm
+    if not resolution_nm:
+        raise InputError(
+            f'{custom.image} does not say its voxel size; set config.custom.resolution_nm to '
+            '(z, y, x) in nm, for example --config.custom.resolution_nm="(40, 4, 4)".'
+        )
+    check_axis_order(image.shape, resolution_nm, custom.image)
     _check_same_region(image, labels, resolution_nm)
     membrane, ids = _labels(custom, labels, settings.membrane_dilation_px)
     _check_labels(custom, labels, membrane)
     ignore = _ignored(settings, labels, ids)
-    volume = Volume(name, as_uint8_sections(image, name), membrane, ids, resolution_nm, ignore)
+    grey = as_uint8_sections(image, custom.image)
+    volume = Volume(custom.image, grey, membrane, ids, resolution_nm, ignore)
     size = sum(
         float(np.prod(s.shape)) * s.dtype.itemsize
-        for s in (volume.image, membrane, ids, ignore)
+        for s in (grey, membrane, ids, ignore)
         if s is not None
     )
     return volume if size > settings.cache_mb * 1e6 else volume.in_memory()
 
 
-def _resolution(
-    custom: CustomSettings, image: StoredArray, labels: StoredArray
-) -> tuple[float, float, float]:
-    if len(custom.resolution_nm):
-        if len(custom.resolution_nm) != 3:
-            raise InputError(
-                'Expected config.custom.resolution_nm as (z, y, x) in nm; found '
-                f'{tuple(custom.resolution_nm)}.'
-            )
-        z, y, x = custom.resolution_nm
-        return float(z), float(y), float(x)
-    found = image.resolution_nm or labels.resolution_nm
-    if found is None:
-        raise InputError(
-            f'{custom.image} does not say its voxel size; set config.custom.resolution_nm to '
-            '(z, y, x) in nm, for example --config.custom.resolution_nm="(40, 4, 4)".'
-        )
-    return found
-
-
-def _check_same_region(
-    image: StoredArray, labels: StoredArray, resolution_nm: tuple[float, float, float]
-) -> None:
+def _check_same_region(image: StoredArray, labels: StoredArray, resolution_nm: Triple) -> None:
     if image.shape != labels.shape:
         turned = labels.shape == image.shape[::-1]
         raise InputError(
@@ -101,21 +85,12 @@ def _labels(
                 'mask, set config.custom.label_kind to membrane or interior.'
             )
         ids: Sections = labels
-        if len(custom.ignore_ids):
-            ignored = np.array(list(custom.ignore_ids))
-
-            def without(z: int, rows: slice, columns: slice) -> np.ndarray:
-                section = labels[z, rows, columns]
-                return np.where(np.isin(section, ignored), 0, section)
-
-            ids = LazySections(labels.shape, labels.dtype, without)
+        if ignored := list(custom.ignore_ids):
+            ids = mapped(labels, labels.dtype, lambda x: np.where(np.isin(x, ignored), 0, x))
         return membranes_from_ids(ids, dilation_px), ids
-    interior = custom.label_kind == 'interior'
-
-    def mask(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return (labels[z, rows, columns] == 0) if interior else (labels[z, rows, columns] != 0)
-
-    return LazySections(labels.shape, bool, mask), None
+    if custom.label_kind == 'interior':
+        return mapped(labels, bool, lambda x: x == 0), None
+    return mapped(labels, bool, lambda x: x != 0), None
 
 
 def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) -> Sections | None:
@@ -124,33 +99,21 @@ def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) 
     masks: list[Sections] = []
     if custom.ignore:
         stored = open_array(custom.ignore, 'ignored regions', custom.ignore_dataset)
-        masks.append(
-            LazySections(stored.shape, bool, lambda z, rows, columns: stored[z, rows, columns] != 0)
-        )
-    if custom.label_kind == 'ids' and len(custom.ignore_ids):
-        chosen = np.array(list(custom.ignore_ids))
-        masks.append(
-            LazySections(
-                labels.shape,
-                bool,
-                lambda z, rows, columns: np.isin(labels[z, rows, columns], chosen),
+        if stored.shape != labels.shape:
+            raise InputError(
+                f'Expected the ignored regions in the size of the labels, {labels.shape}; found '
+                f'{stored.shape} in {custom.ignore}.'
             )
-        )
+        masks.append(mapped(stored, bool, lambda x: x != 0))
+    if ids is not None and custom.ignore_ids:
+        masks.append(mapped(labels, bool, lambda x: np.isin(x, list(custom.ignore_ids))))
     if ids is not None and settings.unlabelled_beyond_px:
         masks.append(unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px))
     if not masks:
         return None
-
-    def any_of_them(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return np.any([mask[z, rows, columns] for mask in masks], axis=0)
-
-    for mask in masks:
-        if tuple(mask.shape) != tuple(labels.shape):
-            raise InputError(
-                f'Expected the ignored regions in the size of the labels, {tuple(labels.shape)}; '
-                f'found {tuple(mask.shape)} in {custom.ignore}.'
-            )
-    return LazySections(labels.shape, bool, any_of_them)
+    return LazySections(
+        labels.shape, bool, lambda z, *crop: np.any([mask[z, *crop] for mask in masks], axis=0)
+    )
 
 
 def _check_labels(custom: CustomSettings, labels: StoredArray, membrane: Sections) -> None:

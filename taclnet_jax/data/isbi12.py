@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.builder import VolumeBuilder, prepared_archive
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import as_uint8_image, read_stack
+from taclnet_jax.volumes.sections import listed
 
 URL = 'https://downloads.imagej.net/ISBI-2012-challenge.zip'
 ARCHIVE = 'isbi12/ISBI-2012-challenge.zip'
@@ -44,30 +44,22 @@ class Isbi12(VolumeBuilder):
     """One example a section: `image` `[y, x]` uint8 and `membrane` `[y, x]` bool."""
 
     TITLE = 'ISBI12'
+    ABOUT = {
+        'description': 'Training stack of the ISBI 2012 EM segmentation challenge.',
+        'homepage': 'https://imagej.net/events/isbi-2012-segmentation-challenge',
+        'citation': _CITATION,
+    }
     FEATURES = {'image': np.uint8, 'membrane': np.bool_}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.information(
-            description='Training stack of the ISBI 2012 EM segmentation challenge.',
-            homepage='https://imagej.net/events/isbi-2012-segmentation-challenge',
-            citation=_CITATION,
-        )
 
     def raw(self, folder: Path) -> Mapping[str, np.ndarray]:
         image = as_uint8_image(read_stack(folder / IMAGE, 'image'), IMAGE)
         labels = read_stack(folder / LABELS, 'labels')
-        if labels.shape != image.shape:
-            raise InputError(
-                f'isbi12: image {image.shape} and labels {labels.shape} differ in size [z, y, x]; '
-                f'copy {IMAGE} and {LABELS} again.'
-            )
         values = np.unique(labels)
         if not np.isin(values, (0, 255)).all():
-            shown = ', '.join(str(v) for v in values[:8]) + (', ...' if len(values) > 8 else '')
             raise InputError(
                 f'Expected labels of 0 (membrane) and 255 (cell interior) in {folder / LABELS}, '
-                f'found {shown}; use the labels as published.'
+                f'found {listed(values.tolist(), 8)}; use the labels as published.'
             )
         return {'image': image, 'membrane': labels == 0}
 

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.builder import VolumeBuilder, prepared_archive, volume_of_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import LazySections, Sections, as_uint8_image, read_stack
+from taclnet_jax.volumes import as_uint8_image, read_stack
 
 URL = 'https://zenodo.org/records/7142003/files/snemi.zip?download=1'
 ARCHIVE = 'snemi3d/snemi.zip'
@@ -38,24 +37,17 @@ class Isbi13(VolumeBuilder):
     """One example a section: `image` `[y, x]` uint8 and `ids` `[y, x]` uint32, 0 = none."""
 
     TITLE = 'SNEMI3D'
+    ABOUT = {
+        'description': 'Training volume of the ISBI 2013 challenge SNEMI3D.',
+        'homepage': 'https://zenodo.org/records/7142003',
+        'citation': _CITATION,
+    }
     FEATURES = {'image': np.uint8, 'ids': np.uint32}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.information(
-            description='Training volume of the ISBI 2013 challenge SNEMI3D.',
-            homepage='https://zenodo.org/records/7142003',
-            citation=_CITATION,
-        )
-
-    def raw(self, folder: Path) -> Mapping[str, Sections]:
+    def raw(self, folder: Path) -> Mapping[str, np.ndarray]:
         image = as_uint8_image(read_stack(folder / IMAGE, 'image'), IMAGE)
         ids = read_stack(folder / LABELS, 'labels')
-        if ids.shape != image.shape:
-            raise InputError(
-                f'isbi13: image {image.shape} and instance ids {ids.shape} differ in size '
-                f'[z, y, x]; copy {IMAGE} and {LABELS} again.'
-            )
         if not np.issubdtype(ids.dtype, np.integer):
             raise InputError(f'Expected integer ids in {folder / LABELS}, found {ids.dtype}.')
         low, high = int(ids.min()), int(ids.max())
@@ -64,10 +56,7 @@ class Isbi13(VolumeBuilder):
                 f'Expected ids from 0 to {2**32 - 1} in {folder / LABELS}, found {low} to {high}; '
                 'use the labels as published.'
             )
-        converted = LazySections(
-            ids.shape, np.uint32, lambda z, y, x: ids[z, y, x].astype(np.uint32)
-        )
-        return {'image': image, 'ids': converted}
+        return {'image': image, 'ids': ids}
 
 
 def load(settings: DataSettings) -> Volume:

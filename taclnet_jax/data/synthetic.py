@@ -12,10 +12,12 @@ Everything is computed section by section and only with operations that IEEE 754
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from skimage.morphology import remove_small_objects
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.volume import Volume
@@ -135,11 +137,11 @@ class SyntheticTissue:
             out[1:][touching] = 0
             out[:-1][touching] = 0
         pixel = self.resolution_nm[1] * self.resolution_nm[2]
-        ids[_smaller(ids > 0, SMALLEST_SEGMENT**2 / pixel)] = 0
+        ids[~_large(ids > 0, SMALLEST_SEGMENT**2 / pixel)] = 0
         # A speck of membrane inside a cell becomes that cell. What the frame leaves of a membrane
         # between cells may be as small and stays.
         all_around = np.ones((3, 3))
-        specks = _smaller(ids == 0, SMALLEST_MEMBRANE**2 / pixel, all_around)
+        specks = (ids == 0) & ~_large(ids == 0, SMALLEST_MEMBRANE**2 / pixel, 2)
         numbers, _ = ndimage.label(specks, all_around)
         for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):
             box = np.s_[
@@ -303,12 +305,9 @@ def _nearest_two(
     return near[nearest], distance.min(axis=0) - least
 
 
-def _smaller(mask: np.ndarray, area: float, structure: np.ndarray | None = None) -> np.ndarray:
-    """The connected components of `mask` with fewer than `area` pixels."""
-    components, _ = ndimage.label(mask, structure)
-    small = np.bincount(components.ravel()) < area
-    small[0] = False
-    return small[components]
+def _large(mask: np.ndarray, area: float, connectivity: int = 1) -> np.ndarray:
+    """The connected components of `mask` with `area` pixels or more."""
+    return remove_small_objects(mask, max_size=math.ceil(area) - 1, connectivity=connectivity)
 
 
 def _spline(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
