@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
-
 from taclnet_jax.config import read_settings
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
 from taclnet_jax.inference.sections import Inference, create_inference
-from taclnet_jax.models import create_model
+from taclnet_jax.models import Network, create_model
 from taclnet_jax.training.checkpoints import best_params
 
 
@@ -35,7 +33,7 @@ class Model:
     """
 
     settings: RunSettings
-    network: nn.Module
+    network: Network
     params: Any
     step: int
     chosen: Mapping[str, Cut]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -18,7 +17,7 @@ from taclnet_jax.losses import (
     perceptual_distance,
     topological_loss,
 )
-from taclnet_jax.models import iterated_logits
+from taclnet_jax.models import Network, iterated_logits
 from taclnet_jax.training.vgg19 import load_vgg19
 
 Arrays = dict[str, Any]
@@ -58,7 +57,7 @@ def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two:
 
 
 def create_objective(
-    network: nn.Module,
+    network: Network,
     phase_two: bool,
     *,
     slices: int,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import jax
 import optax
 
@@ -21,7 +20,7 @@ from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Split, balanced_weights, split_sections
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
-from taclnet_jax.models import create_model
+from taclnet_jax.models import Network, create_model
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training.checkpoints import Checkpoints, restore_phase_one
 from taclnet_jax.training.objective import create_objective
@@ -48,7 +47,7 @@ class Training:
     volume: Volume
     split: Split
     loader: WindowLoader
-    network: nn.Module
+    network: Network
     optimizer: optax.GradientTransformation
     new: TrainState
 
