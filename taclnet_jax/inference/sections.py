@@ -65,7 +65,7 @@ class Inference:
     halo_px: int
 
     def __call__(
-        self, params: Any, image: Sections, target: int, run: range
+        self, params: Any, image: Sections, target: int, stretch: range
     ) -> tuple[jax.Array, STAOutput]:
         """P of the target's window, and the attention's output for the target.
 
@@ -73,7 +73,7 @@ class Inference:
             params: of the network.
             image: `normalised` sections of the network's resolution.
             target: the section's number.
-            run: the sections that its window may use.
+            stretch: the sections that its window may use.
         """
         height, width = image.shape[1:]
         whole = np.empty((self.slices, height, width), np.float32)
@@ -82,7 +82,7 @@ class Inference:
                 rows = slice(seen_y.start, min(seen_y.stop, height))
                 columns = slice(seen_x.start, min(seen_x.stop, width))
                 beyond = (0, 0), (0, seen_y.stop - rows.stop), (0, seen_x.stop - columns.stop)
-                window = read_window(image, target, run, self.slices, rows, columns)
+                window = read_window(image, target, stretch, self.slices, rows, columns)
                 window = np.pad(window, beyond, mode='reflect')
                 # The same prediction, had the section lain otherwise under the microscope.
                 views = (
@@ -165,13 +165,13 @@ def predict_sections(
         infer: of `create_inference`.
         params: of its network.
         image: `[z, y, x]` uint8.
-        targets: each section's number, and the run that its window may use.
+        targets: each section's number, and the stretch that its window may use.
     """
-    check_slices([run for _, run in targets], infer.slices)
+    check_slices([stretch for _, stretch in targets], infer.slices)
     halves = infer.downsample == 2
     sections = normalised(halved_image(image) if halves else image)
-    for section, run in targets:
-        prob, output = infer(params, sections, section, run)
+    for section, stretch in targets:
+        prob, output = infer(params, sections, section, stretch)
         target = infer.slices // 2
         maps = (prob[target], output.critical_maps[target], output.attention, output.refined)
         arrays = [np.asarray(x) for x in maps]
