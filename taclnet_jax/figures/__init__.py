@@ -6,30 +6,15 @@ of colour vision. Nothing here touches pyplot's global state, and a file is writ
 at all.
 """
 
-from taclnet_jax.figures.curves import draw_curves, training_curves
-from taclnet_jax.figures.panels import (
-    Panel,
-    as_bytes,
-    coloured,
-    figure_of,
-    grid,
-    rendered,
-    stretched,
-    write_png,
-)
-from taclnet_jax.figures.sections import attention_panels, section_comparison
-
-__all__ = [
-    'Panel',
-    'as_bytes',
-    'attention_panels',
-    'coloured',
-    'draw_curves',
-    'figure_of',
-    'grid',
-    'rendered',
-    'section_comparison',
-    'stretched',
-    'training_curves',
-    'write_png',
-]
+from taclnet_jax.figures.curves import draw_curves as draw_curves
+from taclnet_jax.figures.curves import training_curves as training_curves
+from taclnet_jax.figures.panels import Panel as Panel
+from taclnet_jax.figures.panels import as_bytes as as_bytes
+from taclnet_jax.figures.panels import coloured as coloured
+from taclnet_jax.figures.panels import figure_of as figure_of
+from taclnet_jax.figures.panels import grid as grid
+from taclnet_jax.figures.panels import rendered as rendered
+from taclnet_jax.figures.panels import stretched as stretched
+from taclnet_jax.figures.panels import write_png as write_png
+from taclnet_jax.figures.sections import attention_panels as attention_panels
+from taclnet_jax.figures.sections import section_comparison as section_comparison

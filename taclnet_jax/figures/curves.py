@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ Line = tuple[Sequence[float], Sequence[float]]  # epochs, values
 
 # The palette of Okabe and Ito.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
-
 
 # Panels of a training run: the last part of a record's key, what to call it, and in which panel.
 _CURVES: dict[str, dict[str, str]] = {
@@ -42,14 +41,13 @@ def training_curves(path: str | os.PathLike[str], records: Sequence[Mapping[str,
         OSError: if the file cannot be written; nothing of it is left behind.
     """
     records = [record for record in records if _finite(record.get('epoch'))]
-    curves = {title: _curves(records, names) for title, names in _CURVES.items()}
+    curves = {title: _lines(records, names) for title, names in _CURVES.items()}
     shown = {title: lines for title, lines in curves.items() if lines} or {'Cross-entropy': {}}
     rows, columns = -(-len(shown) // 2), min(len(shown), 2)
     figure = figure_of(640 * columns, 390 * rows, layout='constrained')
     for place, (title, lines) in enumerate(shown.items(), start=1):
         axis = figure.add_subplot(rows, columns, place)
-        labelled = {_label(key, _CURVES[title]): line for key, line in lines.items()}
-        draw_curves(axis, title, labelled)
+        draw_curves(axis, title, lines)
         _mark_phases(axis, records)
     write_png(path, rendered(figure))
 
@@ -91,35 +89,28 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and bool(np.isfinite(value))
 
 
-def _curves(records: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, Line]:
-    """{key: (epochs, mean values)} of the keys that end in one of `names`."""
+def _lines(records: Iterable[Mapping[str, Any]], names: Mapping[str, str]) -> dict[str, Line]:
+    """Epochs and mean values, by their label, of the keys that end in one of `names`."""
     values: dict[str, dict[float, list[float]]] = {}
     for record in records:
         for key, value in record.items():
-            if '/' in key and key.rsplit('/', 1)[1] in names and _finite(value):
-                values.setdefault(key, {}).setdefault(record['epoch'], []).append(value)
+            group, slash, name = key.rpartition('/')
+            if slash and name in names and _finite(value):
+                of_epoch = values.setdefault(f'{group.replace("/", " ")}: {names[name]}', {})
+                of_epoch.setdefault(record['epoch'], []).append(value)
     return {
-        key: (sorted(of_epoch), [float(np.mean(of_epoch[epoch])) for epoch in sorted(of_epoch)])
-        for key, of_epoch in values.items()
+        label: (sorted(of_epoch), [float(np.mean(of_epoch[epoch])) for epoch in sorted(of_epoch)])
+        for label, of_epoch in values.items()
     }
 
 
-def _label(key: str, names: Mapping[str, str]) -> str:
-    group, name = key.rsplit('/', 1)
-    return f'{group.replace("/", " ")}: {names[name]}'
-
-
 def _mark_phases(axis: Axes, records: Sequence[Mapping[str, Any]]) -> None:
-    last_epoch: dict[Any, float] = {}
-    first_epoch: dict[Any, float] = {}
+    epochs: dict[Any, list[float]] = {}
     for record in records:
         if 'phase' in record:
-            phase, epoch = record['phase'], record['epoch']
-            last_epoch[phase] = max(last_epoch.get(phase, epoch), epoch)
-            first_epoch[phase] = min(first_epoch.get(phase, epoch), epoch)
-    phases = sorted(first_epoch, key=first_epoch.__getitem__)
-    for before, after in zip(phases, phases[1:], strict=False):
-        border = (last_epoch[before] + first_epoch[after]) / 2
+            epochs.setdefault(record['phase'], []).append(record['epoch'])
+    for before, after in pairwise(sorted(epochs, key=lambda phase: min(epochs[phase]))):
+        border = (max(epochs[before]) + min(epochs[after])) / 2
         axis.axvline(border, color='0.45', ls='--', lw=1.2)
         axis.annotate(
             f'{after} →' if isinstance(after, str) else f'phase {after} →',

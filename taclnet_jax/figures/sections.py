@@ -123,12 +123,11 @@ def section_comparison(
         Panel('True membrane', coloured(maps['true_membrane'], 'gray_r')),
         Panel('Membrane P', coloured(maps['prob'], 'gray_r'), 'gray_r'),
     ]
+    closed, of_p = (_matched(truth, maps[name]) for name in ('segments_closed', 'segments'))
     bottom = [
-        Panel(
-            'Closed segments on section', _tinted(image, _matched(truth, maps['segments_closed']))
-        ),
+        Panel('Closed segments on section', _tinted(image, closed)),
         Panel('True segments', _segment_colours(truth)),
-        Panel('Segments of P', _segment_colours(_matched(truth, maps['segments']))),
+        Panel('Segments of P', _segment_colours(of_p)),
     ]
     if 'refined' in maps and 'segments_refined' in maps:
         matched = _matched(truth, maps['segments_refined'])
