@@ -41,7 +41,7 @@ class Checkpoints:
         self._phase_one = _manager(self.folder / 'phase_one', 1)
         self._best_score = -np.inf
         if (step := self._best.latest_step()) is not None:
-            self._best_score = _restore_info(self._best, step)['score']
+            self._best_score = _info(self._best, step)['score']
 
     def save(self, state: TrainState) -> None:
         """Saves a state that is on the host, whole or not at all, in the background."""
@@ -66,17 +66,16 @@ class Checkpoints:
         """
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
-                return _restore_state(self._last, step, template)
-            except Exception as error:  # Orbax raises whatever its storage does.
-                path, aside = self.folder / 'last' / str(step), self.folder / 'unreadable'
+                return _state(self._last, step, template)
+            except InputError as error:
+                aside, problem = self.folder / 'unreadable', str(error).rsplit('; ', 1)[0]
                 print(
-                    f'Checkpoint {path} cannot be read ({_first_line(error)}); it is moved to '
-                    f'{aside}, and the run goes on from the one before.',
+                    f'{problem}; it is moved to {aside}, and the run goes on from the one before.',
                     file=sys.stderr,
                 )
                 aside.mkdir(exist_ok=True)
                 shutil.rmtree(aside / str(step), ignore_errors=True)
-                shutil.move(path, aside)
+                shutil.move(self.folder / 'last' / str(step), aside)
                 self._last.reload()
         return None
 
@@ -112,8 +111,7 @@ def best_params(workdir: Path) -> tuple[int, Any]:
     for name in ('best', 'last'):
         with _reader(folder / name) as manager:
             if manager is not None and (step := manager.latest_step()) is not None:
-                args = ocp.args.Composite(params=ocp.args.StandardRestore())
-                return step, _restore_or_refuse(manager, step, args)['params']
+                return step, _restored(manager, step, params=ocp.args.StandardRestore())['params']
     raise InputError(
         f'Expected a trained network in {folder}, found no checkpoint; train first, with '
         '--mode=train and this --workdir.'
@@ -147,11 +145,8 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
                 "Expected config.start_from to name a run's checkpoints/phase_one; "
                 f'found no checkpoint in {path}. Has that run finished its phase one?'
             )
-        config = _restore_info(manager, step)['config']
-        try:
-            state = _restore_state(manager, step, template.replace(memory=None))
-        except Exception as error:
-            raise _unreadable(manager, step, error) from error
+        config = _info(manager, step)['config']
+        state = _state(manager, step, template.replace(memory=None))
     return state.replace(memory=template.memory), config
 
 
@@ -178,35 +173,31 @@ def _training(state: TrainState) -> dict[str, Any]:
     return tree if state.memory is None else tree | {'memory': state.memory}
 
 
-def _restore_state(manager: ocp.CheckpointManager, step: int, template: TrainState) -> TrainState:
-    restored = manager.restore(
+def _state(manager: ocp.CheckpointManager, step: int, template: TrainState) -> TrainState:
+    restored = _restored(
+        manager,
         step,
-        args=ocp.args.Composite(
-            params=ocp.args.StandardRestore(template.params),
-            training=ocp.args.StandardRestore(_training(template)),
-        ),
+        params=ocp.args.StandardRestore(template.params),
+        training=ocp.args.StandardRestore(_training(template)),
     )
     return TrainState(params=restored['params'], **({'memory': None} | restored['training']))
 
 
-def _restore_or_refuse(manager: ocp.CheckpointManager, step: int, args: Any) -> Any:
+def _info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
+    return dict(_restored(manager, step, info=ocp.args.JsonRestore())['info'])
+
+
+def _restored(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
+    """Parts of a checkpoint.
+
+    Raises:
+        InputError: one cannot be read.
+    """
     try:
-        return manager.restore(step, args=args)
-    except Exception as error:
-        raise _unreadable(manager, step, error) from error
-
-
-def _restore_info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    args = ocp.args.Composite(info=ocp.args.JsonRestore())
-    return dict(_restore_or_refuse(manager, step, args)['info'])
-
-
-def _unreadable(manager: ocp.CheckpointManager, step: int, error: Exception) -> InputError:
-    return InputError(
-        f'Checkpoint {manager.directory / str(step)} cannot be read ({_first_line(error)}); '
-        'remove it to use another one, or train again.'
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return manager.restore(step, args=ocp.args.Composite(**items))
+    except Exception as error:  # Orbax raises whatever its storage does.
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f'Checkpoint {manager.directory / str(step)} cannot be read ({reason}); remove it to '
+            'use another one, or train again.'
+        ) from error
