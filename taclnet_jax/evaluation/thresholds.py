@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from taclnet_jax import metrics
-from taclnet_jax.inference.cut import MAPS, Cut, map_of
-
-if TYPE_CHECKING:  # Tables need the names in here, and no JAX.
-    from taclnet_jax.data.volume import Volume
-    from taclnet_jax.inference.sections import SectionPrediction
-
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.inference import MAPS, Cut, SectionPrediction
+from taclnet_jax.inference.cut import map_of
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
 """That are tried on sections with labels, where config.evaluate.threshold_from says so."""
-
 
 CLOSINGS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """That are tried, beside none, for the pieces that closing keeps apart."""
