@@ -35,14 +35,6 @@ SHA256 = {
 }
 """Of the published files without padding."""
 
-_CITATION = """\
-@misc{cremi2016,
-  title={{CREMI}: {MICCAI} challenge on circuit reconstruction from electron microscopy images},
-  author={Funke, Jan and Saalfeld, Stephan and Bock, Davi and Turaga, Srini and Perlman, Eric},
-  howpublished={https://cremi.org}, year={2016}
-}
-"""
-
 
 @dataclass(eq=False)
 class CremiConfig(tfds.core.BuilderConfig):
@@ -58,7 +50,7 @@ class Cremi(VolumeBuilder):
     ABOUT = {
         'description': 'Training volumes of the CREMI challenge.',
         'homepage': 'https://cremi.org',
-        'citation': _CITATION,
+        'citation': 'Funke, Saalfeld, Bock, Turaga and Perlman 2016, https://cremi.org',
     }
     FEATURES = {'image': np.uint8, 'ids': np.uint64}
     MANUAL_DOWNLOAD_INSTRUCTIONS = (

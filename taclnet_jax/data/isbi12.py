@@ -25,20 +25,6 @@ VOXELS_SHA256 = {
 }
 """Of the stacks in the published archive."""
 
-_CITATION = """\
-@article{arganda2015crowdsourcing,
-  title={Crowdsourcing the creation of image segmentation algorithms for connectomics},
-  author={Arganda-Carreras, Ignacio and Turaga, Srinivas C. and Berger, Daniel R. and others},
-  journal={Frontiers in Neuroanatomy}, volume={9}, pages={142}, year={2015}
-}
-@article{cardona2010integrated,
-  title={An integrated micro- and macroarchitectural analysis of the Drosophila brain by
-    computer-assisted serial section electron microscopy},
-  author={Cardona, Albert and Saalfeld, Stephan and Preibisch, Stephan and others},
-  journal={PLoS Biology}, volume={8}, number={10}, pages={e1000502}, year={2010}
-}
-"""
-
 
 class Isbi12(VolumeBuilder):
     """One example a section: `image` `[y, x]` uint8 and `membrane` `[y, x]` bool."""
@@ -47,7 +33,8 @@ class Isbi12(VolumeBuilder):
     ABOUT = {
         'description': 'Training stack of the ISBI 2012 EM segmentation challenge.',
         'homepage': 'https://imagej.net/events/isbi-2012-segmentation-challenge',
-        'citation': _CITATION,
+        'citation': 'Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142; '
+        'Cardona et al. 2010, doi:10.1371/journal.pbio.1000502',
     }
     FEATURES = {'image': np.uint8, 'membrane': np.bool_}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'

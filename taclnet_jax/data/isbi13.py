@@ -24,14 +24,6 @@ VOXELS_SHA256 = {
 }
 """Of the stacks as published."""
 
-_CITATION = """\
-@article{kasthuri2015saturated,
-  title={Saturated reconstruction of a volume of neocortex},
-  author={Kasthuri, Narayanan and Hayworth, Kenneth Jeffrey and Berger, Daniel Raimund and others},
-  journal={Cell}, volume={162}, number={3}, pages={648--661}, year={2015}
-}
-"""
-
 
 class Isbi13(VolumeBuilder):
     """One example a section: `image` `[y, x]` uint8 and `ids` `[y, x]` uint32, 0 = none."""
@@ -40,7 +32,7 @@ class Isbi13(VolumeBuilder):
     ABOUT = {
         'description': 'Training volume of the ISBI 2013 challenge SNEMI3D.',
         'homepage': 'https://zenodo.org/records/7142003',
-        'citation': _CITATION,
+        'citation': 'Kasthuri et al. 2015, doi:10.1016/j.cell.2015.06.054',
     }
     FEATURES = {'image': np.uint8, 'ids': np.uint32}
     MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'

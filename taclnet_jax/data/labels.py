@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import LazySections, Sections
 
 
@@ -22,8 +21,6 @@ def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
     Returns:
         `[z, y, x]` bool.
     """
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise InputError(f'Expected integer instance ids, found {ids.dtype}.')
     halo = dilation_px + 1
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:

@@ -35,7 +35,6 @@ from taclnet_jax.symmetry import symmetry
 
 Batch = dict[str, np.ndarray]
 
-
 # Threads that make batches: most of their time is spent in NumPy, without the interpreter's lock.
 WORKERS = min(8, max(2, (os.cpu_count() or 2) // 2))
 
@@ -110,24 +109,17 @@ class WindowLoader:
         """
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f'Step {step} of {self.steps_per_epoch} in an epoch.')
-        height, width = self.samples.crop
-        shape = (self.batch_size, self.slices, height, width)
-        batch: Batch = {
-            'image': np.empty(shape, np.float32),
-            'membrane': np.empty(shape, np.uint8),
-            'valid': np.empty(shape, np.uint8),
-            'sample_id': np.empty(self.batch_size, np.int32),
-            'symmetry': np.empty(self.batch_size, np.int32),
-        }
         order = self._order(epoch)
-        for i in range(self.batch_size):
-            draw = step * self.batch_size + i
-            # A generator a draw: the samples do not depend on how they are put into batches.
-            rng = np.random.default_rng([self.seed, epoch, 1 + draw])
-            sample = int(order[draw % len(order)])
-            for name, value in self.window(rng, sample, displace=displace).items():
-                batch[name][i] = value
-        return batch
+        windows = [
+            self.window(
+                # A generator a draw: the samples do not depend on how they are put into batches.
+                np.random.default_rng([self.seed, epoch, 1 + draw]),
+                int(order[draw % len(order)]),
+                displace=displace,
+            )
+            for draw in range(step * self.batch_size, (step + 1) * self.batch_size)
+        ]
+        return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 
     def window(self, rng: np.random.Generator, sample: int, *, displace: bool = False) -> Batch:
         """One sample as the generator augments it: an entry of `batch`."""
@@ -153,8 +145,8 @@ class WindowLoader:
         degrade(rng, image, a)
         return {
             'image': image,
-            'membrane': membrane,
-            'valid': valid,
+            'membrane': membrane.astype(np.uint8),
+            'valid': valid.astype(np.uint8),
             'sample_id': np.int32(sample),
             'symmetry': np.int32(k),
         }

@@ -14,7 +14,6 @@ GREY = np.arange(256) / 255
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
 
-
 _BLOCK_PX = 256
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,22 +46,21 @@ class Volume:
             )
         if 0 in self.image.shape:
             raise InputError(f'{self.name}: the image is empty (shape {self.image.shape}).')
-        for what, labels in (
-            ('membrane labels', self.membrane),
-            ('instance ids', self.ids),
-            ('ignored regions', self.ignore),
+        for what, labels, kind, kinds in (
+            ('membrane labels', self.membrane, np.bool_, 'booleans'),
+            ('instance ids', self.ids, np.integer, 'integers'),
+            ('ignored regions', self.ignore, np.bool_, 'booleans'),
         ):
-            if labels is not None and tuple(labels.shape) != tuple(self.image.shape):
+            if labels is None:
+                continue
+            if tuple(labels.shape) != tuple(self.image.shape):
                 raise InputError(
                     f'{self.name}: image {tuple(self.image.shape)} and {what} '
                     f'{tuple(labels.shape)} differ in size [z, y, x]; give the two stacks of the '
                     'same region.'
                 )
-        for what, labels in (('membrane labels', self.membrane), ('ignored regions', self.ignore)):
-            if labels is not None and labels.dtype != bool:
-                raise InputError(f'{self.name}: expected {what} as booleans, found {labels.dtype}.')
-        if self.ids is not None and not np.issubdtype(self.ids.dtype, np.integer):
-            raise InputError(f'{self.name}: expected integer ids, found {self.ids.dtype}.')
+            if not np.issubdtype(labels.dtype, kind):
+                raise InputError(f'{self.name}: expected {what} as {kinds}, found {labels.dtype}.')
         if len(self.resolution_nm) != 3 or not all(0 < nm < np.inf for nm in self.resolution_nm):
             raise InputError(
                 f'{self.name}: expected a voxel size (z, y, x) in nm above 0, found '
@@ -77,13 +77,11 @@ class Volume:
 
     def in_memory(self) -> Volume:
         """The same volume, all of it read."""
-        return dataclasses.replace(
-            self,
-            image=read_whole(self.image),
-            membrane=None if self.membrane is None else read_whole(self.membrane),
-            ids=None if self.ids is None else read_whole(self.ids),
-            ignore=None if self.ignore is None else read_whole(self.ignore),
-        )
+        stacks = ((name, getattr(self, name)) for name in ('image', 'membrane', 'ids', 'ignore'))
+        read: dict[str, Any] = {
+            name: read_whole(stack) for name, stack in stacks if stack is not None
+        }
+        return dataclasses.replace(self, **read)
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

@@ -19,28 +19,25 @@ Stretches = tuple[range, ...]
 """Stretches of consecutive sections; no window reaches from one into another."""
 
 
-def fold_sections(parts: Sequence[range], fold: int, folds: int = 3) -> tuple[Stretches, Stretches]:
-    """Splits the sections of each part into contiguous pieces, one of them held out.
+def fold_sections(parts: Sequence[range], fold: int) -> tuple[Stretches, Stretches]:
+    """Splits the sections of each part into contiguous thirds, one of them held out.
 
-    With one part of 30 sections, fold 3 of 3 trains on 0-19 and tests on 20-29; fold 2 tests on
-    10-19 and trains on two stretches, 0-9 and 20-29.
+    With one part of 30 sections, fold 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19
+    and trains on two stretches, 0-9 and 20-29.
 
     Args:
         parts: stretches of consecutive sections, as `Volume.parts`.
-        fold: the piece held out, 1 to `folds`.
-        folds: number of pieces, 2 or more.
+        fold: the third held out, 1 to 3.
 
     Returns:
         (train, test), each a tuple of stretches of consecutive sections.
     """
-    if folds < 2 or not 1 <= fold <= folds:
-        raise InputError(f'Expected a fold from 1 to folds (2 or more), found {fold} of {folds}.')
     train: list[range] = []
     test: list[range] = []
     for part in parts:
-        if len(part) < folds:
-            raise InputError(f'{len(part)} sections cannot be split into {folds} folds.')
-        start, stop = (part.start + len(part) * i // folds for i in (fold - 1, fold))
+        if len(part) < 3:
+            raise InputError(f'{len(part)} sections cannot be split into 3 folds.')
+        start, stop = (part.start + len(part) * i // 3 for i in (fold - 1, fold))
         train += [rest for rest in (range(part.start, start), range(stop, part.stop)) if rest]
         test.append(range(start, stop))
     return tuple(train), tuple(test)
@@ -60,18 +57,14 @@ def window_sections(target: int, stretch: range, slices: int) -> list[int]:
     Args:
         target: the section in the middle, inside `stretch`.
         stretch: consecutive sections that a window may use, at least `slices` of them.
-        slices: odd number of sections in a window.
+        slices: odd number of sections in a window; `check_slices` refuses others.
     """
-    check_slices((stretch,), slices)
     if target not in stretch:
         raise ValueError(
             f'Section {target} is not in the stretch {stretch.start} to {stretch.stop - 1}.'
         )
-    half = slices // 2
-    return [
-        min(max(z, stretch.start), stretch.stop - 1)
-        for z in range(target - half, target + half + 1)
-    ]
+    around = np.arange(slices) + target - slices // 2
+    return around.clip(stretch.start, stretch.stop - 1).tolist()
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,13 +91,8 @@ class Samples:
 
     def take(self, chosen: np.ndarray) -> Samples:
         """Some of the samples, by their indices."""
-        return dataclasses.replace(
-            self,
-            section=self.section[chosen],
-            y=self.y[chosen],
-            x=self.x[chosen],
-            stretch=self.stretch[chosen],
-        )
+        arrays = ('section', 'y', 'x', 'stretch')
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in arrays})
 
 
 def grid_samples(
@@ -131,9 +119,7 @@ def grid_samples(
             f'Expected a crop between 1 x 1 and the section, {section_shape[0]} x '
             f'{section_shape[1]} pixels, found {crop[0]} x {crop[1]}; choose a smaller crop.'
         )
-    rows, columns = (
-        np.array(_offsets(s, c), np.int32) for s, c in zip(section_shape, crop, strict=True)
-    )
+    rows, columns = map(_offsets, section_shape, crop)
     targets = [(z, stretch.start, stretch.stop) for stretch in stretches for z in stretch]
     target = np.array(targets, np.int32).reshape(-1, 3)
     count = len(target) * len(rows) * len(columns)
@@ -143,22 +129,14 @@ def grid_samples(
     else:
         index = np.arange(count)
     z, row, column = np.unravel_index(index, (len(target), len(rows), len(columns)))
-    return Samples(
-        section=target[z, 0],
-        y=rows[row],
-        x=columns[column],
-        stretch=target[z, 1:],
-        crop=(int(crop[0]), int(crop[1])),
-        section_shape=(int(section_shape[0]), int(section_shape[1])),
-    )
+    return Samples(target[z, 0], rows[row], columns[column], target[z, 1:], crop, section_shape)
 
 
 def labelled_samples(volume: Volume, samples: Samples) -> Samples:
     """Without the crops of which no pixel is labelled."""
     if volume.ignore is None:
         return samples
-    ignore = volume.ignore
-    labelled = [not crop.all() for crop in target_crops(ignore, samples)]
+    labelled = [not crop.all() for crop in target_crops(volume.ignore, samples)]
     if not any(labelled):
         raise InputError(
             f'{volume.name}: every training crop lies in ignored regions; there is nothing to '
@@ -206,12 +184,10 @@ def check_slices(stretches: Sequence[range], slices: int) -> None:
             )
 
 
-def _offsets(size: int, crop: int) -> list[int]:
+def _offsets(size: int, crop: int) -> np.ndarray:
     """First pixels of the fewest crops that cover `size`, spread evenly."""
     count = math.ceil(size / crop)
-    if count == 1:
-        return [0]
-    return [(size - crop) * i // (count - 1) for i in range(count)]
+    return (size - crop) * np.arange(count, dtype=np.int32) // max(count - 1, 1)
 
 
 class Split(NamedTuple):

@@ -36,21 +36,15 @@ def test_folds_are_contiguous_thirds(depth: int, fold: int, train: list[range], 
     assert fold_sections([range(depth)], fold) == (tuple(train), (test,))
 
 
-@pytest.mark.parametrize(('depth', 'folds'), [(29, 3), (125, 3), (8, 5), (7, 7), (2, 2)])
-def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: int, folds: int):
+@pytest.mark.parametrize('depth', [29, 125, 8, 3])
+def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: int):
     tested: list[int] = []
-    for fold in range(1, folds + 1):
-        train, (test,) = fold_sections([range(depth)], fold, folds)
+    for fold in (1, 2, 3):
+        train, (test,) = fold_sections([range(depth)], fold)
         assert sorted([*test, *(z for stretch in train for z in stretch)]) == list(range(depth))
-        assert depth // folds <= len(test) <= depth // folds + 1
+        assert depth // 3 <= len(test) <= depth // 3 + 1
         tested += test
     assert tested == list(range(depth))
-
-
-@pytest.mark.parametrize(('fold', 'folds'), [(0, 3), (4, 3), (1, 1), (-1, 3)])
-def test_folds_that_do_not_exist_are_refused(fold: int, folds: int):
-    with pytest.raises(InputError, match=f'found {fold} of {folds}'):
-        fold_sections([range(30)], fold, folds)
 
 
 def test_fewer_sections_than_folds_are_refused():
@@ -102,8 +96,6 @@ def test_a_run_shorter_than_the_window_is_refused():
     check_slices([range(10), range(20, 25)], 5)
     with pytest.raises(InputError, match='window of 5 .* only 4 .from section 20'):
         check_slices([range(10), range(20, 24)], 5)
-    with pytest.raises(InputError, match='only 2'):
-        window_sections(1, range(2), 3)
 
 
 def test_a_target_outside_the_run_is_a_mistake():
