@@ -101,7 +101,7 @@ def environment(devices: int = 1) -> dict[str, str]:
         'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
         'JAX_PLATFORMS': 'cpu',
         'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
-        'PYTHONPATH': str(ROOT),
+        'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,18 @@ if TYPE_CHECKING:  # It imports JAX.
 # as few as a machine of one core has.
 os.environ.setdefault('NPROC', '16')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+# Compiling is most of the time of small runs: what one process has compiled, the others load.
+_CACHE = None
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    _CACHE = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='taclnet_jax_tests_')
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+
+
+def pytest_unconfigure() -> None:
+    """The end of the process that began the session, or of one of its workers."""
+    if _CACHE is not None:
+        shutil.rmtree(_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope='session')

@@ -187,7 +187,12 @@ def test_a_run_is_scored_anew_with_other_settings_but_stays_the_run(
     refused: Callable[..., str],
 ) -> None:
     workdir = trained.copy(tmp_path / 'run')
-    changes = {'evaluate__test_sections': 2, 'evaluate__threshold': 0.4, 'cache_mb': 1}
+    changes = {
+        'evaluate__test_sections': 2,
+        'evaluate__threshold_from': 'fixed',
+        'evaluate__threshold': 0.4,
+        'cache_mb': 1,
+    }
     status, output = run_command('--mode=evaluate', *arguments(workdir, **changes))
     assert status == 0, output
     results = json.loads((workdir / 'results.json').read_text())

@@ -1,0 +1,180 @@
+"""Which checkpoints are kept, and that nobody but training writes them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Run, arguments, environment, small_settings
+
+from taclnet_jax.config.settings import CheckpointSettings
+from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.inference import load
+from taclnet_jax.training.checkpoints import Checkpoints, best_params
+from taclnet_jax.training.loop import train
+from taclnet_jax.training.reporting import read_metrics
+from taclnet_jax.training.setup import prepare
+from taclnet_jax.training.state import TrainState
+from taclnet_jax.volumes import write_stack
+
+EPOCHS = 8
+
+
+def scores(best: int, metric: str) -> Callable[[Any], tuple[dict[str, float], np.ndarray]]:
+    """A validation whose call of this number, from 0, is the best."""
+    calls = iter(range(EPOCHS))
+    sign = 1 if metric == 'dice' else -1
+
+    def validate(params: Any) -> tuple[dict[str, float], np.ndarray]:
+        return {metric: 0.5 - sign * 0.1 * abs(next(calls) - best)}, np.zeros((4, 4, 3), np.uint8)
+
+    return validate
+
+
+@pytest.mark.parametrize('phase_two', [True, False])
+@pytest.mark.parametrize(('best', 'metric'), [(0, 'voi'), (1, 'dice'), (2, 'dice'), (3, 'voi')])
+def test_every_validation_can_become_the_best(
+    best: int, metric: str, phase_two: bool, tmp_path: Path
+) -> None:
+    settings = small_settings(
+        attention__kind='none',
+        phase_one__epochs=0 if phase_two else EPOCHS,
+        phase_two__epochs=EPOCHS if phase_two else 0,
+        evaluate__every_epochs=2,
+        checkpoint__every_epochs=4,
+        checkpoint__best_metric=metric,
+        crops_limit=8,
+    )
+    train(prepare(settings), tmp_path, scores(best, metric))
+    records = read_metrics(tmp_path / 'metrics.jsonl')
+    values = {r['step']: r[f'validation/{metric}'] for r in records if f'validation/{metric}' in r}
+    assert list(values) == [2, 4, 6, 8]  # one step an epoch
+    choose = max if metric == 'dice' else min
+    expected = choose(values, key=values.__getitem__)
+    assert best_params(tmp_path)[0] == load(tmp_path).step == expected == 2 * best + 2
+    assert steps(tmp_path / 'checkpoints' / 'last') == [4, 8]
+
+
+def test_what_validation_says_of_phase_one_chooses_nothing(trained: Run) -> None:
+    records = read_metrics(trained.workdir / 'metrics.jsonl')
+    last_phase = [record for record in records if record['phase'] == 2]
+    best = min(last_phase, key=lambda record: record['validation/voi'])
+    assert steps(trained.workdir / 'checkpoints' / 'best') == [best['step']]
+
+
+def steps(folder: Path) -> list[int]:
+    return sorted(int(path.name) for path in folder.glob('[0-9]*'))
+
+
+def state(step: int) -> TrainState:
+    weights = {'w': np.full((2, 3), step, np.float32)}
+    return TrainState(step=np.int32(step), params=weights, opt_state=np.zeros(2), memory=None)
+
+
+def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> None:
+    best = tmp_path / 'checkpoints' / 'best'
+    for step, voi, kept in ((1, 2.0, 1), (2, 2.5, 1), (3, 1.5, 3), (4, 1.5, 3)):
+        checkpoints = Checkpoints(tmp_path, CheckpointSettings(), {})
+        checkpoints.offer(state(step), {'voi': voi})
+        checkpoints.close()
+        assert steps(best) == [kept]
+
+
+def test_the_last_few_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(keep=2), {})
+    for step in (1, 2, 3, 3):
+        checkpoints.save(state(step))
+    checkpoints.close()
+    assert steps(tmp_path / 'checkpoints' / 'last') == [2, 3]
+    # Without a validation the last one is taken.
+    step, params = best_params(tmp_path)
+    assert step == 3 and (params['w'] == 3).all()
+
+
+# --- Readers
+
+
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Everything below a folder, with when it was written and how long it is."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.stat().st_size)
+        for path in [folder, *folder.rglob('*')]
+    }
+
+
+@pytest.fixture
+def busy(trained: Run, tmp_path: Path) -> Path:
+    """A run in whose folders somebody is just writing checkpoints."""
+    workdir = trained.copy(tmp_path / 'run')
+    for name in ('last', 'best', 'phase_one'):
+        partial = workdir / 'checkpoints' / name / '12.orbax-checkpoint-tmp'
+        (partial / 'params.orbax-checkpoint-tmp').mkdir(parents=True)
+        (partial / '_CHECKPOINT_METADATA').write_text('{}')
+    return workdir
+
+
+@pytest.mark.parametrize('reader', ['load', 'evaluate', 'predict', 'start_from'])
+def test_readers_write_nothing_into_checkpoints(
+    reader: str, busy: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    before = listing(busy / 'checkpoints')
+    stack = tmp_path / 'stack.tif'
+    write_stack(stack, synthetic_volume(seed=3, shape=(3, 32, 32)).image)
+    commands = {
+        'evaluate': ['--mode=evaluate', f'--workdir={busy}'],
+        'predict': ['--mode=predict', f'--workdir={busy}', f'--input={stack}'],
+        'start_from': arguments(
+            tmp_path / 'other', start_from=busy / 'checkpoints' / 'phase_one', phase_two__epochs=1
+        ),
+    }
+    if reader == 'load':
+        assert load(busy).step in (6, 9)
+    else:
+        status, output = run_command(*commands[reader])
+        assert status == 0, output
+    assert listing(busy / 'checkpoints') == before
+
+
+def test_a_run_without_checkpoints_is_named_and_stays_as_it_is(
+    busy: Path, refused: Callable[..., str]
+) -> None:
+    for path in (busy / 'checkpoints').glob('*/[0-9]'):
+        path.rename(busy / f'{path.parent.name}_{path.name}')
+    before = listing(busy / 'checkpoints')
+    message = refused('--mode=evaluate', f'--workdir={busy}')
+    assert f'{busy}/checkpoints, found no checkpoint' in message
+    assert listing(busy / 'checkpoints') == before
+
+
+def test_a_damaged_best_checkpoint_is_named(
+    trained: Run, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    workdir = trained.copy(tmp_path / 'run')
+    (best,) = (workdir / 'checkpoints' / 'best').glob('[0-9]*')
+    for path in (best / 'params').rglob('*'):
+        if path.is_file():
+            os.truncate(path, path.stat().st_size // 2)
+    assert f'{best} cannot be read' in refused('--mode=evaluate', f'--workdir={workdir}')
+
+
+def test_the_library_leaves_the_loggers_alone() -> None:
+    script = """
+import logging
+from absl import logging as absl_logging
+loggers = [logging.getLogger(name) for name in (None, 'absl', 'asyncio')]
+levels = lambda: [absl_logging.get_verbosity(), *(each.level for each in loggers)]
+loggers[2].setLevel(logging.INFO)
+before = levels()
+import taclnet_jax.training.checkpoints, taclnet_jax.training.loop, taclnet_jax.inference
+assert levels() == before, (before, levels())
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

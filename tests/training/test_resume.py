@@ -1,0 +1,232 @@
+"""Runs that were interrupted end with the bits of one that was not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from commands import Run, arguments, environment, run, small_settings
+
+from taclnet_jax.config import to_config
+from taclnet_jax.evaluation.scoring import Validation
+from taclnet_jax.main import train_and_evaluate
+from taclnet_jax.training.checkpoints import Checkpoints
+from taclnet_jax.training.reporting import Reporter, read_metrics
+from taclnet_jax.training.setup import prepare
+from taclnet_jax.training.state import TrainState
+
+# So that all that these runs compile can be loaded by the next one: callbacks cannot.
+FAST = {
+    'attention__backend': 'xla',
+    'evaluate__threshold_sections': 1,
+    'evaluate__test_sections': 1,
+}
+
+
+def final_state(workdir: Path) -> TrainState:
+    """What the last checkpoint of a small run holds."""
+    settings = small_settings(**FAST)
+    checkpoints = Checkpoints(workdir, settings.checkpoint, to_config(settings).to_dict())
+    state = checkpoints.restore_last(prepare(settings).new)
+    checkpoints.close()
+    assert state is not None
+    return state
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that nothing interrupts."""
+    workdir = tmp_path_factory.mktemp('whole') / 'run'
+    status, output = run(*arguments(workdir, **FAST))
+    assert status == 0, output
+    return Run(workdir, output)
+
+
+@pytest.fixture(scope='module')
+def expected(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> TrainState:
+    """Its end."""
+    return final_state(whole.copy(tmp_path_factory.mktemp('copy') / 'run'))
+
+
+def assert_same(one: Any, two: Any) -> None:
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def assert_ends_the_same(workdir: Path, expected: TrainState) -> str:
+    """Starts the command again; what it prints."""
+    status, output = run(*arguments(workdir, **FAST))
+    assert status == 0, output
+    assert_same(final_state(workdir), expected)
+    steps = [record['step'] for record in read_metrics(workdir / 'metrics.jsonl')]
+    assert steps == [3, 6, 9]
+    assert not list((workdir / 'checkpoints').rglob('*tmp*'))
+    return output
+
+
+def last_steps(workdir: Path) -> list[int]:
+    return sorted(int(path.name) for path in (workdir / 'checkpoints' / 'last').glob('[0-9]'))
+
+
+# Steps 1-3 are of phase one, 4-6 and 7-9 of phase two; a checkpoint and a validation follow each.
+MOMENTS = {
+    'in the first epoch': ('step', '2', []),
+    'in the middle of an epoch': ('step', '5', [3]),
+    'in validation': ('validation', '2', [3]),
+    'when a checkpoint is begun': ('os.mkdir', 'checkpoints/last/6.', [3]),
+    'when a checkpoint is half there': (
+        'os.rename',
+        'checkpoints/last/6.orbax-checkpoint-tmp/params.',
+        [3],
+    ),
+    'when a checkpoint is there but for its name': ('os.rename', 'checkpoints/last/6.', [3]),
+    'when the best is exchanged': ('os.rename', 'checkpoints/best/', [3]),
+    'when phase one ends': ('os.rename', 'checkpoints/phase_one/3.orbax-checkpoint-tmp', []),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('moment', MOMENTS)
+def test_a_killed_run_ends_with_the_same_bits(
+    moment: str, expected: TrainState, tmp_path: Path
+) -> None:
+    workdir = tmp_path / 'run'
+    when, where, saved = MOMENTS[moment]
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(Path(__file__).with_name('killed.py')),
+            when,
+            where,
+            *arguments(workdir, **FAST),
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    # Saving goes on in the background: the one before may not be there yet, a later one cannot.
+    assert last_steps(workdir) in (saved, saved[:-1])
+    assert_ends_the_same(workdir, expected)
+
+
+def at_call(function: Callable[..., Any], number: int, *signals: int) -> Callable[..., Any]:
+    """The function, which sends signals to this process in the call of this number."""
+    left = iter(range(number - 1, -1, -1))
+
+    def counted(*args: Any, **options: Any) -> Any:
+        if next(left, None) == 0:
+            for each in signals:
+                signal.raise_signal(each)
+        return function(*args, **options)
+
+    return counted
+
+
+@pytest.mark.parametrize(
+    ('where', 'number', 'at', 'saved'),
+    [
+        ((Reporter, 'step'), 5, signal.SIGTERM, 5),
+        ((Reporter, 'step'), 3, signal.SIGINT, 3),
+        ((Validation, '__call__'), 2, signal.SIGTERM, 6),
+    ],
+    ids=['in the middle of an epoch', 'at its end', 'in validation'],
+)
+def test_a_stopped_run_saves_and_ends_with_the_same_bits(
+    where: tuple[type, str],
+    number: int,
+    at: signal.Signals,
+    saved: int,
+    expected: TrainState,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    workdir = tmp_path / 'run'
+    before = signal.getsignal(at)
+    with monkeypatch.context() as patch:
+        patch.setattr(*where, at_call(getattr(*where), number, at))
+        status, output = run(*arguments(workdir, **FAST))
+    assert status == 128 + at, output
+    assert f'Stopped at step {saved} of 9, and saved. Start the same command again' in output
+    assert signal.getsignal(at) == before and last_steps(workdir)[-1] == saved
+    assert f'Going on from step {saved} of 9.' in assert_ends_the_same(workdir, expected)
+
+
+def test_a_second_signal_ends_a_run_at_once(
+    expected: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / 'run'
+    with monkeypatch.context() as patch:
+        twice = at_call(Reporter.step, 5, signal.SIGTERM, signal.SIGTERM)
+        patch.setattr(Reporter, 'step', twice)
+        status, output = run(*arguments(workdir, **FAST))
+    assert status == 128 + signal.SIGTERM and 'Stopped by SIGTERM.' in output, output
+    assert 5 not in last_steps(workdir)
+    assert_ends_the_same(workdir, expected)
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_with_another_number_of_devices(
+    whole: Run, expected: TrainState, tmp_path: Path
+) -> None:
+    workdir = whole.copy(tmp_path / 'run')
+    for step in (6, 9):
+        shutil.rmtree(workdir / 'checkpoints' / 'last' / str(step))
+    status, output = run(*arguments(workdir, **FAST), devices=2)
+    assert status == 0 and 'Going on from step 3' in output, output
+    got = final_state(workdir)
+    assert int(got.step) == int(expected.step)
+    # Sums over two devices are rounded differently.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), got.params, expected.params
+    )
+    assert np.abs(got.memory.current - expected.memory.current).mean() < 0.02
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    whole: Run, expected: TrainState, tmp_path: Path
+) -> None:
+    workdir = whole.copy(tmp_path / 'run')
+    damaged = workdir / 'checkpoints' / 'last' / '9'
+    for path in damaged.rglob('*'):
+        if path.is_file() and path.stat().st_size > 100:
+            os.truncate(path, path.stat().st_size // 2)
+    output = assert_ends_the_same(workdir, expected)
+    assert f'{damaged} cannot be read' in output and 'Going on from step 6' in output
+
+
+def test_a_finished_run_is_only_evaluated_again(
+    whole: Run, expected: TrainState, tmp_path: Path
+) -> None:
+    workdir = whole.copy(tmp_path / 'run')
+    (workdir / 'results.json').unlink()
+    state = train_and_evaluate(to_config(small_settings(**FAST)), workdir)
+    assert_same(state, expected)
+    assert (workdir / 'results.json').exists()
+
+
+def test_phase_one_is_shared(whole: Run, expected: TrainState, tmp_path: Path) -> None:
+    shared = f'--config.start_from={whole.workdir / "checkpoints" / "phase_one"}'
+    status, output = run(*arguments(tmp_path / 'shared', **FAST), shared)
+    assert status == 0 and 'Going on from step 3' in output, output
+    assert_same(final_state(tmp_path / 'shared'), expected)
+
+
+def test_what_phase_one_cannot_be_shared_with_is_refused(
+    whole: Run, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    phase_one = whole.workdir / 'checkpoints' / 'phase_one'
+    other = arguments(tmp_path / 'run', seed=1, start_from=phase_one)
+    assert 'seed: 1 here, 0 there' in refused(*other)
+    nothing = arguments(tmp_path / 'run', start_from=tmp_path)
+    assert f'found no checkpoint in {tmp_path}' in refused(*nothing)
+    assert not (tmp_path / 'run').exists()
