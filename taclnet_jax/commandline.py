@@ -164,7 +164,10 @@ def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]
                 holder.value.items()  # A file that is not there raises only when it is used.
     except OSError as error:
         reason = str(error).splitlines()[-1].strip()
-        fail(f'Expected --config to be a Python file with get_config(): {reason}.')
+        fail(
+            f'Expected --config to be a Python file with get_config(), or one of '
+            f'{", ".join(config_names())}: {reason}.'
+        )
     except (KeyError, AttributeError) as error:
         fail(f'The configuration has no setting {error}; docs/configuration.md lists all of them.')
     # Values of a wrong type, and errors inside a config file.
