@@ -1,7 +1,5 @@
 """What the commands share: --help from the docstring, and one message instead of a traceback."""
 
-from __future__ import annotations
-
 import errno
 import logging as std_logging
 import os

@@ -1,7 +1,5 @@
 """The exceptions that end a command without a traceback."""
 
-from __future__ import annotations
-
 
 class InputError(ValueError):
     """What the user gave cannot be used: says what was expected, what was found, what to do.

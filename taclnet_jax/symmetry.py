@@ -1,7 +1,5 @@
 """The eight symmetries of the square, for augmentation and for the ITA memory."""
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any
 

@@ -4,8 +4,6 @@ A configuration is turned into `RunSettings` once, where a command begins; from 
 take the block that they need.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

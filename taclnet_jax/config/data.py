@@ -1,7 +1,5 @@
 """The settings of the data: which volume, which crops of it, how they are augmented."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

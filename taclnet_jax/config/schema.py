@@ -1,7 +1,5 @@
 """What a setting is: its default, its meaning, what it may be, and whether a run may change it."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import importlib

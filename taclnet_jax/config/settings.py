@@ -4,8 +4,6 @@ Files in `configs/` change what a run needs. A class that names a block stands i
 under that name (`config.model.name`); the fields of the others stand at its top (`config.fold`).
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The configurations that come with the package: `configs/` of the checkout, or of the wheel."""
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Volumes to train and evaluate on, and the windows cut from them."""
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Sequence
 

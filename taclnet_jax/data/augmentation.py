@@ -4,8 +4,6 @@ Here are the draws of symmetries and places and all that changes grey values;
 `taclnet_jax.data.deformation` moves pixels.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

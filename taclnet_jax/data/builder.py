@@ -3,8 +3,6 @@
 tensorflow-datasets prepares array_record files; TensorFlow is neither needed nor imported.
 """
 
-from __future__ import annotations
-
 import abc
 import contextlib
 import hashlib

@@ -1,7 +1,5 @@
 """Sections that were slow to read are kept."""
 
-from __future__ import annotations
-
 import threading
 from functools import partial
 

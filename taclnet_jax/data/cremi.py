@@ -1,7 +1,5 @@
 """CREMI: samples A, B and C of adult Drosophila brain with instance ids, through tfds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

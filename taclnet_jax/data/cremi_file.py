@@ -1,7 +1,5 @@
 """Files in CREMI's layout."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

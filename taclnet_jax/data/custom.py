@@ -1,7 +1,5 @@
 """Your own volume, from whatever files it is in."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from taclnet_jax.config.data import CustomSettings, DataSettings

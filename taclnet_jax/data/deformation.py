@@ -4,8 +4,6 @@ The image and its labels move together. Pixels come from around the crop where t
 them; beyond the section's border they are mirrored, and not valid.
 """
 
-from __future__ import annotations
-
 import math
 from functools import lru_cache
 

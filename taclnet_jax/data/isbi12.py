@@ -1,7 +1,5 @@
 """ISBI 2012: 30 sections of Drosophila nerve cord, ssTEM, through tensorflow-datasets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """ISBI 2013 (SNEMI3D): 100 sections of mouse cortex with instance ids, through tfds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Membranes and unlabelled tissue, from instance ids, when they are read."""
 
-from __future__ import annotations
-
 import numpy as np
 from scipy import ndimage
 

@@ -12,12 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from taclnet_jax.config.data import AugmentSettings
-from taclnet_jax.data.augmentation import (
-    degrade,
-    grey_tables,
-    random_corner,
-    random_symmetry,
-)
+from taclnet_jax.data.augmentation import degrade, grey_tables, random_corner, random_symmetry
 from taclnet_jax.data.deformation import (
     elastic_displacement,
     inside,

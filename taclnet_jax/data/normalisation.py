@@ -1,7 +1,5 @@
 """Sections of mean 0 and variance 1."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np

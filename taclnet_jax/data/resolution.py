@@ -1,7 +1,5 @@
 """Half the resolution in y and x, and the way back."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 

@@ -10,8 +10,6 @@ Everything is computed section by section and only with operations that IEEE 754
 (add, multiply, divide, square root), so that a seed gives the same voxels on any machine.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -90,10 +88,7 @@ class SyntheticTissue:
     """
 
     def __init__(
-        self,
-        seed: int,
-        section_shape: tuple[int, int],
-        resolution_nm: tuple[float, float, float],
+        self, seed: int, section_shape: tuple[int, int], resolution_nm: tuple[float, float, float]
     ) -> None:
         self.seed = seed
         self.shape = section_shape

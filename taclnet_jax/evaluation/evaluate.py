@@ -1,7 +1,5 @@
 """Scores of P and P_hat of a trained network, with pictures. No label steers the attention."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

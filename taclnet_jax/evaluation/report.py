@@ -1,7 +1,5 @@
 """What an evaluation shows: pictures of sections, the table, the hardware."""
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Mapping
@@ -66,7 +64,7 @@ def format_table(results: dict[str, Any]) -> str:
     lines = [
         f'{results["dataset"]}, fold {results["fold"]}, {len(sections)} sections from '
         f'{sections[0]} to {sections[-1]}, parameters of step {results["step"]} (mean ± standard '
-        'deviation over sections)',
+        'deviation over sections)'
     ]
     for names in (metrics.MAIN, metrics.EXTENDED):
         titles = ' | '.join(metrics.COLUMNS[name] for name in names)

@@ -1,7 +1,5 @@
 """Scores of one section, and of the validation sections while a network trains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

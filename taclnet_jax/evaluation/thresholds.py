@@ -1,7 +1,5 @@
 """How thresholds and closings are chosen on sections with labels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

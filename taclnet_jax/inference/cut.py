@@ -1,7 +1,5 @@
 """How P and P_hat become membrane: a threshold, and the closing before it."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

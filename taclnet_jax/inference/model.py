@@ -1,7 +1,5 @@
 """A trained network with all that its use takes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Membrane, attention and segments of a stack of sections, from a trained network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

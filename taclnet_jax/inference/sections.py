@@ -1,7 +1,5 @@
 """From sections of any size to P, attention and P_hat."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -154,10 +152,7 @@ def create_inference(
 
 
 def predict_sections(
-    infer: Inference,
-    params: Any,
-    image: Sections,
-    targets: Sequence[tuple[int, range]],
+    infer: Inference, params: Any, image: Sections, targets: Sequence[tuple[int, range]]
 ) -> Iterator[SectionPrediction]:
     """Predicts sections one by one, at the resolution of the image.
 

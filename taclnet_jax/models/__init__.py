@@ -1,7 +1,5 @@
 """Networks from windows of sections to membrane logits."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """ConvLSTM (Shi et al. 2015) over the sections of a window, the poster's backbone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

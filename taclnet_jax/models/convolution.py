@@ -1,7 +1,5 @@
 """A same-size convolution with many features whose kernel gradient is fast on CPUs too."""
 
-from __future__ import annotations
-
 import math
 
 import jax

@@ -1,7 +1,5 @@
 """DIVE (Fakhry et al. 2016): a deep classifier of single pixels, run densely."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

@@ -1,7 +1,5 @@
 """What the networks of this package are built of. All arrays are `[n, height, width, channels]`."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The network of Mosinska et al. (2018): a U-Net that refines its own prediction."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import flax.linen as nn

@@ -1,7 +1,5 @@
 """What training and inference ask of a network."""
 
-from __future__ import annotations
-
 from typing import Any, Self
 
 import flax.linen as nn

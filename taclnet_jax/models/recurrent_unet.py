@@ -1,7 +1,5 @@
 """A U-Net whose deepest level is a ConvLSTM over the sections of a window."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """U-Net (Ronneberger et al. 2015), on each section of a window alone."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

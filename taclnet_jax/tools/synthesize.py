@@ -20,8 +20,6 @@ The output ends with the command that trains on it. Sections are made one at a t
 disk, 3 bytes a voxel, while they are being written. An interrupted command leaves nothing behind.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import math

@@ -1,7 +1,5 @@
 """Checkpoints of a run, with Orbax: the last few, the best one, and the end of phase one."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterator

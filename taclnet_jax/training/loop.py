@@ -1,7 +1,5 @@
 """Training in two phases: the network alone, then with STA and ITA."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections import deque

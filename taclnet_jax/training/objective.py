@@ -1,7 +1,5 @@
 """What a training step minimises, in either phase."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -10,13 +8,7 @@ import jax.numpy as jnp
 
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.config.settings import AttentionSettings, LossSettings
-from taclnet_jax.losses import (
-    LOSSES,
-    Loss,
-    attention_loss,
-    perceptual_distance,
-    topological_loss,
-)
+from taclnet_jax.losses import LOSSES, Loss, attention_loss, perceptual_distance, topological_loss
 from taclnet_jax.models import Network, iterated_logits
 from taclnet_jax.training.vgg19 import load_vgg19
 

@@ -1,7 +1,5 @@
 """Optimizers and learning rates, over both phases."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import optax
@@ -60,9 +58,6 @@ def create_learning_rate(settings: TrainingSettings, steps_per_epoch: int) -> op
     """The learning rate as a function of the step, over both phases."""
     one, two = settings.phase_one, settings.phase_two
     return optax.join_schedules(
-        [
-            SCHEDULES[one.schedule](one, steps_per_epoch),
-            optax.constant_schedule(two.learning_rate),
-        ],
+        [SCHEDULES[one.schedule](one, steps_per_epoch), optax.constant_schedule(two.learning_rate)],
         [one.epochs * steps_per_epoch],
     )

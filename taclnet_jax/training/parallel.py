@@ -4,8 +4,6 @@ A training step is a plain function of one device's part; across devices it talk
 functions here, over the axis `AXIS`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

@@ -1,7 +1,5 @@
 """What a run shows while it goes on: a progress bar, metrics.jsonl, TensorBoard events."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """From a configuration to everything that a training is made of, in one place."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

@@ -117,9 +117,6 @@ def create_train_state(
     # Compiled as a whole: one by one, the initialisers take twice as long.
     params = jax.jit(network.init)(jax.random.key(seed), window)['params']
     state = TrainState(
-        step=np.zeros((), np.int32),
-        params=params,
-        opt_state=optimizer.init(params),
-        memory=memory,
+        step=np.zeros((), np.int32), params=params, opt_state=optimizer.init(params), memory=memory
     )
     return jax.tree.map(np.asarray, state)

@@ -1,7 +1,5 @@
 """One update, compiled for all local devices, and what its parts take."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The weights of VGG19, out of an .npz."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """EM volumes on disk, `[z, y, x]`: TIFF, PNG, HDF5, zarr, N5, Neuroglancer precomputed."""
 
-from __future__ import annotations
-
 from taclnet_jax.volumes.axis_order import check_axis_order
 from taclnet_jax.volumes.eight_bit import as_uint8_image, as_uint8_sections
 from taclnet_jax.volumes.opening import open_array

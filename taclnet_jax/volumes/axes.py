@@ -1,7 +1,5 @@
 """From the axes of an array on disk to `[z, y, x]`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

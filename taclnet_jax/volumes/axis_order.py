@@ -1,7 +1,5 @@
 """Whether a volume may have been saved as `[x, y, z]`."""
 
-from __future__ import annotations
-
 from absl import logging
 
 from taclnet_jax.errors import InputError
@@ -11,9 +9,7 @@ _ANISOTROPIC = 1.5
 
 
 def check_axis_order(
-    shape: tuple[int, ...],
-    resolution_nm: tuple[float, float, float] | None,
-    name: str,
+    shape: tuple[int, ...], resolution_nm: tuple[float, float, float] | None, name: str
 ) -> None:
     """Says so where the axes look like `[x, y, z]`, as in (1250, 1250, 125).
 

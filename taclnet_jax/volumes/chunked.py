@@ -1,7 +1,5 @@
 """zarr (v2, v3), N5 and Neuroglancer precomputed through tensorstore: folders and addresses."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import json
@@ -34,12 +32,7 @@ _CACHE_BYTES = 2**28
 _RETRIES = {'max_retries': 5, 'initial_delay': '500ms', 'max_delay': '8s'}
 _LISTED = 20
 _VISITED = 2000
-DRIVERS = {
-    'zarr2': 'zarr',
-    'zarr3': 'zarr3',
-    'n5': 'n5',
-    'precomputed': 'neuroglancer_precomputed',
-}
+DRIVERS = {'zarr2': 'zarr', 'zarr3': 'zarr3', 'n5': 'n5', 'precomputed': 'neuroglancer_precomputed'}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Axis names, voxel sizes and offsets, as zarr, OME-Zarr, N5 and precomputed say them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

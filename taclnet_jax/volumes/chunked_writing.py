@@ -1,7 +1,5 @@
 """Writes zarr (v2, v3), N5 and Neuroglancer precomputed through tensorstore."""
 
-from __future__ import annotations
-
 import json
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Images in 8 bits; what follows normalises each section anyway."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

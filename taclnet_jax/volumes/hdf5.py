@@ -1,7 +1,5 @@
 """HDF5 datasets `[z, y, x]`, with CREMI's attributes `resolution` and `offset`."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import shutil
@@ -16,14 +14,7 @@ import numpy as np
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.volumes.axes import Axes, find_axes
-from taclnet_jax.volumes.sections import (
-    Content,
-    Geometry,
-    StoredArray,
-    check_stack,
-    listed,
-    place,
-)
+from taclnet_jax.volumes.sections import Content, Geometry, StoredArray, check_stack, listed, place
 from taclnet_jax.volumes.slabs import slabs
 from taclnet_jax.volumes.units import triple_nm
 

@@ -1,7 +1,5 @@
 """Opens a volume, whatever its format."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

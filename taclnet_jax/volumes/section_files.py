@@ -1,7 +1,5 @@
 """Folders of PNG or TIFF files, one file a section."""
 
-from __future__ import annotations
-
 import os
 import re
 import struct

@@ -1,7 +1,5 @@
 """Arrays `[z, y, x]` of which a section, or a crop of one, is read when it is asked for."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 

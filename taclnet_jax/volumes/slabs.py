@@ -1,7 +1,5 @@
 """Volumes in slabs of whole chunks, so that no more than a slab is in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

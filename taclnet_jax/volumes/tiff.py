@@ -1,7 +1,5 @@
 """TIFF stacks: one file, one page a section."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging
@@ -32,11 +30,7 @@ from taclnet_jax.volumes.units import triple_nm
 
 # Classic TIFF holds 4 GiB; what it writes beside the pixels is far below this reserve.
 _BIGTIFF_BYTES = 2**32 - 2**26
-_COLOURS = (
-    tifffile.PHOTOMETRIC.RGB,
-    tifffile.PHOTOMETRIC.PALETTE,
-    tifffile.PHOTOMETRIC.YCBCR,
-)
+_COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.YCBCR)
 
 
 def read_stack(path: str | os.PathLike[str], what: str = 'image') -> np.ndarray:

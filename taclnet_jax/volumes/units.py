@@ -1,7 +1,5 @@
 """Lengths in nm, from the many ways in which files spell a unit."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

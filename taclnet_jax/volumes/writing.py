@@ -1,7 +1,5 @@
 """Writes a volume in any of the formats that can be read, whole or not at all."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,14 +13,7 @@ from taclnet_jax.files import explained
 from taclnet_jax.volumes.chunked_writing import write_container, write_precomputed
 from taclnet_jax.volumes.hdf5 import write_hdf5
 from taclnet_jax.volumes.section_files import write_png_sections
-from taclnet_jax.volumes.sections import (
-    Content,
-    Geometry,
-    Sections,
-    Triple,
-    check_type,
-    mapped,
-)
+from taclnet_jax.volumes.sections import Content, Geometry, Sections, Triple, check_type, mapped
 from taclnet_jax.volumes.tiff import write_tiff
 
 _INTEGERS = frozenset(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64))
@@ -119,9 +110,7 @@ def write_array(
 
 
 def write_stack(
-    path: str | os.PathLike[str],
-    array: Sections,
-    resolution_nm: Sequence[float] | None = None,
+    path: str | os.PathLike[str], array: Sections, resolution_nm: Sequence[float] | None = None
 ) -> None:
     """Writes a z stack as zlib-compressed TIFF, as `write_array` does it."""
     write_array(path, array, format='tiff', resolution_nm=resolution_nm)
