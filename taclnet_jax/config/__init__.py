@@ -39,7 +39,10 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         InputError: names a setting that there is not, that is missing, or that cannot have its
             value, and what it may be.
     """
-    found = _flat(config)
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        block = value.items() if isinstance(value, Mapping | ConfigDict) else None
+        found |= {key: value} if block is None else {f'{key}.{name}': x for name, x in block}
     there = {entry.key: entry for entry in entries(RunSettings())}
     if unknown := sorted(found.keys() - there.keys()):
         raise InputError(
@@ -64,20 +67,14 @@ def read_settings(workdir: str | Path) -> RunSettings:
     """
     path = Path(workdir) / 'config.json'
     try:
-        config = json.loads(path.read_text())
+        return run_settings(json.loads(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f'Expected the folder of a run as --workdir; {path} does not exist. Train first with '
             '--mode=train.'
         ) from None
-    except ValueError as error:
-        raise InputError(f'{path} is damaged ({error}); choose another --workdir.') from None
-    if not isinstance(config, dict):
-        raise InputError(f'{path} is damaged (no settings in it); choose another --workdir.')
-    try:
-        return run_settings(config)
-    except InputError as error:
-        raise InputError(f'{path}: {error}') from None
+    except (ValueError, AttributeError) as error:  # no JSON, no settings in it, or wrong ones
+        raise InputError(f'{path} cannot be used: {error} Choose another --workdir.') from None
 
 
 def differences(one: RunSettings, other: RunSettings, but: tuple[str, ...] = ()) -> list[str]:
@@ -90,7 +87,7 @@ def differences(one: RunSettings, other: RunSettings, but: tuple[str, ...] = ())
     """
     there = flatten(other)
     return [
-        f'{entry.key}: {_written(entry.value)} here, {_written(there[entry.key])} there'
+        f'{entry.key}: {entry.value} here, {there[entry.key]} there'
         for entry in sorted(entries(one), key=lambda entry: entry.key)
         if entry.role == 'training'
         and entry.key.split('.')[0] not in but
@@ -102,17 +99,3 @@ def same_run(settings: RunSettings, run: RunSettings) -> RunSettings:
     """The run's settings, with those of `settings` that may differ between the calls of one run."""
     changes = {entry.key: entry.value for entry in entries(settings) if entry.role != 'training'}
     return from_flat(run, changes)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            flat |= _flat(value, f'{prefix}{key}.')
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _written(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

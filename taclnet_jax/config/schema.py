@@ -57,7 +57,7 @@ class Settings:
         cls.BLOCK = block
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        hints = get_type_hints(type(self))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Settings):
@@ -96,7 +96,7 @@ class Entry:
 
 def entries(settings: Settings, block: str = '', role: Role = 'training') -> Iterable[Entry]:
     """All settings of a block and of those in it, in the order of their declaration."""
-    hints = _hints(type(settings))
+    hints = get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
         inner: Role = field.metadata.get('role') or role
@@ -116,11 +116,8 @@ def as_nested(settings: Settings) -> dict[str, Any]:
     """The settings as a configuration has them, {'seed': 0, 'phase_one': {'epochs': 350}, ...}."""
     nested: dict[str, Any] = {}
     for key, value in flatten(settings).items():
-        *blocks, name = key.split('.')
-        at = nested
-        for block in blocks:
-            at = at.setdefault(block, {})
-        at[name] = value
+        block, _, name = key.rpartition('.')
+        (nested.setdefault(block, {}) if block else nested)[name] = value
     return nested
 
 
@@ -157,10 +154,6 @@ def _registry(place: str) -> Mapping[str, Any]:
     return found
 
 
-def _hints(kind: type[Settings]) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _typed(key: str, value: Any, hint: Any) -> Any:
     """The value as its type has it: lists become tuples, whole numbers floats."""
     origin, inside = get_origin(hint), get_args(hint)
@@ -170,7 +163,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         return value
     if origin is tuple:
         if isinstance(value, list | tuple):
-            if len(inside) == 2 and inside[1] is ...:
+            if inside[1:] == (...,):
                 return tuple(_typed(key, part, inside[0]) for part in value)
             if len(value) == len(inside):
                 return tuple(_typed(key, *pair) for pair in zip(value, inside, strict=True))
@@ -191,10 +184,8 @@ def _described(hint: Any) -> str:
     if hint == tuple[()]:
         return '()'
     if get_origin(hint) is tuple:
-        if len(inside) == 2 and inside[1] is ...:
-            return (
-                f'{_described(inside[0])} each, as in (1, 2)' if inside[0] is not str else 'names'
-            )
+        if inside[-1] is ...:
+            return f'a tuple, of {_described(inside[0])} each'
         return f'{len(inside)} of {_described(inside[0])}, as in "({", ".join("4" * len(inside))})"'
     if get_origin(hint) in (Union, UnionType):
         return ' or '.join(map(_described, inside))

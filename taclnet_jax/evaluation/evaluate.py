@@ -7,7 +7,7 @@ from typing import Any
 
 import taclnet_jax
 from taclnet_jax import metrics
-from taclnet_jax.config import to_config
+from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, split_sections, targets_of
 from taclnet_jax.evaluation.report import format_table, hardware, write_pictures
@@ -71,7 +71,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
         'resolution_nm': list(volume.resolution_nm),
         'hardware': hardware(),
         'version': taclnet_jax.__version__,
-        'config': to_config(settings).to_dict(),
+        'config': as_nested(settings),
     }
     for name, sections in scores.items():
         summary = metrics.summarise(sections)

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import optax
 
-from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, read_settings, run_settings, to_config
+from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, read_settings, run_settings
+from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_samples, training_volume
 from taclnet_jax.data.loader import WindowLoader
@@ -139,7 +140,7 @@ def begin(training: Training, workdir: str | Path) -> tuple[Checkpoints, TrainSt
     begun = (folder / 'checkpoints').exists()
     other = None if begun else start_from(settings, training.new)
     open_workdir(settings, folder)
-    checkpoints = Checkpoints(folder, settings.checkpoint, to_config(settings).to_dict())
+    checkpoints = Checkpoints(folder, settings.checkpoint, as_nested(settings))
     state = checkpoints.restore_last(training.new)
     return checkpoints, state or other or start_from(settings, training.new) or training.new
 
@@ -151,17 +152,12 @@ def open_workdir(settings: RunSettings, folder: Path) -> None:
         InputError: the folder holds another configuration's run, or is a file.
     """
     if (folder / 'config.json').exists():
-        check_same_run(
-            settings,
-            read_settings(folder),
-            folder,
-            'Choose another --workdir, or the settings of that run.',
-        )
+        advice = 'Choose another --workdir, or the settings of that run.'
+        check_same_run(settings, read_settings(folder), folder, advice)
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(to_config(settings).to_dict(), indent=2)
-    write_text(folder / 'config.json', text + '\n')
+    write_text(folder / 'config.json', json.dumps(as_nested(settings), indent=2) + '\n')
 
 
 def check_same_run(

@@ -97,9 +97,9 @@ def without_key(key: str) -> dict[str, Any]:
         (without_key('evaluate'), 'found no evaluate.betti_patch, '),
         (small_config().to_dict() | {'crop': 64}, 'config.crop to be 2 of a whole number'),
         (small_config().to_dict() | {'dataset': 'isbi21'}, 'config.dataset to be one of'),
-        ('{"seed": 1', 'is damaged'),
-        ('[1, 2]', 'is damaged (no settings in it)'),
-        ('', 'is damaged'),
+        ('{"seed": 1', 'cannot be used'),
+        ('[1, 2]', 'cannot be used'),
+        ('', 'cannot be used'),
     ],
     ids=lambda x: x if isinstance(x, str) else '',
 )
