@@ -26,8 +26,7 @@ def dense_attention(query: Any, keys: Any, values: Any) -> jax.Array:
         [[0.25, 0.25, 0.25]]
     """
     q, k, v = _flatten(query, keys, values)
-    scores = jnp.einsum('...cn,...cm->...nm', q, k, precision='highest')
-    o = jnp.einsum('...nm,...m->...n', jax.nn.softmax(scores, axis=-1), v, precision='highest')
+    o = _attend(q, k, v)
     return o.reshape(*o.shape[:-1], *jnp.shape(values)[-2:])
 
 
@@ -38,7 +37,7 @@ def blockwise_attention(query: Any, keys: Any, values: Any, *, block_size: int =
         query: C maps `[..., C, H, W]` with any values, or one map `[..., H, W]` that is repeated.
         keys: `[..., C, H, W]`.
         values: `[..., H, W]`.
-        block_size: pixels that are compared with as many others at a time.
+        block_size: pixels that are compared with all others at a time.
 
     Returns:
         o, `[..., H, W]`, computed in the arguments' dtype, float32 or wider. The gradient takes
@@ -51,34 +50,18 @@ def blockwise_attention(query: Any, keys: Any, values: Any, *, block_size: int =
         [[0.25, 0.25, 0.25]]
     """
     q, k, v = _flatten(query, keys, values)
-    size = v.shape[-1]
-    block_size = min(block_size, size)
-    queries, keys_, values_ = (_blocks(x, block_size) for x in (q, k, v[..., None, :]))
-    # Padded positions take no part in the softmax.
-    hidden = _blocks(jnp.arange(size) < 0, block_size, fill=True)
 
     @jax.checkpoint
-    def of_block(q: jax.Array) -> jax.Array:
-        @jax.checkpoint
-        def add_block(carry: Any, block: Any) -> tuple[Any, None]:
-            highest, numerator, denominator = carry
-            k, v, hide = block
-            scores = jnp.einsum('...cn,...cm->...nm', q, k, precision='highest')
-            scores = jnp.where(hide, -jnp.inf, scores)
-            new = jnp.maximum(highest, jax.lax.stop_gradient(jnp.max(scores, axis=-1)))
-            weights = jnp.exp(scores - new[..., None])
-            shrink = jnp.exp(highest - new)
-            numerator = numerator * shrink + jnp.sum(weights * v, axis=-1)
-            return (new, numerator, denominator * shrink + jnp.sum(weights, axis=-1)), None
+    def of_pixel(q: jax.Array) -> jax.Array:
+        return _attend(q[..., None], k, v)[..., 0]
 
-        zero = jnp.zeros(jnp.broadcast_shapes(q.shape[:-2], v.shape[:-1]) + (block_size,), v.dtype)
-        start = (zero - jnp.inf, zero, zero)
-        (_, numerator, denominator), _ = jax.lax.scan(add_block, start, (keys_, values_, hidden))
-        return numerator / denominator
-
-    o = jnp.moveaxis(jax.lax.map(of_block, queries), 0, -2)
-    o = o.reshape(*o.shape[:-2], -1)[..., :size]
+    o = jnp.moveaxis(jax.lax.map(of_pixel, jnp.moveaxis(q, -1, 0), batch_size=block_size), 0, -1)
     return o.reshape(*o.shape[:-1], *jnp.shape(values)[-2:])
+
+
+def _attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    scores = jnp.einsum('...cn,...cm->...nm', q, k, precision='highest')
+    return jnp.einsum('...nm,...m->...n', jax.nn.softmax(scores, axis=-1), v, precision='highest')
 
 
 def _flatten(query: Any, keys: Any, values: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -96,10 +79,3 @@ def _flatten(query: Any, keys: Any, values: Any) -> tuple[jax.Array, jax.Array, 
     dtype = jnp.promote_types(jnp.result_type(query, keys, values), jnp.float32)
     q, k = (x.astype(dtype).reshape(*x.shape[:-2], -1) for x in (query, keys))
     return q, k, values.astype(dtype).reshape(*values.shape[:-2], -1)
-
-
-def _blocks(x: jax.Array, size: int, fill: Any = 0) -> jax.Array:
-    """Cuts the last axis into padded blocks, and puts their number in front."""
-    pad = [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % size)]
-    x = jnp.pad(x, pad, constant_values=fill)
-    return jnp.moveaxis(x.reshape(*x.shape[:-1], -1, size), -2, 0)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-import math
+import itertools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from scipy.special import pdtrc
 
 # Remainder of the exponential series that float32 does not notice.
 _SERIES_ERROR = 2.0**-27
@@ -93,12 +94,7 @@ def _number_of_terms(max_score: float) -> int:
 
     The remainder's share is the tail of a Poisson distribution, which grows with z.
     """
-    terms, term, covered = 0, math.exp(-max_score), 0.0
-    while terms < 2 or 1 - covered > _SERIES_ERROR:
-        covered += term
-        terms += 1
-        term *= max_score / terms
-    return terms
+    return next(n for n in itertools.count(2) if pdtrc(n - 1, max_score) <= _SERIES_ERROR)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

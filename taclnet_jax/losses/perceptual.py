@@ -16,16 +16,11 @@ from jax import lax
 
 Params = dict[str, dict[str, Any]]
 
-
 # Channels of the convolutions of each block; a pooling between blocks.
 _BLOCKS = ((64, 64), (128, 128), (256, 256, 256, 256))
 
-
 # Of ImageNet's red, green and blue, which torchvision's weights expect to be taken off.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-_RANDOM_SEED = 19
 
 
 def perceptual_distance(
@@ -63,26 +58,23 @@ def vgg19_features(params: Params, image: jax.Array, layers: Sequence[str]) -> l
     Raises:
         ValueError: there is no such layer.
     """
-    names = [name.replace('conv', 'relu') for name, _, _, _ in convolutions()]
+    names = {name.replace('conv', 'relu'): name for name, _, _, _ in convolutions()}
     if unknown := set(layers) - set(names):
         raise ValueError(f'layers must be of {", ".join(names)}, got {sorted(unknown)}.')
     grey = image.reshape(-1, *image.shape[-2:], 1)
     x = (grey - jnp.array(_MEAN)) / jnp.array(_DEVIATION)
     features: dict[str, jax.Array] = {}
-    for name, _, _, _ in convolutions():
-        if len(features) == len(layers):
+    for layer, name in names.items():
+        if set(layers) <= set(features):
             break
-        if name.endswith('_1') and name != 'conv1_1':
+        if layer.endswith('_1') and features:
             # Odd sizes lose their last row or column, as in VGG19.
             x = _max_pool(x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2])
         kernel, bias = params[name]['kernel'], params[name]['bias']
         x = lax.conv_general_dilated(
             x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
-        x = jax.nn.relu(x + bias)
-        layer = name.replace('conv', 'relu')
-        if layer in layers:
-            features[layer] = x
+        features[layer] = x = jax.nn.relu(x + bias)
     return [features[layer] for layer in layers]
 
 
@@ -103,12 +95,9 @@ def convolutions() -> Iterable[tuple[str, int, int, int]]:
 
 
 def random_params() -> Params:
-    rng = np.random.default_rng(_RANDOM_SEED)
+    rng = np.random.default_rng(19)
     params: Params = {}
     for name, _, inputs, features in convolutions():
         kernel = rng.normal(0, math.sqrt(2 / (9 * inputs)), (3, 3, inputs, features))
-        params[name] = {
-            'kernel': kernel.astype(np.float32),
-            'bias': np.zeros(features, np.float32),
-        }
+        params[name] = {'kernel': np.float32(kernel), 'bias': np.zeros(features, np.float32)}
     return params

@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -60,22 +60,15 @@ def _engine(dimension: int) -> Any:
     return CubicalPersistence(homology_dimensions=dimension).fit([])
 
 
-class _Filtration(NamedTuple):
-    """An image as gudhi takes it, and how to read what it gives back.
+def _filtration(
+    image: np.ndarray, framed: bool, superlevel: bool
+) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Gives each pixel of a float32 image a key of its own, in the order of (value, flat index).
 
-    Attributes:
-        cells: float64 keys `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first.
-        codes: int32 `[H * W]` in the order of the filtration, equal where values are equal.
-        pixel_of: finds the flat indices of keys.
+    Returns:
+        The float64 keys `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first; int32 codes
+        `[H * W]` in the order of the values; and a function from keys to flat indices.
     """
-
-    cells: np.ndarray
-    codes: np.ndarray
-    pixel_of: Callable[[np.ndarray], np.ndarray]
-
-
-def _filtration(image: np.ndarray, framed: bool, superlevel: bool) -> _Filtration:
-    """Gives each pixel of a float32 image a key of its own, in the order of (value, flat index)."""
     # A constant image has no pairs, as is promised of one with NaN. max() passes NaN on.
     bits = (np.zeros_like(image) if np.isnan(image.max()) else image).view(np.int32)
     if bits.min() < 0:
@@ -94,12 +87,12 @@ def _filtration(image: np.ndarray, framed: bool, superlevel: bool) -> _Filtratio
         np.subtract(codes, float(lowest), out=inner)
         inner *= 1 << index_bits
         inner += np.arange(float(codes.size)).reshape(codes.shape)
-        return _Filtration(cells, codes.reshape(-1), lambda key: key.astype(np.int64) & mask)
+        return cells, codes.reshape(-1), lambda key: key.astype(np.int64) & mask
     # A wide range of values on a large image: take the ranks of the keys, which are small.
     keys = (codes.reshape(-1).astype(np.int64) - lowest) << index_bits
     pixels = np.sort(keys | np.arange(codes.size)) & mask
     inner.flat[pixels] = np.arange(codes.size)
-    return _Filtration(cells, codes.reshape(-1), lambda rank: pixels[rank.astype(np.int64)])
+    return cells, codes.reshape(-1), lambda rank: pixels[rank.astype(np.int64)]
 
 
 def pairs_of_images(
@@ -110,7 +103,7 @@ def pairs_of_images(
     Pairs of equal values and the class that never dies are left out. An image with NaN has none.
     """
     filtrations = [_filtration(image, border == 'membrane', superlevel) for image in images]
-    diagrams = _engine(dimension).transform([filtration.cells for filtration in filtrations])
+    diagrams = _engine(dimension).transform([cells for cells, _, _ in filtrations])
     found = []
     for (_, codes, pixel_of), diagram in zip(filtrations, diagrams, strict=True):
         diagram = diagram[(diagram[:, 0] != _FRAME) & np.isfinite(diagram[:, 1])]
@@ -126,16 +119,10 @@ def _call_back(
     write: Callable[..., None],
     options: dict[str, Any],
 ) -> tuple[jax.Array, ...]:
-    """Arrays that the host fills, image by image.
+    """Arrays `[..., *shape]` for each shape and dtype in `results`, of `prob`, `[..., H, W]`.
 
-    Args:
-        prob: float32 images `[..., H, W]`.
-        results: shape and dtype of what each image has; it is 0 before it is written.
-        write: of an image, its flat births and deaths, their persistence, and its results.
-        options: of `pairs_of_images`.
-
-    Returns:
-        As many arrays `[..., *shape]` as there are results.
+    The host fills them, image by image: `write` takes an image's flat births and deaths, their
+    persistence, and the zeros of its results to write to.
     """
     check_callbacks_can_run()
 

@@ -93,15 +93,16 @@ def persistence_pairs(
     options = check_options(dimension, border, filtration, backend)
     height, width = image.shape[-2:]
     if max_pairs is None:
-        max_pairs = most_pairs(height, width, dimension)
+        # Peaks are never neighbours of each other.
+        most_pairs = (height + 1) // 2 * ((width + 1) // 2), (height * width + 1) // 2
+        max_pairs = most_pairs[dimension]
     elif max_pairs < 1:
         raise ValueError(f'max_pairs must be positive, got {max_pairs}.')
     birth, death, count = BACKENDS[backend].pairs(image, max_pairs=max_pairs, **options)
-    mask = jnp.arange(max_pairs) < count[..., None]
     return PersistencePairs(
         birth=jnp.stack(jnp.divmod(birth, width), axis=-1),
         death=jnp.stack(jnp.divmod(death, width), axis=-1),
-        mask=mask,
+        mask=jnp.arange(max_pairs) < count[..., None],
         dropped=jnp.maximum(count - max_pairs, 0),
     )
 
@@ -136,13 +137,6 @@ def persistence_diagram(prob: Any, **options: Any) -> tuple[jax.Array, jax.Array
         return jnp.where(pairs.mask, jnp.take_along_axis(flat, index, axis=-1), 0)
 
     return jnp.stack([values(pairs.birth), values(pairs.death)], axis=-1), pairs.mask
-
-
-def most_pairs(height: int, width: int, dimension: int) -> int:
-    """An upper bound of the number of pairs: peaks are never neighbours of each other."""
-    if dimension == 0:
-        return max(1, (height + 1) // 2 * ((width + 1) // 2))
-    return max(1, (height * width + 1) // 2)
 
 
 def as_images(prob: Any) -> jax.Array:

@@ -12,7 +12,7 @@ brings along is connected above every edge that remains.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,76 +22,52 @@ _STRAIGHT = ((0, 1), (1, 0))
 _DIAGONAL = ((1, 1), (1, -1))
 
 
-class _Merges(NamedTuple):
-    """Of each pixel's component, `[images, N]`, where it was born and died.
-
-    Attributes:
-        birth: flat index of a pixel.
-        death: likewise.
-        died: whether it died at all, and at another value than at birth.
-        persistence: float32 difference of the values at both.
-    """
-
-    birth: jax.Array
-    death: jax.Array
-    died: jax.Array
-    persistence: jax.Array
-
-
 @functools.partial(
     jax.jit, static_argnames=('dimension', 'border', 'superlevel', 'min_persistence', 'kind')
 )
-def points(
-    prob: jax.Array,
-    *,
-    dimension: int,
-    border: str,
-    superlevel: bool,
-    min_persistence: float,
-    kind: str,
-) -> jax.Array:
+def points(prob: jax.Array, *, min_persistence: float, kind: str, **options: Any) -> jax.Array:
     """The critical points' boolean maps, shaped like `prob`, `[..., H, W]` float32."""
-    if not prob.size:
-        return jnp.zeros(prob.shape, bool)
-    merges = _merges(prob, dimension, border, superlevel)
-    lasting = merges.died & (merges.persistence > jnp.float32(min_persistence))
+    birth, death, died, persistence = _merges(prob, **options)
+    lasting = died & (persistence > jnp.float32(min_persistence))
     rows = jnp.arange(lasting.shape[0])[:, None]
     found = jnp.zeros(lasting.shape, bool)
     if kind != 'death':
-        found = found.at[rows, merges.birth].max(lasting)
+        found = found.at[rows, birth].max(lasting)
     if kind != 'birth':
-        found = found.at[rows, merges.death].max(lasting)
+        found = found.at[rows, death].max(lasting)
     return found.reshape(prob.shape)
 
 
 @functools.partial(jax.jit, static_argnames=('dimension', 'border', 'superlevel', 'max_pairs'))
 def pairs(
-    prob: jax.Array, *, dimension: int, border: str, superlevel: bool, max_pairs: int
+    prob: jax.Array, *, max_pairs: int, **options: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Flat births and deaths `[..., max_pairs]`, most persistent first, and the count found."""
     leading = prob.shape[:-2]
-    if not prob.size:
-        nothing = jnp.zeros((*leading, max_pairs), jnp.int32)
-        return nothing, nothing, jnp.zeros(leading, jnp.int32)
-    merges = _merges(prob, dimension, border, superlevel)
+    birth, death, died, persistence = _merges(prob, **options)
     # Pairs first, by descending persistence; births and deaths are 0 behind the last pair.
-    last = jnp.where(merges.died, -merges.persistence, jnp.inf)
-    births, deaths = (jnp.where(merges.died, x, 0) for x in (merges.birth, merges.death))
-    _, _, births, deaths = jax.lax.sort(
-        (~merges.died, last, births, deaths), dimension=-1, num_keys=4
-    )
+    last = jnp.where(died, -persistence, jnp.inf)
+    births, deaths = (jnp.where(died, x, 0) for x in (birth, death))
+    _, _, births, deaths = jax.lax.sort((~died, last, births, deaths), dimension=-1, num_keys=4)
 
     def fit(index: jax.Array) -> jax.Array:
         index = index[:, :max_pairs]
         index = jnp.pad(index, ((0, 0), (0, max_pairs - index.shape[-1])))
         return index.reshape(*leading, max_pairs)
 
-    count = jnp.sum(merges.died, axis=-1, dtype=jnp.int32).reshape(leading)
+    count = jnp.sum(died, axis=-1, dtype=jnp.int32).reshape(leading)
     return fit(births), fit(deaths), count
 
 
-def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _Merges:
-    """Follows the components of all images `[..., H, W]`, that are one graph, as they merge."""
+def _merges(
+    prob: jax.Array, *, dimension: int, border: str, superlevel: bool
+) -> tuple[jax.Array, ...]:
+    """Follows the components of all images `[..., H, W]`, that are one graph, as they merge.
+
+    Returns:
+        Of each pixel's component, `[images, N]`: flat indices of the pixels of its birth and death;
+        whether it died at all, and at another value than at birth; its persistence, float32.
+    """
     height, width = prob.shape[-2:]
     size = height * width
     images = prob.reshape(-1, size)
@@ -117,12 +93,8 @@ def _merges(prob: jax.Array, dimension: int, border: str, superlevel: bool) -> _
     died = (saddle >= 0) & (codes != jnp.take_along_axis(codes, met, axis=-1))
     ends = by_age, jnp.take_along_axis(by_age, met, axis=-1)
     birth, death = ends if dimension == 0 else ends[::-1]
-    return _Merges(
-        birth=birth,
-        death=death,
-        died=died & ~jnp.any(jnp.isnan(images), axis=-1, keepdims=True),
-        persistence=jnp.abs(values - jnp.take_along_axis(values, met, axis=-1)),
-    )
+    died &= ~jnp.any(jnp.isnan(images), axis=-1, keepdims=True)
+    return birth, death, died, jnp.abs(values - jnp.take_along_axis(values, met, axis=-1))
 
 
 def _codes(images: jax.Array, superlevel: bool) -> jax.Array:
@@ -189,8 +161,10 @@ def _absorb(age: jax.Array, neighbours: tuple[tuple[int, int], ...], outside: bo
         return parent[label], saddle, jnp.any(dies)
 
     label = first + age
-    saddle = jnp.full(images * stride, -1, jnp.int32) + 0 * label[0, 0, 0]
-    state = (label, saddle, label[0, 0, 0] >= 0)
+    # In shard_map the loop's state has to depend on what differs between devices.
+    going = jnp.any(label >= 0)
+    saddle = jnp.where(going, jnp.full(images * stride, -1, jnp.int32), -1)
+    state = (label, saddle, going)
     _, saddle, _ = jax.lax.while_loop(lambda state: state[2], round_, state)
     return saddle.reshape(images, stride)[:, :size]
 
@@ -202,4 +176,4 @@ def _roots(parent: jax.Array) -> jax.Array:
         further = state[0][state[0]]
         return further, jnp.any(further != state[0])
 
-    return jax.lax.while_loop(lambda state: state[1], jump, (parent, parent[0] >= 0))[0]
+    return jax.lax.while_loop(lambda state: state[1], jump, (parent, jnp.any(parent >= 0)))[0]

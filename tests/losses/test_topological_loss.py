@@ -16,9 +16,8 @@ from commands import environment
 from scipy import ndimage, optimize
 from skimage import measure
 
-from taclnet_jax.losses.topological import topological_loss
+from taclnet_jax.losses.topological import count_loops, matching_cost, topological_loss
 from taclnet_jax.topology import BACKENDS
-from taclnet_jax.topology.matching import count_features, matching_cost
 
 OPTIONS = ('patch', 'min_persistence', 'border', 'backend')
 loss_and_gradient = jax.jit(jax.value_and_grad(topological_loss), static_argnames=OPTIONS)
@@ -136,7 +135,7 @@ def test_bfloat16() -> None:
 def test_true_loops_are_pieces_of_cell_less_one(backend: str) -> None:
     density = np.array([0, 0.2, 0.4, 0.6, 0.8, 1])[:, None, None]
     membrane = np.random.default_rng(0).random((6, 20, 21)) < density
-    count = jax.jit(functools.partial(count_features, backend=backend))(membrane)
+    count = jax.jit(functools.partial(count_loops, backend=backend))(membrane)
     np.testing.assert_array_equal(count, [loops_by_labels(m) for m in membrane])
 
 
