@@ -36,7 +36,4 @@ def cross_entropy_dice(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -
     return cross_entropy(prob, membrane, valid) + 1 - (2 * overlap + 1) / (total + 1)
 
 
-LOSSES: dict[str, Loss] = {
-    'cross_entropy': cross_entropy,
-    'cross_entropy_dice': cross_entropy_dice,
-}
+LOSSES: dict[str, Loss] = {'cross_entropy': cross_entropy, 'cross_entropy_dice': cross_entropy_dice}

@@ -152,8 +152,7 @@ def _call_back(
 
 
 @functools.partial(
-    jax.jit,
-    static_argnames=('dimension', 'border', 'superlevel', 'min_persistence', 'kind'),
+    jax.jit, static_argnames=('dimension', 'border', 'superlevel', 'min_persistence', 'kind')
 )
 def points(prob: jax.Array, *, min_persistence: float, kind: str, **options: Any) -> jax.Array:
     """The critical points' boolean maps, shaped like `prob`, `[..., H, W]` float32."""

@@ -139,10 +139,7 @@ def test_derivatives_to_query_keys_and_values_are_those_of_the_dense_form() -> N
         return jax.jit(gradient)(query, keys, values)
 
     expected = gradients(dense_attention)
-    for attend in (
-        topological_attention,
-        lambda *x: blockwise_attention(*x, block_size=16),
-    ):
+    for attend in (topological_attention, lambda *x: blockwise_attention(*x, block_size=16)):
         for found, wanted in zip(gradients(attend), expected, strict=True):
             np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 

@@ -8,11 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from taclnet_jax.config.settings import (
-    AttentionSettings,
-    LossSettings,
-    TopologicalLossSettings,
-)
+from taclnet_jax.config.settings import AttentionSettings, LossSettings, TopologicalLossSettings
 from taclnet_jax.losses.attention import ATTENTION_FORMS, attention_loss, straight_through
 from taclnet_jax.losses.pixel import LOSSES, cross_entropy, cross_entropy_dice
 from taclnet_jax.losses.topological import topological_loss

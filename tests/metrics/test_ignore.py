@@ -74,9 +74,7 @@ def test_ignoring_all_but_a_rectangle_is_scoring_the_rectangle(with_ids):
     ignore[rows, columns] = False
     whole = all_scores(prob, membrane, ids, ignore)
     inner = all_scores(
-        prob[rows, columns],
-        membrane[rows, columns],
-        None if ids is None else ids[rows, columns],
+        prob[rows, columns], membrane[rows, columns], None if ids is None else ids[rows, columns]
     )
     # The Betti error has its patches elsewhere, and CREMI's mask goes along ignored pixels.
     same = [name for name in inner if name not in ('betti_error', 'cremi_score')]
