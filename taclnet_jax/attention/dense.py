@@ -1,7 +1,5 @@
 """The softmax attention with all scores, for any queries: the oracle, and a blockwise form."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jax

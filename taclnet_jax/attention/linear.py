@@ -1,7 +1,5 @@
 """Attention of one repeated query map, exact in linear time: the series of exp."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any

@@ -3,8 +3,6 @@
 Everything here takes probability maps of any model and has no parameters.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax

@@ -1,7 +1,5 @@
 """Curves of a training run."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import cycle, pairwise

@@ -1,7 +1,5 @@
 """Pictures in a grid, each pixel a square of whole screen pixels."""
 
-from __future__ import annotations
-
 import io
 import math
 import os

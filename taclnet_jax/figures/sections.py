@@ -1,7 +1,5 @@
 """Pictures of sections and of attention."""
 
-from __future__ import annotations
-
 import os
 
 import numpy as np

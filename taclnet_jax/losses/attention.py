@@ -1,7 +1,5 @@
 """How attention enters the loss."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

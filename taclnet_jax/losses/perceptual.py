@@ -3,8 +3,6 @@
 It needs the first three blocks of VGG19 (Simonyan & Zisserman 2015) only, 2.3 million parameters.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any

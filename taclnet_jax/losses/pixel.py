@@ -1,7 +1,5 @@
 """Losses of membrane probabilities, pixel by pixel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import jax

@@ -1,7 +1,5 @@
 """The topological loss (Hu et al. 2019): persistence diagrams against the truth's."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

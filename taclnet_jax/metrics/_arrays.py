@@ -1,7 +1,5 @@
 """What every score asks of its arguments."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -5,8 +5,6 @@ this package. A frame of membrane lies around what is looked at: what it cuts is
 same.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage

@@ -1,7 +1,5 @@
 """The CREMI challenge's score of neuron segmentations, of a section or of a stack in 3-d."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Scores of masks: DICE of an area, clDice of a network of thin lines."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from skimage.morphology import skeletonize

@@ -1,7 +1,5 @@
 """All scores of a section under their names, their summary, and the threshold to score at."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property

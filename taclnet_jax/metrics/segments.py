@@ -4,8 +4,6 @@ Ignored pixels, which nobody labelled, are cut out first, of truth and predictio
 lies or is predicted there neither joins segments nor makes one.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

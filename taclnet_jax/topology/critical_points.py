@@ -1,7 +1,5 @@
 """Critical points of a probability map, and the poster's critical map CP = Gaussian(PH(P))."""
 
-from __future__ import annotations
-
 import functools
 import math
 from typing import Any

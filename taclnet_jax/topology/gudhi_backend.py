@@ -6,8 +6,6 @@ image, all different, with the pixel's own index in their lowest bits. The birth
 come back are keys, and every key names its pixel.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Persistence pairs and diagrams of 2-d images, as JAX arrays of a fixed size."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 

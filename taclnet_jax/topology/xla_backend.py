@@ -9,8 +9,6 @@ That is exact. A component that is absorbed always left by its highest way out, 
 brings along is connected above every edge that remains.
 """
 
-from __future__ import annotations
-
 import functools
 from typing import Any
 
