@@ -27,7 +27,7 @@ def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two:
     topological, perceptual = settings.topological_loss, settings.perceptual_loss
     if not phase_two or not (topological.weight or perceptual.weight):
         return plain
-    vgg19 = load_vgg19(perceptual.vgg19)[0] if perceptual.weight else None
+    vgg19 = load_vgg19(perceptual.vgg19) if perceptual.weight else None
 
     def with_terms(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
         loss = plain(prob, membrane, valid)

@@ -1,7 +1,6 @@
 """The weights of VGG19, out of an .npz."""
 
 import os
-from pathlib import Path
 
 import numpy as np
 
@@ -9,7 +8,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.losses.perceptual import Params, convolutions, random_params
 
 
-def load_vgg19(path: str | os.PathLike[str] = '') -> tuple[Params, str]:
+def load_vgg19(path: str | os.PathLike[str] = '') -> Params:
     """The parameters of VGG19's first three blocks.
 
     Args:
@@ -20,15 +19,13 @@ def load_vgg19(path: str | os.PathLike[str] = '') -> tuple[Params, str]:
             the same in every run.
 
     Returns:
-        ({'conv1_1': {'kernel': `[3, 3, in, out]`, 'bias': `[out]`}, ...}, where they come from, for
-        logs and tables).
+        {'conv1_1': {'kernel': `[3, 3, in, out]`, 'bias': `[out]`}, ...}
 
     Raises:
         InputError: the file cannot be read or holds something else.
     """
     if not path:
-        return random_params(), 'random VGG19 features (no weights given)'
-    path = Path(path)
+        return random_params()
     arrays = _read_npz(path)
     params: Params = {}
     for name, index, inputs, features in convolutions():
@@ -44,12 +41,12 @@ def load_vgg19(path: str | os.PathLike[str] = '') -> tuple[Params, str]:
             'kernel': np.asarray(weight, np.float32).transpose(2, 3, 1, 0),
             'bias': np.asarray(bias, np.float32),
         }
-    return params, f'VGG19 features of {path.name}'
+    return params
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
+def _read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
-        with np.load(path) as file:  # which unpickles nothing
+        with open(path, 'rb') as opened, np.load(opened) as file:  # which unpickles nothing
             return {name: file[name] for name in file.files}
     # A damaged archive shows in zipfile, in zlib or in the parser of headers.
     except Exception as error:
