@@ -87,7 +87,7 @@ class Inference:
                     symmetry(self.network(params, symmetry(window, k)), inverse(k))
                     for k in range(self.views)
                 )
-                tile = np.asarray(sum(views, start=jax.numpy.zeros(())) / self.views)
+                tile = np.asarray(sum(views) / self.views)
                 whole[:, own_y, own_x] = tile[:, inner_y, inner_x]
         prob = jax.numpy.asarray(whole)
         return prob, self.attend(prob)

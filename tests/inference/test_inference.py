@@ -5,20 +5,18 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
-from commands import small_config
 from hypothesis import given
 from hypothesis import strategies as st
 
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.inference.sections import create_inference, predict_sections
-from taclnet_jax.models import create_model
+from taclnet_jax.models.convlstm import ConvLSTM
 
 
-def network(**changes):
-    config = small_config(model__hidden=(2,), **changes)
-    model = create_model(config)
+def network():
+    model = ConvLSTM(hidden=(2,))
     params = model.init(jax.random.key(0), np.zeros((1, 3, 8, 8), np.float32))['params']
-    return config, model, params
+    return model, params
 
 
 def image(shape, seed=0):
@@ -29,42 +27,43 @@ def turned_over(stack):
     return np.rot90(stack, axes=(1, 2))[:, ::-1]
 
 
-def predict(config, model, params, stack, views=1):
-    infer = create_inference(config, model, views)
+def predict(model, params, stack, views=1, downsample=1):
+    infer = create_inference(
+        model, slices=3, downsample=downsample, views=views, tile_px=2048, attention={}
+    )
     (section,) = predict_sections(infer, params, stack, [(1, range(3))])
     return section
 
 
 def test_the_mean_over_all_views_turns_with_the_section() -> None:
-    config, model, params = network()
+    model, params = network()
     stack = image((3, 40, 33))
-    one, of_turned = (predict(config, model, params, x, 8) for x in (stack, turned_over(stack)))
+    one, of_turned = (predict(model, params, x, 8) for x in (stack, turned_over(stack)))
     for name in ('prob', 'critical_map', 'attention', 'refined'):
         here, there = getattr(one, name), getattr(of_turned, name)
         np.testing.assert_allclose(turned_over(here[None])[0], there, atol=2e-6, err_msg=name)
     # A single view does not.
-    one, of_turned = (predict(config, model, params, x) for x in (stack, turned_over(stack)))
+    one, of_turned = (predict(model, params, x) for x in (stack, turned_over(stack)))
     assert np.abs(turned_over(one.prob[None])[0] - of_turned.prob).max() > 1e-3
 
 
 def test_views_are_means_of_predictions_of_flipped_sections() -> None:
-    config, model, params = network()
+    model, params = network()
     stack = image((3, 24, 24), seed=1)
     flips = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
     expected = np.mean(
-        [predict(config, model, params, stack[:, ::y, ::x]).prob[::y, ::x] for y, x in flips], 0
+        [predict(model, params, stack[:, ::y, ::x]).prob[::y, ::x] for y, x in flips], 0
     )
-    found = predict(config, model, params, stack, views=4).prob
+    found = predict(model, params, stack, views=4).prob
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('shape', [(48, 48), (49, 51)])
 def test_half_resolution_is_seen_and_whole_given_back(shape: tuple[int, int]) -> None:
-    config, model, params = network()
+    model, params = network()
     stack = image((3, *shape), seed=2)
-    seen = predict(config, model, params, halved_image(stack))
-    config.downsample = 2
-    whole = predict(config, model, params, stack)
+    seen = predict(model, params, halved_image(stack))
+    whole = predict(model, params, stack, downsample=2)
     assert whole.prob.shape == whole.refined.shape == shape
     for name in ('prob', 'critical_map', 'attention', 'refined'):
         fine, coarse = getattr(whole, name), getattr(seen, name)

@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
-from commands import small_config
+from commands import small_settings
 
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.inference.sections import create_inference
-from taclnet_jax.models import create_model
 from taclnet_jax.training import parallel
-from taclnet_jax.training.state import create_optimizer, create_train_state
-from taclnet_jax.training.step import create_step
+from taclnet_jax.training.setup import Training, prepare
 
 
-def problem(side: int):
-    config = small_config(crop=(side, side), batch_size=1, model__hidden=(2,))
-    model, optimizer = create_model(config), create_optimizer(config, 1)
-    state = create_train_state(config, model, optimizer, 1)
+def problem(side: int) -> tuple[Training, Any]:
+    """A training on one crop of noise, and its batch."""
+    settings = small_settings(
+        crop=(side, side), batch_size=1, crops_limit=1, validation_sections=0, model__hidden=(2,)
+    )
     rng = np.random.default_rng(side)
-    batch = {
-        'image': rng.normal(size=(1, 3, side, side)).astype(np.float32),
-        'membrane': rng.integers(0, 2, (1, 3, side, side)).astype(np.uint8),
-        'valid': np.ones((1, 3, side, side), np.uint8),
-        'sample_id': np.zeros(1, np.int32),
-        'symmetry': np.full(1, 5, np.int32),
-    }
-    return config, model, state, create_step(config, model, optimizer, phase_two=True), batch
+    shape = (9, side, side)
+    volume = Volume(
+        'noise', rng.integers(0, 256, shape, np.uint8), rng.random(shape) < 0.5, None, (40, 4, 4)
+    )
+    training = prepare(settings, volume)
+    return training, training.loader.batch(0, 0)
 
 
 def test_training_and_prediction_take_linear_memory() -> None:
-    bytes_per_pixel = {'train': [], 'network': [], 'attention': []}
+    bytes_per_pixel: dict[str, list[float]] = {'train': [], 'network': [], 'attention': []}
     for side in (256, 1024):
-        config, model, state, step, batch = problem(side)
-        infer = create_inference(config, model)
-        state_on_devices, batch = state.to_devices(), parallel.shard(batch)
-        window = np.asarray(batch['image'])[0, 0]
+        training, batch = problem(side)
+        options = training.settings.inference_options
+        infer = create_inference(training.network, views=1, **options)
+        step = training.create_step(phase_two=True)
+        params = training.new.params
+        state, shards = training.new.to_devices(), parallel.shard(batch)
+        window = np.asarray(batch['image'])[0]
         compiled = {
-            'train': step.lower(state_on_devices, batch).compile(),
-            'network': infer.network.lower(state.params, window).compile(),
+            'train': step.lower(state, shards).compile(),
+            'network': infer.network.lower(params, window).compile(),
             'attention': infer.attend.lower(window).compile(),
         }
         for name, function in compiled.items():
@@ -47,19 +50,7 @@ def test_training_and_prediction_take_linear_memory() -> None:
         assert large < 1.2 * small + 1, (name, small, large)
 
     # And it runs, at the largest of them.
-    state_on_devices, output = step(state_on_devices, batch)
+    _, output = step(state, shards)
     assert np.isfinite(np.asarray(output['loss'])).all()
-    prob, output = infer(state.params, window, 1, range(3))
+    prob, output = infer(params, window, 1, range(3))
     assert jax.tree.map(np.shape, (prob, output.refined)) == ((3, 1024, 1024), (1024, 1024))
-
-
-def test_tiles_give_what_the_whole_section_gives() -> None:
-    config = small_config(model__hidden=(2,))
-    model = create_model(config)
-    image = np.random.default_rng(0).normal(size=(4, 200, 131)).astype(np.float32)
-    params = model.init(jax.random.key(0), image[None, :3, :8, :8])['params']
-    whole, of_whole = create_inference(config, model)(params, image, 3, range(4))
-    config.evaluate.tile_px, config.evaluate.halo_px = 64, 16
-    tiled, of_tiled = create_inference(config, model)(params, image, 3, range(4))
-    np.testing.assert_allclose(tiled, whole, atol=1e-6)
-    np.testing.assert_allclose(of_tiled.refined, of_whole.refined, atol=1e-5)

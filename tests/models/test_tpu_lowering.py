@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from commands import small_config
+from commands import small_settings
 
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.inference.sections import create_inference
-from taclnet_jax.models import create_model
-from taclnet_jax.training.state import ITAMemory, TrainState, create_optimizer
-from taclnet_jax.training.step import create_step
+from taclnet_jax.training.setup import Training, prepare
 
 CROP = 16
 SAMPLES = 4
@@ -33,21 +31,19 @@ def of_shape(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
-def config_for(model: str, precision: str) -> Any:
-    return small_config(
-        model__name=model,
-        # Of the recurrent U-Net; the ConvLSTM does not read it.
-        model__features=(4, 8),
-        crop=(CROP, CROP),
-        batch_size=SAMPLES,
-        precision=precision,
-        attention__backend='xla',
+def training_for(model: str, precision: str) -> Training:
+    """Of a small network, on the synthetic volume."""
+    return prepare(
+        small_settings(
+            model__name=model,
+            # Of the recurrent U-Net; the ConvLSTM does not read it.
+            model__features=(4, 8),
+            crop=(CROP, CROP),
+            batch_size=SAMPLES,
+            precision=precision,
+            attention__backend='xla',
+        )
     )
-
-
-def parameters(config: Any, network: nn.Module) -> Any:
-    window = of_shape(1, config.slices, CROP, CROP)
-    return jax.eval_shape(network.init, jax.random.key(0), window)['params']
 
 
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
@@ -67,26 +63,13 @@ def test_attention_and_its_gradient(dtype: Any) -> None:
     ('model', 'precision'), [('convlstm', 'float32'), ('recurrent_unet', 'bfloat16')]
 )
 def test_training_step(model: str, precision: str, phase_two: bool) -> None:
-    config = config_for(model, precision)
-    network, optimizer = create_model(config), create_optimizer(config, 1)
-    params = parameters(config, network)
-    state = TrainState(
-        step=of_shape(dtype=jnp.int32),
-        params=params,
-        opt_state=jax.eval_shape(optimizer.init, params),
-        memory=ITAMemory.create(SAMPLES, (CROP, CROP)),
-    )
+    training = training_for(model, precision)
     # Of one device, with the axis of devices in front.
-    state = jax.tree.map(lambda x: of_shape(1, *x.shape, dtype=x.dtype), state)
-    windows = (1, SAMPLES, config.slices, CROP, CROP)
-    batch = {
-        'image': of_shape(*windows),
-        'membrane': of_shape(*windows, dtype=jnp.uint8),
-        'valid': of_shape(*windows, dtype=jnp.uint8),
-        'sample_id': of_shape(1, SAMPLES, dtype=jnp.int32),
-        'symmetry': of_shape(1, SAMPLES, dtype=jnp.int32),
-    }
-    text = lowered(create_step(config, network, optimizer, phase_two), state, batch)
+    state, batch = jax.tree.map(
+        lambda x: of_shape(1, *np.shape(x), dtype=np.asarray(x).dtype),
+        (training.new, training.loader.batch(0, 0)),
+    )
+    text = lowered(training.create_step(phase_two), state, batch)
     assert not ON_HOST.search(text)
     assert 'stablehlo.convolution' in text
     assert 'stablehlo.all_reduce' in text  # the gradients' mean over the devices
@@ -94,11 +77,10 @@ def test_training_step(model: str, precision: str, phase_two: bool) -> None:
 
 @pytest.mark.parametrize('model', ['convlstm', 'recurrent_unet'])
 def test_inference(model: str) -> None:
-    config = config_for(model, 'float32')
-    network = create_model(config)
-    window = of_shape(config.slices, 40, 24)
-    infer = create_inference(config, network)
-    assert not ON_HOST.search(lowered(infer.network, parameters(config, network), window))
+    training = training_for(model, 'float32')
+    infer = create_inference(training.network, views=1, **training.settings.inference_options)
+    window = of_shape(infer.slices, 40, 24)
+    assert not ON_HOST.search(lowered(infer.network, training.new.params, window))
     assert not ON_HOST.search(lowered(infer.attend, window))
 
 

@@ -1,0 +1,107 @@
+"""P does not depend on the tiles that a section is cut into."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
+
+from taclnet_jax.inference.sections import Inference, create_inference
+from taclnet_jax.models import MODELS
+
+SLICES = {'convlstm': 3, 'recurrent_unet': 3}  # others see each section alone
+
+
+@cache
+def trained(name: str) -> tuple[Any, Any, Any]:
+    """A model at its default settings, made-up parameters, and the inference without attention."""
+    model, rng, slices = MODELS[name](), np.random.default_rng(0), SLICES.get(name, 1)
+
+    def parameter(leaf: Any) -> jax.Array:
+        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))  # of biases and scales 1.4
+        return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
+
+    window = jnp.zeros((1, slices, model.stride, model.stride))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), window)['params']
+    infer = create_inference(
+        model, slices=slices, downsample=1, views=1, tile_px=model.stride, attention={}
+    )
+    # Compiled in a third of the time.
+    network = jax.jit(infer.network, compiler_options={'xla_backend_optimization_level': 0})
+    infer = dataclasses.replace(infer, network=network, attend=lambda prob: None)
+    return model, jax.tree.map(parameter, shapes), infer
+
+
+@pytest.mark.parametrize('views', [1, 8])
+@pytest.mark.parametrize('name', MODELS)
+def test_tiles_give_what_the_whole_section_gives(name: str, views: int) -> None:
+    model, params, infer = trained(name)
+    stride, halo, slices = model.stride, infer.halo_px, infer.slices
+    assert infer.tile_px == stride and halo - stride < model.reach_px(slices) <= halo
+    # Of odd sizes, which are padded, and as narrow as the network allows.
+    shape = (slices, stride + 3, 2 * halo + 5 * stride - 3 % stride)
+    image = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+
+    def prob_of(image: np.ndarray, tile_px: int) -> tuple[np.ndarray, int]:
+        tiling = dataclasses.replace(infer, views=views, tile_px=tile_px)
+        prob, _ = tiling(params, image, slices // 2, range(slices))
+        assert prob.shape == image.shape
+        return np.asarray(prob), sum(1 for _ in tiling._tiles(shape[2]))
+
+    whole, tiles = prob_of(image, 10 * stride)
+    assert tiles == 1 and whole.std() > 1e-3
+    for count, strides in [(5, 1), (2, 4)] if views == 1 else [(2, 4)]:
+        tiled, tiles = prob_of(image, strides * stride)
+        assert tiles == count
+        np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+SEEN: list[tuple[int, ...]] = []
+
+
+def pooling_network(stride: int, radius: int) -> Any:
+    """A network in NumPy: means of squares of `stride`, smoothed with zeros beyond the border."""
+
+    def network(params: Any, window: np.ndarray) -> np.ndarray:
+        SEEN.append(window.shape)
+        slices, height, width = window.shape
+        squares = window.reshape(slices, height // stride, stride, width // stride, stride)
+        size = (1, 2 * radius + 1, 2 * radius + 1)
+        smooth = uniform_filter(squares.mean((2, 4)), size, mode='constant')
+        return smooth.repeat(stride, 1).repeat(stride, 2) + window
+
+    return network
+
+
+@settings(deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    stride=st.sampled_from([1, 2, 4]),
+    radius=st.integers(0, 3),
+    strides=st.integers(1, 6),
+    views=st.sampled_from([1, 8]),
+)
+def test_any_tile_of_any_section(
+    size: tuple[int, int], stride: int, radius: int, strides: int, views: int
+) -> None:
+    image = np.random.default_rng(0).normal(size=(3, *size))
+    network, halo, tile = pooling_network(stride, radius), (radius + 1) * stride, strides * stride
+    infer = Inference(network, lambda prob: None, 3, 1, views, stride, tile, halo)
+    SEEN.clear()
+    tiled, _ = infer(None, image, 1, range(3))
+    # Windows of one shape, so that the network is compiled for no other.
+    assert len({tuple(sorted(shape)) for shape in SEEN}) == 1
+    shape = SEEN[0][1:]
+    assert all(side % stride == 0 for side in shape) and max(shape) <= tile + 2 * halo
+    # Of the section mirrored once, not of each view or tile.
+    padding = [(0, 0), *((0, -side % stride) for side in size)]
+    whole = network(None, np.pad(image, padding, mode='reflect'))
+    np.testing.assert_allclose(tiled, whole[:, : size[0], : size[1]], atol=1e-6)
