@@ -1,0 +1,46 @@
+"""The rules of the house that import-linter does not know (docs/architecture.md)."""
+
+import ast
+import re
+
+import pytest
+from commands import ROOT
+
+PACKAGE = ROOT / 'taclnet_jax'
+MODULES = sorted(PACKAGE.rglob('*.py'))
+ALL_SETTINGS = ('config/', 'main.py', 'training/setup.py')
+MODEL = ('inference/', 'evaluation/', 'main.py')
+
+
+def taking(name: str) -> set[str]:
+    """The modules with a function of which an argument is annotated by a name."""
+    found = set()
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                hints = [ast.unparse(a.annotation) for a in arguments if a.annotation]
+                if any(re.search(rf'\b{name}\b', hint) for hint in hints):
+                    found.add(path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+@pytest.mark.parametrize(('name', 'rooms'), [('RunSettings', ALL_SETTINGS), ('Model', MODEL)])
+def test_who_takes_what(name: str, rooms: tuple[str, ...]) -> None:
+    takers = taking(name)
+    assert takers and all(module.startswith(rooms) for module in takers), takers
+
+
+def test_no_module_is_long() -> None:
+    long = [path.name for path in MODULES if len(path.read_text().splitlines()) > 350]
+    assert not long
+
+
+def test_the_map_names_every_room_and_file_it_links() -> None:
+    page = (ROOT / 'docs' / 'architecture.md').read_text()
+    rooms = {path.parent.name for path in MODULES if path.parent != PACKAGE}
+    assert all(f'{room}/' in page for room in rooms)
+    named = re.findall(r'`((?:\w+/)+\w+\.py)`', page)
+    assert named and all(
+        (PACKAGE / path).exists() or (ROOT / path).exists() for path in named if 'yours' not in path
+    )
