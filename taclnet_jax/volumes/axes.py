@@ -53,7 +53,7 @@ class Axes:
         Returns:
             None where there are not as many values, or no z.
         """
-        if self.z is None or isinstance(values, str) or not np.iterable(values):
+        if self.z is None or isinstance(values, str | bytes) or not np.iterable(values):
             return None
         values = list(values)
         places = [self.z, self.y, self.x]

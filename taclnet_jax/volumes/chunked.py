@@ -5,6 +5,7 @@ import functools
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import tensorstore as ts
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.axes import Axes, find_axes
-from taclnet_jax.volumes.chunked_metadata import (
+from taclnet_jax.volumes.metadata import (
     array_axis_names,
     first_level,
-    n5_downsampled,
     n5_geometry,
     ome_axis_names,
     ome_geometry,
@@ -111,16 +111,13 @@ class Store:
         found: dict[str, Node] = {}
         if not self.is_folder:
             return found
-        top = os.path.join(self.path, where)
-        for visited, (folder, folders, _) in enumerate(os.walk(top)):
+        for folder, folders, _ in islice(os.walk(os.path.join(self.path, where)), _VISITED):
             inside = os.path.relpath(folder, self.path)
             inside = '' if inside == '.' else inside
             node = self.node(inside)
             if node is not None and node.array is not None:
                 found[inside] = node
                 folders.clear()  # chunks
-            if visited >= _VISITED:
-                break
             folders.sort()
         return found
 
@@ -229,8 +226,8 @@ def _find(store: Store, dataset: str) -> tuple[str, Node]:
     prefix = f'{dataset}/' if dataset else ''
     level = first_level(node.attributes) if node is not None else None
     for finest in (level, 's0'):  # N5's pyramids are named s0, s1, ...
-        inside = store.node(prefix + finest) if finest is not None else None
-        if finest is not None and inside is not None and inside.array is not None:
+        inside = store.node(prefix + finest) if finest else None
+        if finest and inside is not None and inside.array is not None:
             return prefix + finest, inside
     arrays = store.arrays(dataset)
     if len(arrays) == 1:
@@ -255,37 +252,26 @@ def _layout(store: Store, where: str, node: Node, array: Any, name: str) -> tupl
     groups = _groups_around(store, where, node.format)
     if node.format == 'n5':
         axes = find_axes(shape, 'xyz', labels, what, name)
-        geometry = n5_geometry(node.attributes, axes)
-        for _, group in groups:
-            if geometry.resolution_nm is None:
-                geometry = n5_downsampled(
-                    n5_geometry(group.attributes, axes),
-                    node.attributes.get('downsamplingFactors'),
-                    axes,
-                )
-        return axes, geometry
+        return axes, n5_geometry(node.attributes, (g.attributes for _, g in groups), axes)
     for level, group in groups:
         if names := ome_axis_names(group.attributes, level):
             axes = find_axes(shape, 'zyx', names, what, name)
             geometry = ome_geometry(group.attributes, level, axes)
-            if geometry.resolution_nm is not None:
-                return axes, geometry
-            return axes, plain_geometry(node.attributes, axes)
+            plain = geometry.resolution_nm is None
+            return axes, plain_geometry(node.attributes, axes) if plain else geometry
     axes = find_axes(shape, 'zyx', labels or array_axis_names(node.attributes), what, name)
     return axes, plain_geometry(node.attributes, axes)
 
 
 def _groups_around(store: Store, where: str, format_: str) -> list[tuple[str, Node]]:
     """The groups that hold an array, the nearest first, with its path within each."""
-    groups = []
+    if not where and store.is_folder:  # the path of the array itself was given
+        folder, where = os.path.split(os.path.abspath(store.path))
+        store = Store(folder, store.what)
     parts = where.split('/') if where else []
-    for depth in range(len(parts) - 1, -1, -1):
+    groups = []
+    for depth in reversed(range(len(parts))):
         group = store.node('/'.join(parts[:depth]))
         if group is not None and group.format == format_:
             groups.append(('/'.join(parts[depth:]), group))
-    if not parts and store.is_folder:  # the path of the array itself was given
-        folder = Path(os.path.abspath(store.path))
-        group = Store(str(folder.parent), store.what).node('')
-        if group is not None and group.format == format_:
-            groups.append((folder.name, group))
     return groups

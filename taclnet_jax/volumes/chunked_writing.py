@@ -11,16 +11,11 @@ import tensorstore as ts
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.volumes.chunked import DRIVERS, Store
-from taclnet_jax.volumes.chunked_metadata import n5_attributes, ome_attributes, plain_attributes
+from taclnet_jax.volumes.metadata import n5_attributes, ome_attributes, plain_attributes
 from taclnet_jax.volumes.sections import Content, Geometry, listed, place
 from taclnet_jax.volumes.slabs import slabs
 
 _LEVEL = {'zarr2': '0', 'zarr3': '0', 'n5': 's0'}
-_OURS = {
-    'zarr2': {'.zgroup', '.zattrs', '0'},
-    'zarr3': {'zarr.json', '0'},
-    'n5': {'attributes.json', 's0'},
-}
 _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {
     'zarr2': ('.zgroup', {'zarr_format': 2}),
     'zarr3': ('zarr.json', {'zarr_format': 3, 'node_type': 'group', 'attributes': {}}),
@@ -35,11 +30,6 @@ def write_container(path: Path, content: Content, format_: str) -> None:
     Without a name for the array the folder is made anew: zarr becomes an OME-Zarr image of one
     level, 0, and N5 a pyramid of one level, s0. With one, the array has attributes of its own, and
     others in the folder are kept.
-
-    Args:
-        path: of the folder.
-        content: any numeric type (N5: no float16).
-        format_: zarr2, zarr3 or n5.
 
     Raises:
         InputError: there is something else in the folder.
@@ -69,10 +59,6 @@ def write_precomputed(path: Path, content: Content) -> None:
 
     uint32 and uint64 become a segmentation, compressed as Neuroglancer does it; other types an
     image.
-
-    Args:
-        path: of the folder.
-        content: integers (not int64) or float32, with a voxel size.
 
     Raises:
         InputError: there is something else in the folder, no voxel size, or an offset that is no
@@ -178,7 +164,10 @@ def _check_replaceable(folder: Path, format_: str, dataset: str) -> None:
                 'choose another folder.'
             )
         return
-    ours = _OURS.get(format_) or {'info', *(scale['key'] for scale in root.attributes['scales'])}
+    if format_ == 'precomputed':
+        ours = {'info', *(scale['key'] for scale in root.attributes['scales'])}
+    else:
+        ours = {_GROUP_FILES[format_][0], '.zattrs', _LEVEL[format_]}
     others = sorted(set(os.listdir(folder)) - ours)
     if others:
         raise InputError(

@@ -4,7 +4,6 @@ import contextlib
 import io
 import shutil
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,22 @@ import numpy as np
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.volumes.axes import Axes, find_axes
-from taclnet_jax.volumes.sections import Content, Geometry, StoredArray, check_stack, listed, place
+from taclnet_jax.volumes.axes import find_axes
+from taclnet_jax.volumes.metadata import plain_geometry
+from taclnet_jax.volumes.sections import (
+    Content,
+    StoredArray,
+    check_stack,
+    listed,
+    place,
+    problems_of,
+)
 from taclnet_jax.volumes.slabs import slabs
-from taclnet_jax.volumes.units import triple_nm
 
-DEFAULT_DATASET = 'main'
 _CACHE_BYTES = 2**26
 _CACHE_SLOTS = 10_007  # a prime, about a hundred times the chunks that fit, as HDF5 advises
 _LISTED = 20
+_FAULT = 'no HDF5'
 
 
 def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
@@ -35,41 +41,35 @@ def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
     Raises:
         InputError: the file is damaged, the dataset is not there or is no grey stack.
     """
-    with contextlib.ExitStack() as opened:
-        with _problems_of(str(path), what):
-            file = opened.enter_context(
-                h5py.File(path, 'r', rdcc_nbytes=_CACHE_BYTES, rdcc_nslots=_CACHE_SLOTS)
-            )
-            stored = _find(file, dataset, path, what)
-            name = place(str(path), stored.name.strip('/'))
-            axes = find_axes(stored.shape, 'zyx', None, what, name)
-            check_stack(axes.shape, stored.dtype, what, name)
-            _check_filters(stored, what, name)
-            geometry = _geometry(stored, axes)
+    with problems_of(f'{what} {path}', _FAULT), contextlib.ExitStack() as opened:
+        file = opened.enter_context(
+            h5py.File(path, 'r', rdcc_nbytes=_CACHE_BYTES, rdcc_nslots=_CACHE_SLOTS)
+        )
+        stored = _find(file, dataset, path, what)
+        dataset = stored.name.strip('/')
+        name = place(str(path), dataset)
+        axes = find_axes(stored.shape, 'zyx', None, what, name)
+        check_stack(axes.shape, stored.dtype, what, name)
+        _check_filters(stored, what, name)
+        attributes = {key: np.asarray(value).tolist() for key, value in stored.attrs.items()}
+        geometry = plain_geometry(attributes, axes)
+        opened.pop_all()  # the reader closes the file
 
-        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-            key = axes.key(z, rows, columns)
-            with _problems_of(name, what):
-                crop = stored[key]
-            return axes.turn(crop)
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        with problems_of(f'{what} {name}', _FAULT):
+            return axes.turn(stored[axes.key(z, rows, columns)])
 
-        weakref.finalize(read, file.close)
-        opened.pop_all()
-    dataset = stored.name.strip('/')
+    weakref.finalize(read, file.close)
     return StoredArray(str(path), dataset, axes.shape, stored.dtype, read, geometry)
 
 
 def write_hdf5(path: Path, content: Content) -> None:
     """Writes a gzip-compressed dataset; others in the same file are kept.
 
-    Args:
-        path: of the file.
-        content: any numeric type; the dataset '' is `main`.
-
     Raises:
         InputError: another kind of file is there, or a group in place of the dataset.
     """
-    array, dataset = content.array, content.dataset or DEFAULT_DATASET
+    array, dataset = content.array, content.dataset or 'main'
     with replacing(path) as partial:
         keeps_others = path.exists() and _has_others(path, dataset)
         if keeps_others:
@@ -142,24 +142,19 @@ def _has_others(path: Path, dataset: str) -> bool:
             f'Cannot write {path} as HDF5: there is a file of that name that is none; choose '
             'another name or remove it.'
         )
-    with _problems_of(str(path), 'file'), h5py.File(path, 'r') as file:
+    with problems_of(f'file {path}', _FAULT), h5py.File(path, 'r') as file:
         if isinstance(file.get(dataset), h5py.Group):
             raise InputError(
                 f'Cannot write {place(str(path), dataset)}: there is a group of that name; choose '
                 'another dataset.'
             )
-        return bool(_datasets(file).keys() - {dataset})
+        return any(other.name.strip('/') != dataset for other in _datasets(file))
 
 
-def _datasets(group: h5py.Group) -> dict[str, h5py.Dataset]:
-    found: dict[str, h5py.Dataset] = {}
-
-    def note(name: str, node: object) -> None:
-        if isinstance(node, h5py.Dataset):
-            found[name] = node
-
-    group.visititems(note)
-    return found
+def _datasets(group: h5py.Group) -> list[h5py.Dataset]:
+    nodes: list[h5py.HLObject] = []
+    group.visititems(lambda _, node: nodes.append(node))
+    return [node for node in nodes if isinstance(node, h5py.Dataset)]
 
 
 def _find(file: h5py.File, dataset: str, path: Path, what: str) -> h5py.Dataset:
@@ -169,10 +164,10 @@ def _find(file: h5py.File, dataset: str, path: Path, what: str) -> h5py.Dataset:
     group = node if isinstance(node, h5py.Group) else file
     datasets = _datasets(group)
     if node is not None and len(datasets) == 1:
-        return next(iter(datasets.values()))
+        return datasets[0]
     wanted = f'the {what} dataset {dataset!r}' if dataset else f'one {what} dataset'
     if datasets:
-        there = [f'{d.name.strip("/")} {d.shape} {d.dtype}' for d in datasets.values()]
+        there = [f'{d.name.strip("/")} {d.shape} {d.dtype}' for d in datasets]
         raise InputError(
             f'Expected {wanted} in {path}, found {listed(there, _LISTED)}; name one of them.'
         )
@@ -189,33 +184,3 @@ def _check_filters(stored: h5py.Dataset, what: str, name: str) -> None:
                 'lacks here; save it with gzip, or install hdf5plugin and set HDF5_PLUGIN_PATH '
                 'to its plugins.'
             )
-
-
-def _geometry(stored: h5py.Dataset, axes: Axes) -> Geometry:
-    attributes = dict(stored.attrs)
-    units: Any = attributes.get('units', 'nm')
-    if isinstance(units, np.ndarray):
-        units = axes.pick([u.decode() if isinstance(u, bytes) else u for u in units.ravel()])
-    resolution = triple_nm(axes.pick(attributes.get('resolution')), units)
-    if resolution is None:  # Fiji and ilastik
-        resolution = triple_nm(axes.pick(attributes.get('element_size_um')), 'um')
-    offset = triple_nm(axes.pick(attributes.get('offset')), units, positive=False)
-    return Geometry(resolution, offset)
-
-
-@contextlib.contextmanager
-def _problems_of(name: str, what: str) -> Iterator[None]:
-    """Turns what h5py raises into messages."""
-    try:
-        yield
-    except (PermissionError, BlockingIOError) as error:
-        raise InputError(
-            f'Cannot read the {what} {name} ({error}); check its permissions, and that no other '
-            'program writes to it.'
-        ) from error
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f'The {what} {name} is damaged or no HDF5 ({error}); copy or export it again.'
-        ) from error

@@ -8,18 +8,16 @@ import h5py
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.chunked import ADDRESSES, is_chunked, open_chunked
 from taclnet_jax.volumes.hdf5 import open_hdf5
-from taclnet_jax.volumes.section_files import (
-    PNG_SUFFIXES,
-    TIFF_SUFFIXES,
-    open_section_files,
-    section_files,
-)
+from taclnet_jax.volumes.section_files import open_section_files
 from taclnet_jax.volumes.sections import StoredArray
 from taclnet_jax.volumes.tiff import open_tiff
 
-HDF5_SUFFIXES = ('.h5', '.hdf', '.hdf5')
-_TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_PNG_START = b'\x89PNG'
+_STARTS = {**dict.fromkeys((b'II*\0', b'MM\0*', b'II+\0', b'MM\0+'), 'TIFF'), b'\x89PNG': 'PNG'}
+_SUFFIXES = {
+    **dict.fromkeys(('.h5', '.hdf', '.hdf5'), 'HDF5'),
+    **dict.fromkeys(('.tif', '.tiff'), 'TIFF'),
+    '.png': 'PNG',
+}
 
 
 def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str = '') -> StoredArray:
@@ -53,67 +51,39 @@ def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str =
         return open_chunked(name, dataset, what)
     path = Path(name)
     try:
-        if path.is_dir():
-            return _open_folder(path, dataset, what)
-        if not path.exists():
+        if path.is_dir() and is_chunked(path):
+            return open_chunked(str(path), dataset, what)
+        kind = 'folder of sections' if path.is_dir() else f'{_kind(path, what)} file'
+        if kind == 'HDF5 file':
+            return open_hdf5(path, dataset, what)
+        if dataset:
             raise InputError(
-                f'Expected the {what} at {path}, but there is no such file or folder; check the '
-                'path.'
+                f'Expected no dataset for the {what} {path}, which is a {kind}, found {dataset!r}; '
+                'leave it out.'
             )
-        return _open_file(path, dataset, what)
+        if kind == 'TIFF file':
+            return open_tiff(path, what)
+        return open_section_files(path, what)
     except PermissionError as error:
         raise InputError(
             f'Cannot read the {what} {path}: {error.strerror}; ask for the permission to read it.'
         ) from error
 
 
-def _open_folder(path: Path, dataset: str, what: str) -> StoredArray:
-    if is_chunked(path):
-        return open_chunked(str(path), dataset, what)
-    files = section_files(path)
-    if not files:
-        raise InputError(
-            f'Expected the {what} in {path} as PNG or TIFF sections, or as zarr, N5 or '
-            'precomputed, found none of their files there; check the path.'
-        )
-    _refuse_dataset(path, dataset, what, 'a folder of sections')
-    return open_section_files(path, files, what)
-
-
-def _open_file(path: Path, dataset: str, what: str) -> StoredArray:
-    kind = _kind(path)
-    if kind == 'HDF5':
-        return open_hdf5(path, dataset, what)
-    if kind is not None:
-        _refuse_dataset(path, dataset, what, f'a {kind} file')
-    if kind == 'TIFF':
-        return open_tiff(path, what)
-    if kind == 'PNG':
-        return open_section_files(path, [path], what)
-    raise InputError(
-        f'Expected the {what} {path} as TIFF, HDF5 or PNG, found a file of another kind; convert '
-        'it to one of them, for instance with Fiji.'
-    )
-
-
-def _kind(path: Path) -> str | None:
+def _kind(path: Path, what: str) -> str:
     """What a file is by its first bytes; by its name where they tell nothing."""
+    if not path.exists():
+        raise InputError(
+            f'Expected the {what} at {path}, but there is no such file or folder; check the path.'
+        )
     with path.open('rb') as file:
         start = file.read(4)
     if h5py.is_hdf5(path):
         return 'HDF5'
-    if start in _TIFF_STARTS:
-        return 'TIFF'
-    if start == _PNG_START:
-        return 'PNG'
-    suffixes = {'HDF5': HDF5_SUFFIXES, 'TIFF': TIFF_SUFFIXES, 'PNG': PNG_SUFFIXES}
-    named = (kind for kind, known in suffixes.items() if path.suffix.lower() in known)
-    return next(named, None)
-
-
-def _refuse_dataset(path: Path, dataset: str, what: str, kind: str) -> None:
-    if dataset:
+    kind = _STARTS.get(start) or _SUFFIXES.get(path.suffix.lower())
+    if kind is None:
         raise InputError(
-            f'Expected no dataset for the {what} {path}, which is {kind}, found {dataset!r}; '
-            'leave it out.'
+            f'Expected the {what} {path} as TIFF, HDF5 or PNG, found a file of another kind; '
+            'convert it to one of them, for instance with Fiji.'
         )
+    return kind

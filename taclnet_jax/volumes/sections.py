@@ -1,6 +1,7 @@
 """Arrays `[z, y, x]` of which a section, or a crop of one, is read when it is asked for."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -78,15 +79,13 @@ class LazySections:
         z, rows, columns = key if isinstance(key, tuple) else (key, slice(None), slice(None))
         if not -self.shape[0] <= z < self.shape[0]:
             raise IndexError(f'There is no section {z}; there are {self.shape[0]}.')
-        row_numbers = range(self.shape[1])[rows]
-        column_numbers = range(self.shape[2])[columns]
-        if not row_numbers or not column_numbers:
-            return np.empty((len(row_numbers), len(column_numbers)), self.dtype)
-        (read_rows, row_steps), (read_columns, column_steps) = map(
-            _span, (row_numbers, column_numbers)
-        )
-        crop = self._read(int(z) % self.shape[0], read_rows, read_columns)
-        return np.array(crop[row_steps, column_steps], self.dtype, order='C')
+        wanted = range(self.shape[1])[rows], range(self.shape[2])[columns]
+        if not all(wanted):
+            return np.empty([len(numbers) for numbers in wanted], self.dtype)
+        ends = (sorted((numbers[0], numbers[-1])) for numbers in wanted)
+        crop = self._read(int(z) % self.shape[0], *(slice(low, high + 1) for low, high in ends))
+        row_step, column_step = (numbers.step for numbers in wanted)
+        return np.array(crop[::row_step, ::column_step], self.dtype, order='C')
 
 
 class StoredArray(LazySections):
@@ -161,34 +160,46 @@ def listed(names: Sequence[object], shown: int) -> str:
     return ', '.join(map(str, names[:shown])) + more
 
 
-def check_type(dtype: np.dtype, what: str, name: str) -> None:
-    """Refuses what is neither boolean, integer nor real.
-
-    Raises:
-        InputError: complex numbers, text, objects and the like.
-    """
+def check_stack(shape: tuple[int, ...], dtype: np.dtype, what: str, name: str) -> None:
+    """Refuses arrays without a voxel, and complex numbers, text, objects and the like."""
     if dtype.kind not in _KINDS or dtype.itemsize > _LARGEST_ITEM:
         raise InputError(
             f'Expected the {what} {name} as integers, booleans or floats of up to 64 bits, found '
             f'{dtype}; convert it.'
         )
-
-
-def check_stack(shape: tuple[int, ...], dtype: np.dtype, what: str, name: str) -> None:
-    """Refuses arrays without a voxel, and of types that `check_type` refuses.
-
-    Raises:
-        InputError: see above.
-    """
-    check_type(dtype, what, name)
     if 0 in shape:
         raise InputError(f'The {what} {name} is empty: shape {tuple(shape)}.')
 
 
-def _span(numbers: range) -> tuple[slice, slice]:
-    """The smallest run of step 1 that holds the numbers, and where they are in it."""
-    low, high = min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
-    return slice(low, high + 1), slice(None, None, numbers.step)
+@contextlib.contextmanager
+def problems_of(name: str, fault: str) -> Iterator[None]:
+    """Turns what a library raises over a file into messages.
+
+    Args:
+        name: of the file, and what it holds.
+        fault: what it may be instead of damaged: 'no PNG'.
+
+    Raises:
+        InputError: there was any exception; damaged headers make libraries fail in many ways.
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.strerror:
+            message = (
+                f'Cannot read the {name}: {error.strerror}; check its permissions, and that no '
+                'other program writes to it.'
+            )
+        elif 'imagecodecs' in str(error):
+            message = (
+                f'The {name} is compressed in a way that needs the package imagecodecs; install '
+                'it, or save it uncompressed or with zlib (deflate).'
+            )
+        else:
+            message = f'The {name} is damaged or {fault} ({error}); copy or export it again.'
+        raise InputError(message) from error
 
 
 def concatenated(stacks: Sequence[Sections]) -> LazySections:

@@ -24,12 +24,14 @@ from taclnet_jax.volumes.sections import (
     StoredArray,
     Triple,
     check_stack,
+    problems_of,
     read_whole,
 )
 from taclnet_jax.volumes.units import triple_nm
 
 # Classic TIFF holds 4 GiB; what it writes beside the pixels is far below this reserve.
 _BIGTIFF_BYTES = 2**32 - 2**26
+_FAULT = 'incomplete and cannot be read as one'
 _COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.YCBCR)
 
 
@@ -64,25 +66,34 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
     Raises:
         InputError: the file is no TIFF, damaged, in colour or not a 3-d stack.
     """
-    with _problems_of(path, what), contextlib.ExitStack() as opened:
+    name = f'{what} stack {path}'
+    with problems_of(name, _FAULT), contextlib.ExitStack() as opened:
         with _tifffile_complaints() as complaints:
             file = opened.enter_context(tifffile.TiffFile(path))
-            series = _only_series(file, path, what)
-            shape = _stack_shape(series, path, what)
+            if len(file.series) != 1:
+                shapes = ', '.join(str(s.shape) for s in file.series[:10])
+                raise InputError(
+                    f'Expected one {name}, found {len(file.series)} images of shapes {shapes}; '
+                    'save sections of one size as one stack.'
+                )
+            series = file.series[0]
+            shape = _stack_shape(series, name)
             check_stack(shape, series.dtype, what, str(path))
-            ends = _check_pages(file, series, shape, path, what)
+            starts, end = _extent(file, series, shape, name)
         if complaints:
-            raise _damaged(path, what, complaints[0].getMessage())
-        if ends > os.path.getsize(path):
-            raise _damaged(path, what, f'{ends} bytes needed, {os.path.getsize(path)} there')
-        resolution_nm = _resolution_nm(file)
-        read = _mapped_reader(file, series, shape, path)
-        if read is None:
+            raise ValueError(complaints[0].getMessage())
+        if end > os.path.getsize(path):
+            raise ValueError(f'{end} bytes needed, {os.path.getsize(path)} there')
+        geometry = Geometry(_resolution_nm(file))
+        if starts is not None:
+            read = _mapped_reader(path, starts, shape, series.dtype.newbyteorder(file.byteorder))
+        else:
             if try_decoding:
                 next(series.keyframe.segments(maxworkers=1))
-            read = _decoding_reader(file, series, shape, path, what)
+            read = _decoding_reader(series.pages, shape, name)
+            weakref.finalize(read, file.close)
             opened.pop_all()  # the reader closes the file
-    return StoredArray(str(path), '', shape, series.dtype, read, Geometry(resolution_nm))
+    return StoredArray(str(path), '', shape, series.dtype, read, geometry)
 
 
 def write_tiff(path: Path, content: Content) -> None:
@@ -90,10 +101,6 @@ def write_tiff(path: Path, content: Content) -> None:
 
     ImageJ opens uint8, uint16 and float32 as a calibrated z stack; other types and files past
     4 GiB are plain TIFF and BigTIFF, with the voxel size in their description.
-
-    Args:
-        path: of the file.
-        content: any numeric type.
     """
     array, resolution_nm = content.array, content.geometry.resolution_nm
     depth, height, width = array.shape
@@ -121,50 +128,37 @@ def write_tiff(path: Path, content: Content) -> None:
         tifffile.imwrite(file, sections, **options)
 
 
-def _only_series(file: tifffile.TiffFile, path: Path, what: str) -> tifffile.TiffPageSeries:
-    if len(file.series) != 1:
-        shapes = ', '.join(str(s.shape) for s in file.series[:10])
-        raise InputError(
-            f'Expected one {what} stack in {path}, found {len(file.series)} images of shapes '
-            f'{shapes}; save sections of one size as one stack.'
-        )
-    return file.series[0]
-
-
-def _stack_shape(series: tifffile.TiffPageSeries, path: Path, what: str) -> tuple[int, int, int]:
+def _stack_shape(series: tifffile.TiffPageSeries, name: str) -> tuple[int, int, int]:
     """(sections, height, width) of what is grey and has no further axis."""
     axes, shape = series.axes, tuple(series.shape)
     if series.keyframe.photometric in _COLOURS or ('S' in axes and shape[axes.index('S')] > 1):
         raise InputError(
-            f'Expected grey sections [z, y, x] in {path} ({what}), found a colour image of shape '
+            f'Expected grey sections [z, y, x] in the {name}, found a colour image of shape '
             f'{shape}; convert it to one grey channel.'
         )
     kept = [size for size, axis in zip(shape, axes, strict=True) if axis in 'YX' or size > 1]
     if len(kept) not in (2, 3):
         raise InputError(
-            f'Expected a stack [z, y, x] in {path} ({what}), found {len(shape)} axes ({axes}) of '
-            f'shape {shape}; save one channel and one time point.'
+            f'Expected the {name} as [z, y, x], found {len(shape)} axes ({axes}) of shape {shape}; '
+            'save one channel and one time point.'
         )
     depth, height, width = kept if len(kept) == 3 else (1, *kept)
     return depth, height, width
 
 
-def _check_pages(
-    file: tifffile.TiffFile,
-    series: tifffile.TiffPageSeries,
-    shape: tuple[int, int, int],
-    path: Path,
-    what: str,
-) -> int:
-    """Returns where the pixels end in the file, once every section is known to have its page."""
+def _extent(
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: tuple[int, int, int], name: str
+) -> tuple[list[int] | None, int]:
+    """Where each section begins in the file, None if it is not there as it is; where they end."""
     if series.dataoffset is not None:
-        return series.dataoffset + series.nbytes
+        end = series.dataoffset + series.nbytes
+        return list(range(series.dataoffset, end, series.nbytes // shape[0])), end
     pages: list[Any] = list(series.pages)
     if any(page is None for page in pages):
-        raise _damaged(path, what, 'pages are missing')
+        raise ValueError('pages are missing')
     if len(pages) != shape[0]:
         raise InputError(
-            f'Expected one page a section in {path} ({what}), found {len(pages)} pages for shape '
+            f'Expected one page a section in the {name}, found {len(pages)} pages for shape '
             f'{shape}; save it as a multi-page TIFF.'
         )
     ends = [
@@ -173,53 +167,32 @@ def _check_pages(
         if page.parent is file
         for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
     ]
-    return max(ends, default=0)
+    plain = all(page.is_final and page.parent is file for page in pages)
+    return [page.dataoffsets[0] for page in pages] if plain else None, max(ends, default=0)
 
 
 def _mapped_reader(
-    file: tifffile.TiffFile,
-    series: tifffile.TiffPageSeries,
-    shape: tuple[int, int, int],
-    path: Path,
-) -> ReadCrop | None:
-    """Reads from a memory map; None where the pixels are not in the file as they are."""
-    depth, height, width = shape
-    dtype = series.dtype.newbyteorder(file.byteorder)
-    section_bytes = height * width * dtype.itemsize
-    pages: list[Any] = [] if series.dataoffset is not None else list(series.pages)
-    if series.dataoffset is not None:
-        starts = [series.dataoffset + z * section_bytes for z in range(depth)]
-    elif all(page.is_final and page.parent is file for page in pages):
-        starts = [page.dataoffsets[0] for page in pages]
-    else:
-        return None
+    path: Path, starts: list[int], shape: tuple[int, int, int], dtype: np.dtype
+) -> ReadCrop:
     content = np.memmap(path, np.uint8, 'r')
+    section_bytes = shape[1] * shape[2] * dtype.itemsize
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         section = content[starts[z] : starts[z] + section_bytes].view(dtype)
-        return section.reshape(height, width)[rows, columns]
+        return section.reshape(shape[1:])[rows, columns]
 
     return read
 
 
-def _decoding_reader(
-    file: tifffile.TiffFile,
-    series: tifffile.TiffPageSeries,
-    shape: tuple[int, int, int],
-    path: Path,
-    what: str,
-) -> ReadCrop:
-    """Decodes the section that is asked for; keeps the file open for as long as it lives."""
-    pages: Sequence[Any] = series.pages
+def _decoding_reader(pages: Sequence[Any], shape: tuple[int, int, int], name: str) -> ReadCrop:
     lock = threading.RLock()  # of the file's position; pages are decoded side by side
 
-    def decode(z: int, rows: slice, columns: slice) -> np.ndarray:
-        with _problems_of(path, what):
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        with problems_of(name, _FAULT):
             section = pages[z].asarray(lock=lock, maxworkers=1)
         return section.reshape(shape[1:])[rows, columns]
 
-    weakref.finalize(decode, file.close)
-    return decode
+    return read
 
 
 def _resolution_nm(file: tifffile.TiffFile) -> Triple | None:
@@ -248,37 +221,6 @@ def _ome_resolution_nm(xml: str) -> Triple | None:
     sizes = [pixels.get(f'PhysicalSize{axis}') for axis in 'ZYX']
     units = [pixels.get(f'PhysicalSize{axis}Unit', 'µm') for axis in 'ZYX']
     return triple_nm(sizes, units)
-
-
-def _damaged(path: Path, what: str, reason: str) -> InputError:
-    return InputError(
-        f'The {what} stack {path} is damaged or incomplete ({reason}); copy or export it again.'
-    )
-
-
-@contextlib.contextmanager
-def _problems_of(path: Path, what: str) -> Iterator[None]:
-    """Turns what tifffile raises into messages."""
-    try:
-        yield
-    except tifffile.TiffFileError as error:
-        raise InputError(
-            f'Expected a TIFF file with the {what} stack at {path}, but it cannot be read as one '
-            f'({error}); check the file or copy it again.'
-        ) from error
-    except (InputError, MemoryError):
-        raise
-    except OSError as error:
-        if error.strerror is None:  # no system error: tifffile ran past the end of the file
-            raise _damaged(path, what, str(error)) from error
-        raise InputError(f'Cannot read the {what} stack {path}: {error.strerror}.') from error
-    except Exception as error:  # damaged headers make tifffile fail in many ways
-        if 'imagecodecs' in str(error):
-            raise InputError(
-                f'The {what} stack {path} is compressed in a way that needs the package '
-                'imagecodecs; install it, or save the stack uncompressed or with zlib (deflate).'
-            ) from error
-        raise _damaged(path, what, str(error)) from error
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """Lengths in nm, from the many ways in which files spell a unit."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from taclnet_jax.volumes.sections import Triple
@@ -34,6 +33,8 @@ _NM = {
 
 def nm_per(unit: object) -> float | None:
     """Length of a unit in nm; None for pixels and whatever else is no known length."""
+    if isinstance(unit, bytes):  # HDF5
+        unit = unit.decode(errors='replace')
     if not isinstance(unit, str):
         return None
     # ImageJ escapes the micro sign; Unicode has it twice, as a sign and as a Greek letter.
@@ -53,17 +54,10 @@ def triple_nm(values: Any, units: Any = 'nm', *, positive: bool = True) -> Tripl
         (z, y, x) in nm; None unless there are three such numbers and their units are known.
     """
     try:
-        numbers = [float(value) for value in values]
+        z, y, x = numbers = [float(value) for value in values]
+        z_nm, y_nm, x_nm = map(nm_per, units if isinstance(units, list) else [units] * 3)
     except (TypeError, ValueError):
-        return None
-    names = list(units) if isinstance(units, Sequence) and not isinstance(units, str) else None
-    scales = [nm_per(name) for name in (names or [units] * len(numbers))]
-    if len(numbers) != 3 or len(scales) != 3:
         return None
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
         return None
-    z, y, x = (
-        None if scale is None else number * scale
-        for number, scale in zip(numbers, scales, strict=True)
-    )
-    return None if z is None or y is None or x is None else (z, y, x)
+    return (z * z_nm, y * y_nm, x * x_nm) if z_nm and y_nm and x_nm else None

@@ -13,7 +13,7 @@ from taclnet_jax.files import explained
 from taclnet_jax.volumes.chunked_writing import write_container, write_precomputed
 from taclnet_jax.volumes.hdf5 import write_hdf5
 from taclnet_jax.volumes.section_files import write_png_sections
-from taclnet_jax.volumes.sections import Content, Geometry, Sections, Triple, check_type, mapped
+from taclnet_jax.volumes.sections import Content, Geometry, Sections, Triple, check_stack, mapped
 from taclnet_jax.volumes.tiff import write_tiff
 
 _INTEGERS = frozenset(f'{sign}int{bits}' for sign in ('', 'u') for bits in (8, 16, 32, 64))
@@ -104,7 +104,12 @@ def write_array(
     _check_metadata(path, name, dataset, geometry)
     depth, height, width = map(max, map(min, chunk, array.shape), (1, 1, 1))
     with explained(path):
-        _check_place(path, _FORMATS[name].is_folder)
+        if path.exists() and path.is_dir() != _FORMATS[name].is_folder:
+            wanted, found = ('file', 'folder') if path.is_dir() else ('folder', 'file')
+            raise InputError(
+                f'Cannot write the {wanted} {path}: there is a {found} of that name; choose '
+                'another.'
+            )
         content = Content(array, dataset, (depth, height, width), geometry)
         _FORMATS[name].write(path, content)
 
@@ -133,7 +138,7 @@ def _storable(array: Sections, name: str, path: Path) -> Sections:
     dtype = np.dtype(array.dtype)
     if len(array.shape) != 3 or 0 in array.shape:
         raise InputError(f'Expected a stack [z, y, x] for {path}, found shape {array.shape}.')
-    check_type(dtype, 'array for', str(path))
+    check_stack(array.shape, dtype, 'array for', str(path))
     if dtype.kind == 'b':
         array = mapped(array, np.uint8, lambda crop: np.asarray(crop, np.uint8) * 255)
     elif not dtype.isnative:
@@ -153,15 +158,6 @@ def _triple(values: Sequence[float] | None) -> Triple | None:
         return None
     z, y, x = (float(value) for value in values)
     return z, y, x
-
-
-def _check_place(path: Path, is_folder: bool) -> None:
-    """Refuses to put a file in place of a folder, and a folder in place of a file."""
-    if path.exists() and path.is_dir() != is_folder:
-        wanted, found = ('folder', 'file') if is_folder else ('file', 'folder')
-        raise InputError(
-            f'Cannot write the {wanted} {path}: there is a {found} of that name; choose another.'
-        )
 
 
 def _check_metadata(path: Path, name: str, dataset: str, geometry: Geometry) -> None:

@@ -193,7 +193,7 @@ def test_a_volume_refuses_what_does_not_fit(stack: np.ndarray):
         Volume('a', stack, mask, np.zeros((5, 21, 33), int), RESOLUTION_NM)
     with pytest.raises(InputError, match='booleans'):
         Volume('a', stack, stack, None, RESOLUTION_NM)
-    with pytest.raises(InputError, match='integer ids'):
+    with pytest.raises(InputError, match='ids as integers'):
         Volume('a', stack, mask, stack.astype(float), RESOLUTION_NM)
     with pytest.raises(InputError, match='uint8'):
         Volume('a', stack.astype(np.uint16), mask, None, RESOLUTION_NM)
