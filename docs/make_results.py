@@ -14,8 +14,8 @@ from reproduction.tables import NO_RUN, Table, make_tables
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
-# <!-- table 1 isbi12 --> stands above all tables of that number; "short" behind it, above the systems
-# of the first one that have a run.
+# <!-- table 1 isbi12 --> stands above all tables of that number; with "short" behind it, above the
+# systems of the first one that have a run.
 MARK = re.compile(
     r'(<!-- table (\d) (\w+)(?: (short))? -->\n).*?(<!-- end of table -->)', re.DOTALL
 )

@@ -148,7 +148,7 @@ def test_runs_side_by_side_go_on_after_an_interrupt(
 ) -> None:
     cache = reproduced[0] / 'compiled'
     flags = [flag for flag in small(tmp_path, 'convlstm') if not flag.startswith('--folds')]
-    flags += ['--folds=3,1', '--jobs=2', '--budget=600']
+    flags += ['--folds=3,1', '--jobs=2']
     process = command(*flags, cache=cache)
     runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
     for _ in range(3000):
@@ -159,7 +159,7 @@ def test_runs_side_by_side_go_on_after_an_interrupt(
     process.send_signal(signal.SIGTERM)
     status, output = finish(process)
     assert status == 128 + signal.SIGTERM, output
-    assert 'budget: Measuring ConvLSTM' in output and 'of 2 runs were finished' in output
+    assert 'of 2 runs were finished' in output
     for run in runs:  # both started together, and what one does is said behind its name
         assert f'{run.name}: ' in output and (run / 'wall_seconds').exists()
     status, rest = finish(command(*flags, cache=cache))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,24 @@ def test_a_budget_is_measured_once_and_kept(base, tmp_path, monkeypatch, capsys)
         assert 'Phase one has 1 epochs' in said and f'to take {minutes:g} minutes' in said
         assert '2 were not started: the budget is spent' in said
     assert spent.fits == 2
+
+
+def test_side_by_side_a_budget_is_measured_by_a_process_of_its_own(base, tmp_path, monkeypatch):
+    text = f"open({str(tmp_path / 'synthetic_schedule.json')!r}, 'w').write({{text!r}})"
+
+    def measuring(*arguments: Any) -> Callable[[], None]:
+        asked = arguments[4]
+        schedule = json.dumps(asked | {'schedule': asked['of'] | {'phase_two.epochs': 1}})
+        return partial(exec, text.format(text=schedule), {})
+
+    monkeypatch.setattr(schedules, 'partial', measuring)
+    runs = [Run('synthetic', system, 3, 0) for system in ('unet', 'convlstm')]
+    places = {'results': tmp_path / 'results', 'workdir': tmp_path, 'missing': runs}
+    found = schedules.choose_schedule(base, **places, budget_minutes=60, jobs=2)
+    assert found['phase_two.epochs'] == 1
+    text = "raise ValueError('out of memory')"
+    with pytest.raises(InputError, match='could not be measured: out of memory'):
+        schedules.choose_schedule(base, **places, budget_minutes=30, jobs=2)
 
 
 class FakeJobs:
