@@ -2,8 +2,6 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,7 @@ class Checkpoints:
         self._phase_one = _manager(self.folder / 'phase_one', 1)
         self._best_score = -np.inf
         if (step := self._best.latest_step()) is not None:
-            self._best_score = _info(self._best, step)['score']
+            self._best_score = _info(self.folder / 'best', step)['score']
 
     def save(self, state: TrainState) -> None:
         """Saves a state that is on the host, whole or not at all, in the background."""
@@ -64,7 +62,7 @@ class Checkpoints:
         """
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
-                return _state(self._last, step, template)
+                return _state(self.folder / 'last', step, template)
             except InputError as error:
                 aside, problem = self.folder / 'unreadable', str(error).rsplit('; ', 1)[0]
                 print(
@@ -107,9 +105,9 @@ def best_params(workdir: Path) -> tuple[int, Any]:
     """
     folder = Path(workdir).absolute() / 'checkpoints'
     for name in ('best', 'last'):
-        with _reader(folder / name) as manager:
-            if manager is not None and (step := manager.latest_step()) is not None:
-                return step, _restored(manager, step, params=ocp.args.StandardRestore())['params']
+        if (step := _latest(folder / name)) is not None:
+            params = ocp.args.StandardRestore()
+            return step, _restored(folder / name, step, params=params)['params']
     raise InputError(
         f'Expected a trained network in {folder}, found no checkpoint; train first, with '
         '--mode=train and this --workdir.'
@@ -136,28 +134,14 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
         InputError: there is no such checkpoint, or it cannot be read.
     """
     path = Path(folder).absolute()
-    with _reader(path) as manager:
-        step = None if manager is None else manager.latest_step()
-        if manager is None or step is None:
-            raise InputError(
-                "Expected config.start_from to name a run's checkpoints/phase_one; "
-                f'found no checkpoint in {path}. Has that run finished its phase one?'
-            )
-        config = _info(manager, step)['config']
-        state = _state(manager, step, template.replace(memory=None))
-    return state.replace(memory=template.memory), config
-
-
-@contextmanager
-def _reader(folder: Path) -> Iterator[ocp.CheckpointManager | None]:
-    """Reads a folder of checkpoints and changes nothing in it; None where there is no folder."""
-    if not folder.is_dir():
-        yield None
-        return
-    with ocp.CheckpointManager(
-        folder, options=ocp.CheckpointManagerOptions(read_only=True)
-    ) as manager:
-        yield manager
+    step = _latest(path)
+    if step is None:
+        raise InputError(
+            "Expected config.start_from to name a run's checkpoints/phase_one; "
+            f'found no checkpoint in {path}. Has that run finished its phase one?'
+        )
+    state = _state(path, step, template.replace(memory=None))
+    return state.replace(memory=template.memory), _info(path, step)['config']
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
@@ -171,9 +155,14 @@ def _training(state: TrainState) -> dict[str, Any]:
     return tree if state.memory is None else tree | {'memory': state.memory}
 
 
-def _state(manager: ocp.CheckpointManager, step: int, template: TrainState) -> TrainState:
+def _latest(folder: Path) -> int | None:
+    """The last of the steps that a folder of checkpoints holds."""
+    return max((int(p.name) for p in folder.glob('*') if p.name.isdecimal()), default=None)
+
+
+def _state(folder: Path, step: int, template: TrainState) -> TrainState:
     restored = _restored(
-        manager,
+        folder,
         step,
         params=ocp.args.StandardRestore(template.params),
         training=ocp.args.StandardRestore(_training(template)),
@@ -181,21 +170,23 @@ def _state(manager: ocp.CheckpointManager, step: int, template: TrainState) -> T
     return TrainState(params=restored['params'], **({'memory': None} | restored['training']))
 
 
-def _info(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    return dict(_restored(manager, step, info=ocp.args.JsonRestore())['info'])
+def _info(folder: Path, step: int) -> dict[str, Any]:
+    return dict(_restored(folder, step, info=ocp.args.JsonRestore())['info'])
 
 
-def _restored(manager: ocp.CheckpointManager, step: int, **items: Any) -> Any:
-    """Parts of a checkpoint.
+def _restored(folder: Path, step: int, **items: Any) -> Any:
+    """Parts of a checkpoint. Nothing is changed in the folder.
 
     Raises:
         InputError: one cannot be read.
     """
+    path = folder / str(step)
     try:
-        return manager.restore(step, args=ocp.args.Composite(**items))
+        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+            return reader.restore(path, args=ocp.args.Composite(**items))
     except Exception as error:  # Orbax raises whatever its storage does.
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(
-            f'Checkpoint {manager.directory / str(step)} cannot be read ({reason}); remove it to '
-            'use another one, or train again.'
+            f'Checkpoint {path} cannot be read ({reason}); remove it to use another one, or train '
+            'again.'
         ) from error
