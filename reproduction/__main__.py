@@ -81,14 +81,7 @@ def main() -> None:
         from reproduction.figures import make_figure
 
         path = make_figure(
-            figure,
-            base,
-            _systems(),
-            folds[0],
-            seeds[0],
-            _SECTION.value,
-            workdir,
-            results,
+            figure, base, _systems(), folds[0], seeds[0], _SECTION.value, workdir, results
         )
         print(f'Figure: {path}')
         return

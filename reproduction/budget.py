@@ -16,12 +16,7 @@ from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, targets_of
 from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.evaluation.thresholds import choose_cuts, choose_threshold
-from taclnet_jax.inference import (
-    Inference,
-    SectionPrediction,
-    create_inference,
-    predict_sections,
-)
+from taclnet_jax.inference import Inference, SectionPrediction, create_inference, predict_sections
 from taclnet_jax.inference.cut import fixed_cuts, map_of
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import prepare

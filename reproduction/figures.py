@@ -1,4 +1,4 @@
-"""The poster's Fig. 1, 4 and 5, drawn from the networks of finished runs."""
+"""The poster's Fig. 4 and 5, drawn from the networks of finished runs; Fig. 1 is in epochs.py."""
 
 from __future__ import annotations
 
@@ -7,39 +7,32 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 from skimage.morphology import dilation, disk
 from skimage.segmentation import expand_labels
 
+from reproduction.epochs import attention_over_epochs
 from reproduction.systems import SYSTEMS, Run
 from taclnet_jax import figures, metrics
-from taclnet_jax.attention import sta_attention
-from taclnet_jax.config import run_settings, same_run, to_config
+from taclnet_jax.config import run_settings, same_run
 from taclnet_jax.data import load_volume
-from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import read_window, split_sections, targets_of
+from taclnet_jax.data.windows import split_sections, targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Model, SectionPrediction, load, predict_sections
-from taclnet_jax.main import train_and_evaluate
 from taclnet_jax.metrics.overlaps import MIN_PIXELS, MIN_SHARE
-from taclnet_jax.training.checkpoints import phase_one_of
-from taclnet_jax.training.setup import prepare
 
 # Of a section, in the middle of it: more than this is too small to see.
 _PATCH_PX = 384
-_SIDE_PX = 256  # of a map of one epoch, on screen
 _SYSTEMS = {
     1: ('taclnet',),
     4: ('unet', 'topoloss', 'convlstm', 'taclnet', 'recurrent_unet', 'recurrent_taclnet'),
     5: ('recurrent_taclnet', 'taclnet'),
 }
 # Of the palette of Okabe and Ito, told apart by lightness as well.
-_RED, _BLUE, _SKY = (0.84, 0.37, 0.0), (0.0, 0.45, 0.7), (0.34, 0.71, 0.91)
+_RED, _SKY = (0.84, 0.37, 0.0), (0.34, 0.71, 0.91)
 
 
 class Network(NamedTuple):
@@ -90,7 +83,8 @@ def make_figure(
     path = results / 'figures' / f'figure{number}_{base.dataset}.png'
     path.parent.mkdir(parents=True, exist_ok=True)
     if number == 1:
-        attention_over_epochs(path, networks[0])
+        _, folder, model, volume = networks[0]
+        attention_over_epochs(path, folder, model, volume)
     elif number == 4:
         segmentations(path, networks, section)
     else:
@@ -178,104 +172,6 @@ def attention_on_section(path: Path, network: Network, section: int | None) -> N
         prediction.attention[rows, columns],
         prediction.refined[rows, columns],
     )
-
-
-def attention_over_epochs(path: Path, network: Network) -> None:
-    """Fig. 1: attention to a training sample in the epochs of phase two, without and with ITA.
-
-    Phase two is trained once more from the run's phase one, to have the parameters after each
-    epoch; this takes place in a folder beside the run's. The sample is the middle one of the
-    training crops; the curves below are means over samples from all of them. Both forms of o come
-    from the same network, so that they differ in ITA alone.
-    """
-    prob, attention = _epochs(network)
-    smoothed = iterate(attention, network.model.settings.attention.beta)
-    rows = {'P': prob, 'o without ITA': attention, 'o with ITA': smoothed}
-    epochs, samples = prob.shape[:2]
-    shown = np.unique(np.linspace(0, epochs - 1, 6).round().astype(int)).tolist()
-    panels = []
-    for name, maps in rows.items():
-        colour_map = 'gray_r' if name == 'P' else 'inferno'
-        for epoch in shown:
-            panels.append(
-                figures.Panel(
-                    f'{name}, epoch {epoch + 1}' if epoch == 0 else f'epoch {epoch + 1}',
-                    figures.coloured(maps[epoch, samples // 2], colour_map),
-                    colour_map if epoch == shown[-1] else None,
-                )
-            )
-    maps_of_epochs = figures.grid(panels, len(shown), side_px=_SIDE_PX)
-    figure = figures.figure_of(maps_of_epochs.shape[1], 360, layout='constrained')
-    axis = figure.add_subplot()
-    counted = range(2, epochs + 1)
-    changes = {
-        name: (counted, np.abs(np.diff(maps, axis=0)).mean((1, 2, 3)).tolist())
-        for name, maps in rows.items()
-        if name != 'P'
-    }
-    title = f'Mean change from the epoch before, {samples} samples'
-    figures.draw_curves(axis, title, changes, x_label='Epoch of phase two', colours=(_RED, _BLUE))
-    axis.set_ylim(bottom=0)
-    figures.write_png(path, np.concatenate([maps_of_epochs, figures.rendered(figure)]))
-
-
-def iterate(attention: NDArray, beta: float) -> NDArray:
-    """ITA over epochs: o_t = beta o_{t-1} + (1 - beta) o_t, the first as it is.
-
-    Args:
-        attention: o of each epoch, `[epochs, height, width]`.
-        beta: weight of the epoch before.
-    """
-    smoothed = attention.copy()
-    for t in range(1, len(attention)):
-        smoothed[t] = beta * smoothed[t - 1] + (1 - beta) * attention[t]
-    return smoothed
-
-
-def _epochs(network: Network) -> tuple[NDArray, NDArray]:
-    """P and o, `[epochs, samples, height, width]` each, of training samples after each epoch."""
-    settings, volume = network.model.settings, network.volume
-    config = to_config(settings)
-    folder = network.folder.with_name(f'{network.folder.name}_epochs')
-    if config.phase_two.epochs < 2:
-        raise InputError(
-            f'Expected a run with several epochs of phase two, found {config.phase_two.epochs} in '
-            f'{network.folder}.'
-        )
-    config.start_from = phase_one_of(network.folder, config.start_from)
-    config.checkpoint.keep = config.phase_two.epochs
-    config.checkpoint.every_epochs = 1
-    # Only its parameters are of interest.
-    config.evaluate.every_epochs = config.phase_one.epochs + config.phase_two.epochs
-    config.evaluate.threshold_from = 'fixed'
-    config.evaluate.test_sections = 1
-    train_and_evaluate(config, str(folder))
-    training = prepare(settings, volume)
-    samples, slices = training.loader.samples, settings.sampling.slices
-    image = normalised(training.loader.volume.image)
-    windows = [
-        read_window(
-            image,
-            int(samples.section[k]),
-            range(*samples.stretch[k].tolist()),
-            slices,
-            slice(samples.y[k], samples.y[k] + samples.crop[0]),
-            slice(samples.x[k], samples.x[k] + samples.crop[1]),
-        )
-        for k in np.unique(np.linspace(0, len(samples) - 1, 17).astype(int))
-    ]
-
-    @jax.jit
-    def attend(params: Any) -> tuple[jax.Array, jax.Array]:
-        logits: Any = training.network.apply({'params': params}, np.stack(windows))
-        prob = jax.nn.sigmoid(logits)
-        return prob[:, slices // 2], sta_attention(prob, **settings.attention.options).attention
-
-    steps = sorted((folder / 'checkpoints' / 'last').glob('[0-9]*'), key=lambda p: int(p.name))
-    with ocp.StandardCheckpointer() as reader:
-        outputs = [attend(reader.restore(step.absolute() / 'params')) for step in steps]
-    prob = np.stack([np.asarray(prob) for prob, _ in outputs])
-    return prob, np.stack([np.asarray(attention) for _, attention in outputs])
 
 
 def _network(base: Any, workdir: Path, run: Run) -> Network | None:

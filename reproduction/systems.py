@@ -90,12 +90,10 @@ SYSTEMS: dict[str, System] = {
     'taclnet': System('TACLNet', _CONVLSTM | _POSTER | {'attention.kind': 'ita'}),
     'recurrent_unet': System('recurrent U-Net', _RECURRENT_UNET | _PLAIN),
     'recurrent_unet_sta': System(
-        'recurrent U-Net+STA',
-        _RECURRENT_UNET | _POSTER | {'attention.kind': 'sta'},
+        'recurrent U-Net+STA', _RECURRENT_UNET | _POSTER | {'attention.kind': 'sta'}
     ),
     'recurrent_taclnet': System(
-        'TACLNet on recurrent U-Net',
-        _RECURRENT_UNET | _POSTER | {'attention.kind': 'ita'},
+        'TACLNet on recurrent U-Net', _RECURRENT_UNET | _POSTER | {'attention.kind': 'ita'}
     ),
 }
 """By the name that the command line and the files of results use, in the order of the tables."""

@@ -269,11 +269,7 @@ def _score_table(
                 entries.append(Entry(_score(*score, decimals) if score else ''))
         body.append([*entries, Entry(_behind(row)), Entry(row.updates)])
     return Table(
-        title,
-        [*header, 'runs', 'updates'],
-        body,
-        notes_below(rows, pairs),
-        _values(title, rows),
+        title, [*header, 'runs', 'updates'], body, notes_below(rows, pairs), _values(title, rows)
     )
 
 

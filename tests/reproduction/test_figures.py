@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from reproduction.figures import error_marks, iterate
+from reproduction.epochs import iterate
+from reproduction.figures import error_marks
 from taclnet_jax import metrics
 
 
