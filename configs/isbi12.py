@@ -19,7 +19,7 @@ def get_config():
     config.optimizer.name = 'adamw'
     config.optimizer.weight_decay = 1e-4
     # 17 steps an epoch. Published were 350 and 15 epochs at 1e-3 and 1e-5; these are for CPUs, and
-    # the rate is the best of those tried (docs/results.md).
+    # the rate is the best of those tried (docs/findings.md).
     config.phase_one.epochs = 48
     config.phase_one.learning_rate = 3e-2
     config.phase_one.schedule = 'cosine'
@@ -27,7 +27,7 @@ def get_config():
     config.phase_two.learning_rate = 3e-3
     config.checkpoint.every_epochs = 4
     config.evaluate.every_epochs = 2
-    # Trains better than the poster's form (docs/results.md).
+    # Trains better than the poster's form (docs/findings.md).
     config.attention.form = 'straight_through'
     config.evaluate.threshold_from = 'validation'
     config.evaluate.views = 8

@@ -25,7 +25,7 @@ def get_config():
     config.phase_one.schedule = 'cosine'
     config.phase_two.epochs = 3
     config.phase_two.learning_rate = 3e-3
-    # Trains better than the poster's form (docs/results.md).
+    # Trains better than the poster's form (docs/findings.md).
     config.attention.form = 'straight_through'
     config.evaluate.threshold_from = 'validation'
     config.evaluate.views = 8

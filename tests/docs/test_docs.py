@@ -363,7 +363,7 @@ def test_tables_of_results_are_up_to_date() -> None:
     for page in script.PAGES:
         there = page.read_text()
         assert script.MARK.search(there), page
-        assert there == script.with_tables(there), 'Run python docs/make_results.py.'
+        assert there == script.with_tables(there), 'Run python -m docs.make_results.'
 
 
 def test_versions_agree() -> None:
