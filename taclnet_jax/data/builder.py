@@ -20,16 +20,13 @@ from absl import logging
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.cache import SectionCache
-from taclnet_jax.data.download import address, fetch, unpack
+from taclnet_jax.data.download import fetch, unpack
 from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes import LazySections, Sections, read_stack
 from taclnet_jax.volumes.sections import concatenated
-
-VERSION = tfds.core.Version('2.0.0')
-"""Of the prepared data's layout."""
 
 # tensorflow-datasets holds one file's sections in memory until it has written them.
 _FILE_BYTES = 2**26
@@ -43,11 +40,12 @@ class VolumeBuilder(tfds.core.ShardBasedBuilder):
     changed files are then other data.
     """
 
-    VERSION = VERSION
+    VERSION = tfds.core.Version('2.0.0')  # of the prepared data's layout
     TITLE: str
     """The data set's name in messages."""
     ABOUT: Mapping[str, str]
     """Its `description`, `homepage` and `citation`."""
+    MANUAL_DOWNLOAD_INSTRUCTIONS = 'Place the published files below manual_dir.'
     FEATURES: Mapping[str, Any]
     """Each feature's type, such as {'image': np.uint8}; all are `[y, x]` in an example."""
 
@@ -85,68 +83,47 @@ class VolumeBuilder(tfds.core.ShardBasedBuilder):
         return {'train': [partial(islice, more, each) for _ in range(0, image[0], each)]}
 
     def _info(self) -> tfds.core.DatasetInfo:
+        features = {
+            name: tfds.features.Tensor(shape=(None, None), dtype=dtype, encoding='zlib')
+            for name, dtype in self.FEATURES.items()
+        }
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    name: tfds.features.Tensor(shape=(None, None), dtype=dtype, encoding='zlib')
-                    for name, dtype in self.FEATURES.items()
-                }
-            ),
-            **self.ABOUT,
+            features=tfds.features.FeaturesDict(features), **self.ABOUT
         )
 
 
-class Prepared:
-    """A prepared volume, prepared first where that has not been done.
+def prepared(
+    kind: type[VolumeBuilder], name: str, settings: DataSettings
+) -> dict[str, LazySections]:
+    """The features of a volume, prepared first where that has not been done.
 
     Args:
         kind: the data set.
-        config: named by the raw files' `fingerprint`.
+        name: of the raw files' contents, by their `fingerprint`.
         settings: where files lie.
+
+    Returns:
+        A stack for each feature; several threads may read it at once.
 
     Raises:
         InputError: a raw file is unfit, or the prepared data cannot be written or read.
     """
 
-    def __init__(
-        self, kind: type[VolumeBuilder], config: tfds.core.BuilderConfig, settings: DataSettings
-    ) -> None:
-        chosen = settings.prepared_dir
-        place = os.fspath(Path(chosen).expanduser()) if chosen else None
-        with _quiet():
-            self._builder = _prepared(
-                lambda: kind(config=config, data_dir=place, file_format='array_record'),
-                raw_folder(settings),
-            )
-            with self._readable():
-                self._depth = self._builder.info.splits['train'].num_examples
-                self._shape = self._source('image')[0]['image'].shape
-
-    def sections(self, feature: str) -> LazySections:
-        """One of the features as a stack; several threads may read it at once."""
-        with _quiet(), self._readable():
-            source = self._source(feature)
+    def stack(feature: str) -> LazySections:
+        skip = {other: tfds.decode.SkipDecoding() for other in kind.FEATURES.keys() - {feature}}
+        source = builder.as_data_source(split='train', decoders=skip)
 
         def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-            with self._readable():
+            with _readable(builder):
                 return source[z][feature][rows, columns]
 
-        return LazySections((self._depth, *self._shape), self._builder.FEATURES[feature], read)
+        shape = len(source), *source[0][feature].shape
+        return LazySections(shape, kind.FEATURES[feature], read)
 
-    def _source(self, feature: str) -> Sequence[Any]:
-        others = self._builder.FEATURES.keys() - {feature}
-        skip = {other: tfds.decode.SkipDecoding() for other in others}
-        return self._builder.as_data_source(split='train', decoders=skip)
-
-    @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # array_record, protobuf and zlib each have errors of their own
-            raise InputError(
-                f'The prepared {self._builder.TITLE} data in {self._builder.data_path} cannot be '
-                f'read ({error}); delete that folder and start again.'
-            ) from error
+    with _quiet():
+        builder = _prepared(kind, name, settings)
+        with _readable(builder):
+            return {feature: stack(feature) for feature in kind.FEATURES}
 
 
 def raw_folder(settings: DataSettings) -> Path:
@@ -166,10 +143,8 @@ def prepared_archive(
     *,
     archive: str,
     url: str,
-) -> Prepared:
-    """A volume of TIFF stacks that are published together in a zip.
-
-    The stacks are taken as they are, unpacked or downloaded.
+) -> dict[str, LazySections]:
+    """As `prepared`, of TIFF stacks published together in a zip: as they are, or out of it.
 
     Args:
         kind: the data set.
@@ -197,12 +172,9 @@ def prepared_archive(
             zips = (path.with_suffix('.zip'), folder / archive, folder / Path(archive).name)
             source = next((zip for zip in zips if zip.exists()), None)
             if source is None:
-                source = fetch(address(url, archive, settings.mirror), folder / archive)
+                source = fetch(url, folder, archive, mirror=settings.mirror)
             unpack(source, path.name, path, check)
-    config = tfds.core.BuilderConfig(
-        name=fingerprint(*(folder / name for name in names)), version=VERSION
-    )
-    return Prepared(kind, config, settings)
+    return prepared(kind, fingerprint(*(folder / name for name in names)), settings)
 
 
 def voxels_sha256(stack: np.ndarray) -> str:
@@ -215,22 +187,21 @@ def voxels_sha256(stack: np.ndarray) -> str:
 
 def volume_of_ids(
     name: str,
-    prepared: Sequence[Prepared],
+    parts: Sequence[Mapping[str, Sections]],
     resolution_nm: tuple[float, float, float],
     settings: DataSettings,
 ) -> Volume:
-    """A volume with the features `image` and `ids`, each of the prepared ones a part of it.
+    """A volume of prepared parts with the features `image` and `ids`.
 
     The ids are the prepared ones; what is derived from them is kept in the cache, as the image is.
     """
-    stacks = [p.sections('ids') for p in prepared]
-    ids = concatenated(stacks)
-    ends = np.cumsum([s.shape[0] for s in stacks]).tolist()
+    ids = concatenated([part['ids'] for part in parts])
+    ends = np.cumsum([part['ids'].shape[0] for part in parts]).tolist()
     cache = SectionCache(settings.cache_mb)
     far = settings.unlabelled_beyond_px
     return Volume(
         name,
-        cache.of(concatenated([p.sections('image') for p in prepared])),
+        cache.of(concatenated([part['image'] for part in parts])),
         cache.of(membranes_from_ids(ids, settings.membrane_dilation_px)),
         ids,
         resolution_nm,
@@ -251,14 +222,19 @@ def fingerprint(*paths: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _prepared(builder: Callable[[], VolumeBuilder], folder: Path) -> VolumeBuilder:
+def _prepared(kind: type[VolumeBuilder], name: str, settings: DataSettings) -> VolumeBuilder:
     """The builder, after tensorflow-datasets has prepared it whole or not at all."""
+    place = os.path.expanduser(settings.prepared_dir) or None
+    config = tfds.core.BuilderConfig(name=name)
+    builder = partial(kind, config=config, data_dir=place, file_format='array_record')
     first = builder()
     if first.data_path.exists():
         return first
     try:
         first.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
+            download_config=tfds.download.DownloadConfig(
+                manual_dir=raw_folder(settings), try_download_gcs=False
+            )
         )
     except (OSError, RuntimeError) as error:  # array_record reports a full disk as the latter
         again = builder()
@@ -270,6 +246,17 @@ def _prepared(builder: Callable[[], VolumeBuilder], folder: Path) -> VolumeBuild
             'another folder with config.prepared_dir.'
         ) from error
     return first
+
+
+@contextlib.contextmanager
+def _readable(builder: VolumeBuilder) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # array_record, protobuf and zlib each have errors of their own
+        raise InputError(
+            f'The prepared {builder.TITLE} data in {builder.data_path} cannot be read ({error}); '
+            'delete that folder and start again.'
+        ) from error
 
 
 @contextlib.contextmanager

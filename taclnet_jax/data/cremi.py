@@ -1,25 +1,15 @@
 """CREMI: samples A, B and C of adult Drosophila brain with instance ids, through tfds."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import h5py
 import numpy as np
-import tensorflow_datasets as tfds
 
 from taclnet_jax.config.data import DataSettings
-from taclnet_jax.data.builder import (
-    VERSION,
-    Prepared,
-    VolumeBuilder,
-    fingerprint,
-    raw_folder,
-    volume_of_ids,
-)
+from taclnet_jax.data.builder import VolumeBuilder, fingerprint, prepared, raw_folder, volume_of_ids
 from taclnet_jax.data.cremi_file import IDS, RAW
-from taclnet_jax.data.download import address, fetch
+from taclnet_jax.data.download import fetch
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections, StoredArray, open_array
@@ -34,15 +24,11 @@ SHA256 = {
 """Of the published files without padding."""
 
 
-@dataclass(eq=False)
-class CremiConfig(tfds.core.BuilderConfig):
-    """One sample; `name` says of which contents."""
-
-    sample: str = 'A'
-
-
 class Cremi(VolumeBuilder):
-    """One example a section of a sample: `image` `[y, x]` uint8 and `ids` `[y, x]` uint64."""
+    """One example a section of a sample: `image` `[y, x]` uint8 and `ids` `[y, x]` uint64.
+
+    The configuration's name begins with the sample's.
+    """
 
     TITLE = 'CREMI'
     ABOUT = {
@@ -51,12 +37,9 @@ class Cremi(VolumeBuilder):
         'citation': 'Funke, Saalfeld, Bock, Turaga and Perlman 2016, https://cremi.org',
     }
     FEATURES = {'image': np.uint8, 'ids': np.uint64}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = (
-        f'Place sample_A_20160501.hdf and so on from {URL} in manual_dir/cremi.'
-    )
 
     def raw(self, folder: Path) -> Mapping[str, Sections]:
-        return open_sample(find_sample(folder, self.builder_config.sample))[0]
+        return open_sample(find_sample(folder, self.builder_config.name[0]))[0]
 
 
 def load(settings: DataSettings) -> Volume:
@@ -87,12 +70,11 @@ def load(settings: DataSettings) -> Volume:
             + ', '.join(f'{r} nm in {p}' for r, p in zip(resolutions, paths, strict=True))
             + '. Choose one of them with config.cremi.samples.'
         )
-    prepared = []
-    for sample, path in zip(samples, paths, strict=True):
-        name = f'{sample}_{fingerprint(path)}'
-        config = CremiConfig(name=name, version=VERSION, sample=sample)
-        prepared.append(Prepared(Cremi, config, settings))
-    return volume_of_ids('cremi', prepared, resolutions[0], settings)
+    parts = [
+        prepared(Cremi, f'{sample}_{fingerprint(path)}', settings)
+        for sample, path in zip(samples, paths, strict=True)
+    ]
+    return volume_of_ids('cremi', parts, resolutions[0], settings)
 
 
 def find_sample(folder: Path, sample: str, mirror: str = '') -> Path:
@@ -102,7 +84,7 @@ def find_sample(folder: Path, sample: str, mirror: str = '') -> Path:
         if path.exists():
             return path
     url = f'{URL}/{Path(name).name}'
-    return fetch(address(url, name, mirror), folder / name, sha256=SHA256[sample])
+    return fetch(url, folder, name, mirror=mirror, sha256=SHA256[sample])
 
 
 def open_sample(path: Path) -> tuple[dict[str, Sections], Triple]:
@@ -145,9 +127,9 @@ def open_sample(path: Path) -> tuple[dict[str, Sections], Triple]:
     return {'image': cropped(raw, first.tolist(), ids.shape), 'ids': ids}, resolution_nm
 
 
-def _described(array: StoredArray, name: Literal['resolution', 'offset']) -> Triple:
+def _described(array: StoredArray, name: str) -> Triple:
     """This attribute of a dataset, (z, y, x) in nm."""
-    value = array.resolution_nm if name == 'resolution' else array.offset_nm
+    value = getattr(array, f'{name}_nm')
     if value is None:
         with h5py.File(array.path) as file:
             found = ', '.join(file[array.dataset].attrs) or 'none'

@@ -8,6 +8,7 @@ import numpy as np
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing
+from taclnet_jax.progress import with_progress
 from taclnet_jax.volumes import Sections
 from taclnet_jax.volumes.hdf5 import HonestFile
 
@@ -79,7 +80,7 @@ def write_cremi(
             dataset.attrs['resolution'] = np.array(resolution_nm, float)
         if any(padding):
             labels.attrs['offset'] = np.array(padding, float) * np.array(resolution_nm, float)
-        for z in range(shape[0]):
+        for z in with_progress(range(shape[0]), shape[0], path.name, 'section'):
             raw[z] = image[z]
             if 0 <= z - padding[0] < inner[0]:
                 labels[z - padding[0]] = ids[z - padding[0]]

@@ -1,5 +1,7 @@
 """Your own volume, from whatever files it is in."""
 
+import math
+
 import numpy as np
 
 from taclnet_jax.config.data import CustomSettings, DataSettings
@@ -47,11 +49,8 @@ def load(settings: DataSettings) -> Volume:
     ignore = _ignored(settings, labels, ids)
     grey = as_uint8_sections(image, custom.image)
     volume = Volume(custom.image, grey, membrane, ids, resolution_nm, ignore)
-    size = sum(
-        float(np.prod(s.shape)) * s.dtype.itemsize
-        for s in (grey, membrane, ids, ignore)
-        if s is not None
-    )
+    stacks = [stack for stack in (grey, membrane, ids, ignore) if stack is not None]
+    size = sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in stacks)
     return volume if size > settings.cache_mb * 1e6 else volume.in_memory()
 
 
@@ -86,9 +85,8 @@ def _labels(
         if ignored := list(custom.ignore_ids):
             ids = mapped(labels, labels.dtype, lambda x: np.where(np.isin(x, ignored), 0, x))
         return membranes_from_ids(ids, dilation_px), ids
-    if custom.label_kind == 'interior':
-        return mapped(labels, bool, lambda x: x == 0), None
-    return mapped(labels, bool, lambda x: x != 0), None
+    interior = custom.label_kind == 'interior'
+    return mapped(labels, bool, lambda x: (x == 0) == interior), None
 
 
 def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) -> Sections | None:

@@ -21,35 +21,29 @@ RETRIES = 3
 _SETTING = 'config.data_dir'
 
 
-def address(url: str, name: str, mirror: str) -> str:
-    """Where to download: the publisher's address, or the same file below a mirror's.
-
-    Args:
-        url: the publisher's.
-        name: the file's place in a folder of raw files, such as `cremi/sample_A_20160501.hdf`: a
-            mirror is such a folder on a web server.
-        mirror: the mirror's address, '' = none.
-    """
-    return f'{mirror.rstrip("/")}/{name}' if mirror else url
-
-
-def fetch(url: str, path: Path, *, sha256: str | None = None) -> Path:
+def fetch(
+    url: str, folder: Path, name: str, *, mirror: str = '', sha256: str | None = None
+) -> Path:
     """Downloads a file; does nothing where it is there already.
 
     Args:
-        url: http or https; certificates are always verified.
-        path: where the file shall lie.
+        url: the publisher's address, http or https; certificates are always verified.
+        folder: of raw files.
+        name: the file's place in it, such as `cremi/sample_A_20160501.hdf`.
+        mirror: address of such a folder on another web server, to download from instead.
         sha256: of the contents, in hexadecimal; None = not known.
 
     Returns:
-        `path`.
+        The file's path.
 
     Raises:
         InputError: no network, no such file there, a certificate that is not valid, other contents
             than expected, no space left; says where to place the file by hand.
     """
+    path = folder / name
     if path.exists():
         return path
+    url = f'{mirror.rstrip("/")}/{name}' if mirror else url
 
     def check(response: Any, **options: object) -> None:
         if response.ok and not response.is_redirect:
@@ -82,7 +76,7 @@ def fetch(url: str, path: Path, *, sha256: str | None = None) -> Path:
     return path
 
 
-def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) -> Path:
+def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) -> None:
     """Extracts the file of this name, from whichever folder inside a zip, whole or not at all.
 
     Nothing is written but `path`, whatever the archive says about folders.
@@ -99,18 +93,15 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
     """
     try:
         with explained(path), zipfile.ZipFile(archive) as file, replacing(path) as partial:
-            found = [
-                info
-                for info in file.infolist()
-                # A Mac adds a folder with a shadow of each file.
-                if info.filename.split('/')[-1] == name and '__MACOSX/' not in info.filename
-            ]
+            # A Mac adds a folder with a shadow of each file.
+            names = [each for each in file.namelist() if '__MACOSX/' not in each]
+            found = [each for each in names if each.split('/')[-1] == name]
             if len(found) != 1:
                 raise InputError(
                     f'Expected one file {name} in {archive}, found {len(found)}; it holds '
-                    f'{", ".join(file.namelist()[:12]) or "nothing"}.'
+                    f'{", ".join(names[:12]) or "nothing"}.'
                 )
-            check_space(path, found[0].file_size, _SETTING)
+            check_space(path, file.getinfo(found[0]).file_size, _SETTING)
             with file.open(found[0]) as source, partial.open('wb') as target:
                 shutil.copyfileobj(source, target, 2**20)
             check(partial)
@@ -120,7 +111,6 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
             f'{archive} is damaged or no zip archive ({error}); remove it and start the same '
             'command again.'
         ) from error
-    return path
 
 
 def _reason(error: BaseException) -> str:

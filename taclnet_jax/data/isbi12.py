@@ -35,7 +35,6 @@ class Isbi12(VolumeBuilder):
         'Cardona et al. 2010, doi:10.1371/journal.pbio.1000502',
     }
     FEATURES = {'image': np.uint8, 'membrane': np.bool_}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'
 
     def raw(self, folder: Path) -> Mapping[str, np.ndarray]:
         image = as_uint8_image(read_stack(folder / IMAGE, 'image'), IMAGE)
@@ -63,6 +62,6 @@ def load(settings: DataSettings) -> Volume:
         InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
             read.
     """
-    prepared = prepared_archive(Isbi12, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
-    image, membrane = prepared.sections('image'), prepared.sections('membrane')
-    return Volume('isbi12', image, membrane, None, RESOLUTION_NM).in_memory()
+    stacks = prepared_archive(Isbi12, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
+    volume = Volume('isbi12', stacks['image'], stacks['membrane'], None, RESOLUTION_NM)
+    return volume.in_memory()

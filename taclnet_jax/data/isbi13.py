@@ -33,18 +33,15 @@ class Isbi13(VolumeBuilder):
         'citation': 'Kasthuri et al. 2015, doi:10.1016/j.cell.2015.06.054',
     }
     FEATURES = {'image': np.uint8, 'ids': np.uint32}
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f'Unpack {URL} and place {IMAGE} and {LABELS} in manual_dir.'
 
     def raw(self, folder: Path) -> Mapping[str, np.ndarray]:
         image = as_uint8_image(read_stack(folder / IMAGE, 'image'), IMAGE)
         ids = read_stack(folder / LABELS, 'labels')
-        if not np.issubdtype(ids.dtype, np.integer):
-            raise InputError(f'Expected integer ids in {folder / LABELS}, found {ids.dtype}.')
-        low, high = int(ids.min()), int(ids.max())
-        if low < 0 or high >= 2**32:
+        low, high = ids.min(), ids.max()
+        if ids.dtype.kind not in 'iu' or low < 0 or high >= 2**32:
             raise InputError(
-                f'Expected ids from 0 to {2**32 - 1} in {folder / LABELS}, found {low} to {high}; '
-                'use the labels as published.'
+                f'Expected integer ids from 0 to {2**32 - 1} in {folder / LABELS}, found '
+                f'{ids.dtype} from {low} to {high}; use the labels as published.'
             )
         return {'image': image, 'ids': ids}
 
@@ -64,5 +61,5 @@ def load(settings: DataSettings) -> Volume:
         InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
             read.
     """
-    prepared = prepared_archive(Isbi13, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
-    return volume_of_ids('isbi13', [prepared], RESOLUTION_NM, settings)
+    stacks = prepared_archive(Isbi13, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
+    return volume_of_ids('isbi13', [stacks], RESOLUTION_NM, settings)

@@ -7,7 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -34,6 +36,7 @@ Batch = dict[str, np.ndarray]
 WORKERS = min(8, max(2, (os.cpu_count() or 2) // 2))
 
 
+@dataclass(eq=False)
 class WindowLoader:
     """Training batches of normalised, augmented windows.
 
@@ -51,32 +54,25 @@ class WindowLoader:
             some of them several times and some not at all; None draws every one.
     """
 
-    def __init__(
-        self,
-        volume: Volume,
-        samples: Samples,
-        slices: int,
-        batch_size: int,
-        seed: int,
-        augment: AugmentSettings = AugmentSettings(),  # noqa: B008 (frozen)
-        weights: np.ndarray | None = None,
-    ) -> None:
-        if volume.membrane is None:
-            raise InputError(f'{volume.name} has no membrane labels, which training needs.')
-        if len(samples) == 0 or batch_size < 1:
+    volume: Volume
+    samples: Samples
+    slices: int
+    batch_size: int
+    seed: int
+    augment: AugmentSettings = AugmentSettings()
+    weights: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.volume.membrane is None:
+            raise InputError(f'{self.volume.name} has no membrane labels, which training needs.')
+        if len(self.samples) == 0 or self.batch_size < 1:
             raise InputError(
-                f'Expected at least one sample and one a batch, found {len(samples)} samples and '
-                f'batches of {batch_size}.'
+                f'Expected at least one sample and one a batch, found {len(self.samples)} samples '
+                f'and batches of {self.batch_size}.'
             )
-        check_slices([range(*ends) for ends in np.unique(samples.stretch, axis=0)], slices)
-        self.volume = volume
-        self.samples = samples
-        self.slices = slices
-        self.batch_size = batch_size
-        self.seed = seed
-        self.augment = augment
-        self.weights = weights
-        self._histograms: dict[int, np.ndarray] = {}
+        stretches = np.unique(self.samples.stretch, axis=0)
+        check_slices([range(*ends) for ends in stretches], self.slices)
+        self._histogram = lru_cache(maxsize=None)(partial(section_histogram, self.volume.image))
         self._order = lru_cache(maxsize=2)(self._draw_order)
 
     @property
@@ -177,13 +173,8 @@ class WindowLoader:
                 valid[j] &= inside(*crop, self.samples.section_shape)
         return image, membrane, valid
 
-    def _histogram(self, z: int) -> np.ndarray:
-        if z not in self._histograms:
-            self._histograms[z] = section_histogram(self.volume.image, z)
-        return self._histograms[z]
 
-
-class Prefetch:
+class Prefetch(Iterator[Batch], AbstractContextManager):
     """An epoch's batches in order, a few of them made ahead by threads.
 
     Iterate over it, best in a `with` block, which stops the threads early where the loop does. An
@@ -201,9 +192,6 @@ class Prefetch:
         self._pending: deque[Future[Batch]] = deque()
         for _ in range(2 * WORKERS):
             self._start_next()
-
-    def __iter__(self) -> Iterator[Batch]:
-        return self
 
     def __next__(self) -> Batch:
         if not self._pending:
@@ -223,9 +211,6 @@ class Prefetch:
         """Stops the threads; batches not yet taken are dropped."""
         self._pending.clear()
         self._pool.shutdown(wait=True, cancel_futures=True)
-
-    def __enter__(self) -> Prefetch:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.close()

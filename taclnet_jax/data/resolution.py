@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from skimage.transform import resize
@@ -29,24 +30,18 @@ def halved(volume: Volume) -> Volume:
     membrane two pixels wide stays closed), the id is the largest, and one ignored pixel ignores
     all four. What was in memory stays in memory.
     """
-
-    def half_or_more(x: np.ndarray) -> np.ndarray:
-        return x.sum(axis=(1, 3), dtype=np.uint8) >= 2
-
-    def labels(
-        sections: Sections | None, reduce: Callable[[np.ndarray], np.ndarray]
-    ) -> Sections | None:
-        return None if sections is None else _halved(sections, reduce)
-
     z_nm, y_nm, x_nm = volume.resolution_nm
-    return dataclasses.replace(
-        volume,
-        image=halved_image(volume.image),
-        membrane=labels(volume.membrane, half_or_more),
-        ids=labels(volume.ids, lambda x: x.max(axis=(1, 3))),
-        ignore=labels(volume.ignore, lambda x: x.max(axis=(1, 3))),
-        resolution_nm=(z_nm, 2 * y_nm, 2 * x_nm),
-    )
+    half: dict[str, Any] = {
+        name: _halved(labels, reduce)
+        for name, labels, reduce in (
+            ('membrane', volume.membrane, lambda x: x.sum(axis=(1, 3), dtype=np.uint8) >= 2),
+            ('ids', volume.ids, lambda x: x.max(axis=(1, 3))),
+            ('ignore', volume.ignore, lambda x: x.max(axis=(1, 3))),
+        )
+        if labels is not None
+    }
+    half |= {'image': halved_image(volume.image), 'resolution_nm': (z_nm, 2 * y_nm, 2 * x_nm)}
+    return dataclasses.replace(volume, **half)
 
 
 def halved_image(image: Sections) -> Sections:

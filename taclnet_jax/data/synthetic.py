@@ -11,13 +11,16 @@ Everything is computed section by section and only with operations that IEEE 754
 """
 
 import math
-from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
 from skimage.morphology import remove_small_objects
 
 from taclnet_jax.config.data import DataSettings
+from taclnet_jax.data.labels import membranes_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 
@@ -50,8 +53,6 @@ def synthetic_volume(
     """
     if len(shape) != 3 or min(shape) < 1:
         raise InputError(f'Expected a shape (sections, height, width) above 0, found {shape}.')
-    if seed < 0:
-        raise InputError(f'Expected a seed of 0 or above, found {seed}.')
     tissue = SyntheticTissue(seed, (shape[1], shape[2]), resolution_nm)
     image = np.empty(shape, np.uint8)
     ids = np.empty(shape, tissue.id_type)
@@ -60,17 +61,12 @@ def synthetic_volume(
     return Volume('synthetic', image, ids == 0, ids, resolution_nm)
 
 
-@dataclass(frozen=True, eq=False)
-class _Geometry:
-    """The cells at one depth; arrays `[height, width]`.
+class _Geometry(NamedTuple):
+    """The cells at one depth; arrays `[height, width]`."""
 
-    cell: index of the cell; depth: distance to its border in nm (to first order);
-    y, x: place relative to the cell's centre, in nm, before distortion.
-    """
-
-    cell: np.ndarray
-    depth: np.ndarray
-    y: np.ndarray
+    cell: np.ndarray  # its index
+    depth: np.ndarray  # distance to its border in nm (to first order)
+    y: np.ndarray  # place relative to its centre in nm, before distortion
     x: np.ndarray
 
 
@@ -93,6 +89,8 @@ class SyntheticTissue:
         self.seed = seed
         self.shape = section_shape
         self.resolution_nm = resolution_nm
+        if seed < 0:
+            raise InputError(f'Expected a seed of 0 or above, found {seed}.')
         frame = [n * nm for n, nm in zip(section_shape, resolution_nm[1:], strict=True)]
         # One cell in each square of a grid, anywhere in it: even, but not regular.
         grid = [int(size / CELL_SPACING) + 1 + 2 * int(MARGIN / CELL_SPACING) for size in frame]
@@ -114,42 +112,37 @@ class SyntheticTissue:
         """(image, ids) of section `z`: `[height, width]` uint8 and int32, 0 on membranes."""
         here = self._geometry(z)
         ids = self._ids(z, here)
-        image = self._cytoplasm(z, here)
-        image = self._organelles(z, here, image)
+        image = self._organelles(z, here, self._cytoplasm(z, here))
         # A section has thickness: a membrane that runs obliquely is smeared, wide and faint.
         above, below = self._geometry(z - 0.4), self._geometry(z + 0.4)
         darkness = sum(_line(g.depth, 19.0) for g in (above, here, below)) / np.float32(3)
-        image -= 0.5 * darkness * self._membrane_strength(z)
+        # Of its darkness mostly all shows, and nothing in the gaps.
+        stain = 0.9 + 0.35 * self._noise('stain', z, 120, 60)
+        gaps = np.clip(1.0 - 5 * (self._noise('gaps', z, 55, 45) - 0.5), 0.05, 1)
+        image -= 0.5 * darkness * (stain * gaps)
         return self._microscope(z, image), ids
 
     def _ids(self, z: float, here: _Geometry) -> np.ndarray:
         width = MEMBRANE_HALF_WIDTH * (1 + 0.35 * self._noise('width', z, 150, 150))
-        ids = np.where(here.depth < width, 0, here.cell + 1).astype(np.int32)
         # However thin: pixels of two cells never touch.
-        for axis in (0, 1):
-            cells, out = np.moveaxis(here.cell, axis, 0), np.moveaxis(ids, axis, 0)
-            touching = cells[1:] != cells[:-1]
-            out[1:][touching] = 0
-            out[:-1][touching] = 0
+        touching = membranes_from_ids(here.cell[None] + 1, dilation_px=0)[0]
+        ids = np.where(touching | (here.depth < width), 0, here.cell + 1).astype(np.int32)
         pixel = self.resolution_nm[1] * self.resolution_nm[2]
         ids[~_large(ids > 0, SMALLEST_SEGMENT**2 / pixel)] = 0
         # A speck of membrane inside a cell becomes that cell. What the frame leaves of a membrane
         # between cells may be as small and stays.
-        all_around = np.ones((3, 3))
         specks = (ids == 0) & ~_large(ids == 0, SMALLEST_MEMBRANE**2 / pixel, 2)
-        numbers, _ = ndimage.label(specks, all_around)
-        for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), 1):
-            box = np.s_[
-                max(rows.start - 1, 0) : rows.stop + 1, max(columns.start - 1, 0) : columns.stop + 1
-            ]
-            speck = numbers[box] == number
-            found = np.unique(ids[box][ndimage.binary_dilation(speck, all_around)])
-            if len(found) == 2:  # 0, the speck itself, and one cell
-                ids[box][speck] = found[1]
+        numbers, count = ndimage.label(specks, np.ones((3, 3)))
+        of = numbers[specks]
+        around = sliding_window_view(np.pad(ids, 1), (3, 3))[specks]
+        most, least = np.zeros(count + 1, int), np.full(count + 1, self.cells + 1)
+        np.maximum.at(most, of, around.max(axis=(1, 2)))
+        np.minimum.at(least, of, np.where(around, around, self.cells + 1).min(axis=(1, 2)))
+        ids[specks] = np.where(most == least, most, 0)[of]
         return ids
 
     def _geometry(self, z: float) -> _Geometry:
-        wander = self._wander(z)
+        wander = self._between_planes('wander', z, WANDER_DEPTH, (self.cells, 3))
         centre = self._centre + WANDER * wander[:, :2]
         size = self._size * (1 + 0.45 * wander[:, 2])
         y, x = (
@@ -161,10 +154,9 @@ class SyntheticTissue:
         )
         cell = np.empty(self.shape, np.intp)
         gap = np.empty(self.shape, np.float32)
-        for top in range(0, self.shape[0], TILE_PX):
-            for left in range(0, self.shape[1], TILE_PX):
-                tile = np.s_[top : top + TILE_PX, left : left + TILE_PX]
-                cell[tile], gap[tile] = _nearest_two(y[tile], x[tile], centre, size)
+        for top, left in product(*(range(0, n, TILE_PX) for n in self.shape)):
+            tile = np.s_[top : top + TILE_PX, left : left + TILE_PX]
+            cell[tile], gap[tile] = _nearest_two(y[tile], x[tile], centre, size)
         slope_y, slope_x = (_slope(gap, axis, self.resolution_nm[1 + axis]) for axis in (0, 1))
         slope = np.sqrt(slope_y * slope_y + slope_x * slope_x)
         depth = gap / np.maximum(slope, np.float32(0.4) / size[cell])
@@ -199,7 +191,7 @@ class SyntheticTissue:
     def _mitochondria(self, z: int, here: _Geometry) -> np.ndarray:
         """Distance in nm into a mitochondrion, negative outside (roughly)."""
         place, length, presence = (self._mitochondrion[:, i] for i in (1, 2, 3))
-        swell = self._wander(z, 'mitochondria')[:, 2]
+        swell = self._between_planes('mitochondria', z, WANDER_DEPTH, (self.cells, 3))[:, 2]
         size = (60 + 90 * length) * np.clip(1.6 + 2 * swell - 3 * presence, 0, 1)
         size = np.where(self._size > 0.55, size, 0)
         y = here.y - ((place - 0.5) * 150 * self._size)[here.cell]
@@ -220,21 +212,12 @@ class SyntheticTissue:
         free = (here.depth[rows, columns] > 34) & (mitochondrion[rows, columns] < -24)
         for i in np.flatnonzero(free & (kind < wanted)):
             radius = 13 + 9 * size[i]
-            reach = radius + 10
-            top, left = max(0, rows[i] - int(reach / nm_y)), max(0, columns[i] - int(reach / nm_x))
-            part = np.s_[
-                top : rows[i] + int(reach / nm_y) + 1, left : columns[i] + int(reach / nm_x) + 1
-            ]
-            dy = self._y[part[0]] - self._y[rows[i]]
-            dx = self._x[:, part[1]] - self._x[:, columns[i]]
+            down, right = (int((radius + 10) / nm) for nm in (nm_y, nm_x))
+            y, x = rows[i], columns[i]
+            part = np.s_[max(0, y - down) : y + down + 1, max(0, x - right) : x + right + 1]
+            dy, dx = self._y[part[0]] - self._y[y], self._x[:, part[1]] - self._x[:, x]
             image[part] -= 0.26 * _line(np.sqrt(dy * dy + dx * dx) - radius, 8)
         return image
-
-    def _membrane_strength(self, z: int) -> np.ndarray:
-        """How much of a membrane's darkness shows: mostly all of it, nothing in the gaps."""
-        stain = 0.9 + 0.35 * self._noise('stain', z, 120, 60)
-        gaps = np.clip(1.0 - 5 * (self._noise('gaps', z, 55, 45) - 0.5), 0.05, 1)
-        return stain * gaps
 
     def _microscope(self, z: int, image: np.ndarray) -> np.ndarray:
         """Blur, noise, uneven illumination and the section's own contrast; 8 bits."""
@@ -250,10 +233,6 @@ class SyntheticTissue:
     def _rng(self, name: str, index: int = 0) -> np.random.Generator:
         # Negative indices occur half a section above the first.
         return np.random.default_rng([self.seed, *name.encode(), index + 2**20])
-
-    def _wander(self, z: float, name: str = 'wander') -> np.ndarray:
-        """`[cells, 3]` in [-1, 1], smooth in depth: two directions and the radius."""
-        return self._between_planes(name, z, WANDER_DEPTH, (self.cells, 3))
 
     def _noise(self, name: str, z: float, size_nm: float, depth_nm: float) -> np.ndarray:
         """`[height, width]` in [-1, 1]: smooth noise with features of about `size_nm`.
@@ -332,9 +311,9 @@ def _line(distance: np.ndarray, half_width: float) -> np.ndarray:
 def _blur(image: np.ndarray) -> np.ndarray:
     """(1 2 1) / 4 along both axes, borders repeated."""
     for axis in (0, 1):
-        padded = np.pad(image, [(int(a == axis),) * 2 for a in (0, 1)], 'edge')
-        padded = np.moveaxis(padded, axis, 0)
-        image = np.moveaxis((padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4, 0, axis)
+        places = np.arange(image.shape[axis])
+        before, after = (image.take(places + step, axis, mode='clip') for step in (-1, 1))
+        image = (before + 2 * image + after) / 4
     return image
 
 

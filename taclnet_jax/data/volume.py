@@ -39,13 +39,12 @@ class Volume:
     parts: tuple[range, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.image.shape) != 3 or self.image.dtype != np.uint8:
+        shape = tuple(self.image.shape)
+        if len(shape) != 3 or 0 in shape or self.image.dtype != np.uint8:
             raise InputError(
-                f'{self.name}: expected the image as uint8 [z, y, x], found {self.image.dtype} of '
-                f'shape {self.image.shape}.'
+                f'{self.name}: expected the image as uint8 [z, y, x], not empty; found '
+                f'{self.image.dtype} of shape {shape}.'
             )
-        if 0 in self.image.shape:
-            raise InputError(f'{self.name}: the image is empty (shape {self.image.shape}).')
         for what, labels, kind, kinds in (
             ('membrane labels', self.membrane, np.bool_, 'booleans'),
             ('instance ids', self.ids, np.integer, 'integers'),
@@ -53,11 +52,10 @@ class Volume:
         ):
             if labels is None:
                 continue
-            if tuple(labels.shape) != tuple(self.image.shape):
+            if tuple(labels.shape) != shape:
                 raise InputError(
-                    f'{self.name}: image {tuple(self.image.shape)} and {what} '
-                    f'{tuple(labels.shape)} differ in size [z, y, x]; give the two stacks of the '
-                    'same region.'
+                    f'{self.name}: image {shape} and {what} {tuple(labels.shape)} differ in size '
+                    '[z, y, x]; give the two stacks of the same region.'
                 )
             if not np.issubdtype(labels.dtype, kind):
                 raise InputError(f'{self.name}: expected {what} as {kinds}, found {labels.dtype}.')
@@ -67,7 +65,7 @@ class Volume:
                 f'{tuple(self.resolution_nm)}.'
             )
         if not self.parts:
-            object.__setattr__(self, 'parts', (range(self.image.shape[0]),))
+            object.__setattr__(self, 'parts', (range(shape[0]),))
 
     @property
     def shape(self) -> tuple[int, int, int]:

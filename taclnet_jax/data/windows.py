@@ -165,9 +165,7 @@ def balanced_weights(volume: Volume, samples: Samples) -> np.ndarray:
 def target_crops(sections: Sections, samples: Samples) -> Iterator[np.ndarray]:
     """The crop of each sample in its target section."""
     height, width = samples.crop
-    for z, y, x in zip(
-        samples.section.tolist(), samples.y.tolist(), samples.x.tolist(), strict=True
-    ):
+    for z, y, x in np.stack([samples.section, samples.y, samples.x], axis=1).tolist():
         yield sections[z, slice(y, y + height), slice(x, x + width)]
 
 

@@ -11,9 +11,8 @@ in the target section where it changes that one, else in another section of the 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,27 +25,27 @@ if TYPE_CHECKING:
     from taclnet_jax.config.data import DataSettings, SamplingSettings
 
 DRAWS = 24
-_SIDE_PX = 420  # on screen
 _LABELS, _BEFORE = '#e69f00', '#56b4e9'  # of Okabe and Ito
 _MIRRORED = '#cc79a7'
 
 
 class Panel(NamedTuple):
-    """One augmented section.
-
-    Attributes:
-        title: what was done.
-        image: `[height, width]`, normalised.
-        membrane: the labels there now.
-        before: the labels that the augmentation moved, or None where it moves none.
-        valid: 0 where the section is mirrored at its border.
-    """
+    """One augmented section; arrays `[height, width]`."""
 
     title: str
-    image: np.ndarray
-    membrane: np.ndarray
-    before: np.ndarray | None
-    valid: np.ndarray
+    image: np.ndarray  # normalised
+    membrane: np.ndarray  # the labels there now
+    before: np.ndarray | None  # the labels that were moved, None where none were
+    valid: np.ndarray  # 0 where the section is mirrored at its border
+
+    def outline(self, axis: Axes) -> None:
+        """Draws the labels' outlines, and hatches what is mirrored."""
+        for labels, colour in ((self.before, _BEFORE), (self.membrane, _LABELS)):
+            if labels is not None and 0 < labels.mean() < 1:
+                axis.contour(labels, [0.5], colors=colour, linewidths=1.3)
+        if not self.valid.all():
+            levels, hatches = [-0.5, 0.5], ['//']
+            axis.contourf(self.valid, levels, colors='none', hatches=hatches, edgecolors=_MIRRORED)
 
 
 def augmented_panels(
@@ -70,65 +69,59 @@ def augmented_panels(
 
     volume = training_volume(load_volume(data), data.downsample)
     samples = grid_samples(volume.parts, volume.shape[1:], sampling.crop)
-    if sample is None:
-        sample = len(samples) // 2
+    sample = len(samples) // 2 if sample is None else sample
     if not 0 <= sample < len(samples):
         raise InputError(f'Expected --sample from 0 to {len(samples) - 1}; found {sample}.')
     configured = sampling.augment
     off = replace(configured, **{f.name: f.default for f in fields(configured) if not f.default})
     target = sampling.slices // 2
 
-    def draws(changes: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    def draws(**changes: Any) -> list[dict[str, np.ndarray]]:
         loader = WindowLoader(volume, samples, sampling.slices, 1, seed, replace(off, **changes))
         generators = (np.random.default_rng([seed, i]) for i in range(DRAWS))
         return [loader.window(rng, sample, displace=True) for rng in generators]
 
-    (plain, *_) = draws({})
+    plain = draws()[0]
 
     def panel(
-        title: str, changes: Mapping[str, Any], *, moves: bool = False, rank: int = DRAWS - 1
+        title: str, moves: bool = False, rank: int = -1, share: float = 0, **changes: Any
     ) -> Panel:
-        windows = draws(changes)
-        change = np.array([np.abs(w['image'] - plain['image']).mean(axis=(1, 2)) for w in windows])
-        section = target if change[:, target].any() else int(change.max(axis=0).argmax())
-        draw = int(change[:, section].argsort(kind='stable')[rank])
-        return cut(title, windows[draw], section, moves)
-
-    def cut(title: str, window: Mapping[str, np.ndarray], section: int, moves: bool) -> Panel:
-        before = plain['membrane'][section] if moves else None
+        windows = draws(**changes)
+        difference = np.abs([window['image'] - plain['image'] for window in windows])
+        if share:  # of the pixels is to be another
+            change = -np.abs((difference > 0).mean(axis=(2, 3)) - share)
+        else:
+            change = difference.mean(axis=(2, 3))
+        in_target = change[:, target].max() > 0 or not change.any()
+        section = target if in_target else int(change.max(axis=0).argmax())
+        window = windows[change[:, section].argsort(kind='stable')[rank]]
         image, membrane, valid = (window[key][section] for key in ('image', 'membrane', 'valid'))
-        return Panel(title, image, membrane, before, valid)
-
-    def missing(title: str, share: float) -> Panel:
-        windows = draws({'missing': 1.0})
-        lost = np.array([(w['image'] != plain['image']).mean(axis=(1, 2)) for w in windows])
-        draw, section = np.unravel_index(np.abs(lost - share).argmin(), lost.shape)
-        return cut(title, windows[int(draw)], int(section), False)
+        return Panel(title, image, membrane, plain['membrane'][section] if moves else None, valid)
 
     grey = {name: getattr(configured, name) for name in ('gain', 'offset', 'gamma')}
-    every = (
-        grey | dict.fromkeys(FAULTS, 1.0) | {'symmetries': True, 'reverse_z': True, 'shift': True}
-    )
+    every = grey | dict.fromkeys(FAULTS, 1.0)
     panels = [
-        cut('Target section', plain, target, False),
-        panel('Flips and rotations', {'symmetries': True}),
-        panel('Contrast, brightness, gamma', grey),
-        panel(f'Dark section, strength {configured.dark_strength:g}', {'dark': 1.0}),
-        panel(f'Blur, sigma {configured.blur_px:g} px', {'blur': 1.0}),
-        panel(f'Noise, {configured.noise_strength:g} of contrast', {'noise': 1.0}),
-        missing('Section missing in part', 0.5),
-        panel('Crop moved off its grid', {'shift': True}),
-        panel(f'Elastic, up to {configured.elastic_px:g} px', {'elastic': 1.0}, moves=True),
-        panel('All together', every, rank=DRAWS // 2),
+        panel('Target section'),
+        panel('Flips and rotations', symmetries=True),
+        panel('Contrast, brightness, gamma', **grey),
+        panel(f'Dark section, strength {configured.dark_strength:g}', dark=1.0),
+        panel(f'Blur, sigma {configured.blur_px:g} px', blur=1.0),
+        panel(f'Noise, {configured.noise_strength:g} of contrast', noise=1.0),
+        panel('Section missing in part', missing=1.0, share=0.5),
+        panel('Crop moved off its grid', shift=True),
+        panel(f'Elastic, up to {configured.elastic_px:g} px', elastic=1.0, moves=True),
+        panel(
+            'All together', rank=DRAWS // 2, symmetries=True, reverse_z=True, shift=True, **every
+        ),
     ]
     if sampling.slices > 1:  # a single section is never missing as a whole, nor misaligned
         misaligned = f'Misaligned neighbour, {configured.misaligned_px} px'
-        panels[6:6] = [missing('Section missing', 1.0)]
-        panels[8:8] = [panel(misaligned, {'misaligned': 1.0}, moves=True)]
+        panels[6:6] = [panel('Section missing', missing=1.0, share=1.0)]
+        panels[8:8] = [panel(misaligned, misaligned=1.0, moves=True)]
     return panels
 
 
-def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4) -> None:
+def draw(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
     """Writes the panels as one PNG.
 
     Raises:
@@ -144,7 +137,7 @@ def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4
         figures.Panel(
             panel.title,
             figures.coloured((panel.image - low) / (high - low), 'gray'),
-            overlay=partial(_outline, panel),
+            overlay=panel.outline,
         )
         for panel in panels
     ]
@@ -155,20 +148,10 @@ def draw(path: str | os.PathLike[str], panels: Sequence[Panel], columns: int = 4
         Line2D([], [], color=_BEFORE, lw=4, label='the labels before they moved'),
         mirrored,
     ]
-    figures.write_png(path, figures.grid(drawn, columns, legend=legend, side_px=_SIDE_PX))
-
-
-def _outline(panel: Panel, axis: Axes) -> None:
-    """Draws the labels' outlines, and hatches what is mirrored."""
-    for labels, colour in ((panel.before, _BEFORE), (panel.membrane, _LABELS)):
-        if labels is not None and 0 < labels.mean() < 1:
-            axis.contour(labels, [0.5], colors=colour, linewidths=1.3)
-    if not panel.valid.all():
-        axis.contourf(panel.valid, [-0.5, 0.5], colors='none', hatches=['//'], edgecolors=_MIRRORED)
+    figures.write_png(path, figures.grid(drawn, 4, legend=legend, side_px=420))
 
 
 def _run() -> None:
-    """The command; its flags are defined only where it is one."""
     from absl import flags
 
     from taclnet_jax import commandline

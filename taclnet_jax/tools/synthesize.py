@@ -17,7 +17,7 @@ As a volume of your own, for --config=custom: an image and its instance ids (0 =
 
 The output ends with the command that trains on it. Sections are made one at a time, 2 s each at
 1250x1250, so a volume may be larger than memory. All but cremi and hdf5 keep a copy on the output's
-disk, 3 bytes a voxel, while they are being written. An interrupted command leaves nothing behind.
+disk, 3 to 5 bytes a voxel, while they are written. An interrupted command leaves nothing behind.
 """
 
 import contextlib
@@ -37,53 +37,40 @@ from taclnet_jax.data.cremi_file import IDS, RAW, write_cremi
 from taclnet_jax.data.synthetic import SyntheticTissue
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing
-from taclnet_jax.progress import Progress
-from taclnet_jax.volumes import LazySections, Sections, write_array
-from taclnet_jax.volumes.sections import cropped, mapped
+from taclnet_jax.progress import with_progress
+from taclnet_jax.volumes import LazySections, write_array
+from taclnet_jax.volumes.sections import Triple, cropped
 
 Voxels = tuple[int, int, int]  # (z, y, x), as all triples here
-Nanometres = tuple[float, float, float]
 
 SAMPLES = ('A', 'B', 'C')
 
-# (folder below the output, image, labels) of each format but cremi.
+# Of each format the folder below the output and the files in it; those of cremi tell the sample.
 _NAMES = {
+    'cremi': ('cremi',),
     'isbi12': ('isbi12', 'train-volume.tif', 'train-labels.tif'),
     'isbi13': ('snemi3d', 'train-input.tif', 'train-labels.tif'),
     'tiff': ('', 'image.tif', 'labels.tif'),
     'png': ('', 'image', 'labels'),
-    'hdf5': ('', 'volume.h5', 'volume.h5'),
+    'hdf5': ('', 'volume.h5'),
     'zarr2': ('', 'image.zarr', 'labels.zarr'),
     'zarr3': ('', 'image.zarr', 'labels.zarr'),
     'n5': ('', 'image.n5', 'labels.n5'),
     'precomputed': ('', 'image.precomputed', 'labels.precomputed'),
 }
-FORMATS = ('cremi', *_NAMES)
+FORMATS = tuple(_NAMES)
 _CROP = 156  # of the configurations, in pixels
 # What the data sets' readers take for granted.
 _RESOLUTION_NM = {'isbi12': (50, 4, 4), 'isbi13': (30, 6, 6)}
-
-
-class Wanted(NamedTuple):
-    """What to write, as `synthesize` takes it."""
-
-    shape: Voxels
-    seed: int
-    resolution_nm: Nanometres
-    samples: Sequence[str]
-    padding: Voxels
+# Of labels: booleans become 0 and 255; segmentations of precomputed have no smaller type.
+_TYPES = {'isbi12': np.bool_, 'precomputed': np.uint32}
 
 
 class Written(NamedTuple):
-    """What `synthesize` has written.
+    """What `synthesize` has written."""
 
-    Attributes:
-        paths: files, or the folders of formats that are folders.
-        command: a shell command that trains on them.
-    """
-
-    paths: tuple[Path, ...]
-    command: str
+    paths: tuple[Path, ...]  # files, or the folders of formats that are folders
+    command: str  # for a shell: trains on them
 
 
 def synthesize(
@@ -92,7 +79,7 @@ def synthesize(
     *,
     shape: Voxels = (24, 256, 256),
     seed: int = 0,
-    resolution_nm: Nanometres | None = None,
+    resolution_nm: Triple | None = None,
     samples: Sequence[str] = SAMPLES,
     padding: Voxels = (0, 0, 0),
 ) -> Written:
@@ -113,227 +100,176 @@ def synthesize(
         InputError: arguments out of range, something stands where the output is to go, or it cannot
             be written, for instance because the disk is full.
     """
-    if resolution_nm is None:
-        resolution_nm = _RESOLUTION_NM.get(format, (40, 4, 4))
-    wanted = Wanted(shape, seed, resolution_nm, samples, padding)
-    _check(format, wanted)
-    folder = Path(output) / ('cremi' if format == 'cremi' else _NAMES[format][0])
-    _check_free(folder.absolute())
+    nm = resolution_nm or _RESOLUTION_NM.get(format, (40, 4, 4))
+    _check(format, shape, nm, samples, padding)
+    below, *names = _NAMES[format]
+    seeds = [seed]
+    if format == 'cremi':
+        padded = '_padded' if any(padding) else ''
+        names = [f'sample_{sample}{padded}_20160501.hdf' for sample in samples]
+        seeds = [seed + SAMPLES.index(sample) for sample in samples]
+    folder = Path(output, below)
+    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
+        found = 'a folder with files in it' if folder.is_dir() else 'a file'
+        raise InputError(
+            f'Expected {folder.absolute()} not to exist yet, found {found}; remove it or choose '
+            'another output.'
+        )
+    depth, *sides = (n + 2 * p for n, p in zip(shape, padding, strict=True))
     try:
         with explained(folder), replacing(folder) as partial:
             partial.mkdir()
-            if format == 'cremi':
-                names = _write_samples(partial, wanted)
+            tissues = [SyntheticTissue(each, (sides[0], sides[1]), nm) for each in seeds]
+            if format not in ('cremi', 'hdf5'):
+                _write_volume(format, [partial / name for name in names], tissues[0], depth)
             else:
-                names = _write_volume(format, partial, wanted)
+                for name, tissue in zip(names, tissues, strict=True):
+                    _write_sample(partial / name, tissue, shape, padding)
     except MemoryError as error:
         raise InputError(
             'A few sections of this shape do not fit into memory; make smaller ones.'
         ) from error
-    paths = [folder / name for name in names]
-    # hdf5 has both in one file.
-    return Written(tuple(dict.fromkeys(paths)), _command(format, Path(output), paths, wanted))
+    paths = tuple(folder / name for name in names)
+    return Written(paths, _command(format, paths, shape, nm, samples))
 
 
-def _check(format: str, wanted: Wanted) -> None:
-    shape, seed, resolution_nm, samples, padding = wanted
-    for fits, expected, found in (
-        (format in FORMATS, f'a format of {", ".join(FORMATS)}', repr(format)),
-        (
-            len(shape) == 3 and all(n > 0 for n in shape),
-            'a shape (sections, height, width) above 0',
-            tuple(shape),
-        ),
-        (seed >= 0, 'a seed of 0 or above', seed),
-        (
-            len(resolution_nm) == 3 and all(0 < nm < math.inf for nm in resolution_nm),
-            'a resolution (z, y, x) in nm above 0',
-            tuple(resolution_nm),
-        ),
-        (
-            len(padding) == 3 and all(n >= 0 for n in padding),
-            'a padding (z, y, x) in voxels of 0 or above',
-            tuple(padding),
-        ),
-        (
-            0 < len(samples) == len(set(samples) & set(SAMPLES)),
-            f'samples out of {", ".join(SAMPLES)}, each once',
-            ', '.join(samples) or 'none',
-        ),
+def _check(format: str, shape: Voxels, nm: Triple, samples: Sequence[str], padding: Voxels) -> None:
+    if format not in FORMATS:
+        raise InputError(f'Expected a format of {", ".join(FORMATS)}; found {format!r}.')
+    for expected, found, above in (
+        ('a shape (sections, height, width) above 0', shape, 0),
+        ('a resolution (z, y, x) in nm above 0', nm, 0),
+        ('a padding (z, y, x) in voxels of 0 or above', padding, -1),
     ):
-        if not fits:
-            raise InputError(f'Expected {expected}; found {found}.')
+        if len(found) != 3 or not all(above < n < math.inf for n in found):
+            raise InputError(f'Expected {expected}; found {tuple(found)}.')
+    if not 0 < len(samples) == len(set(samples) & set(SAMPLES)):
+        raise InputError(
+            f'Expected samples out of {", ".join(SAMPLES)}, each once; found '
+            f'{", ".join(samples) or "none"}.'
+        )
     if format != 'cremi' and (any(padding) or tuple(samples) != SAMPLES):
         raise InputError(f'Padding and samples are of the format cremi only, not of {format}.')
 
 
-def _check_free(folder: Path) -> None:
-    """Refuses to write where something stands."""
-    if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
-        found = 'a folder with files in it' if folder.is_dir() else 'a file'
-        raise InputError(
-            f'Expected {folder} not to exist yet, found {found}; remove it or choose another '
-            'output.'
-        )
-
-
-def _write_samples(folder: Path, wanted: Wanted) -> list[str]:
-    """Writes CREMI's files; their names."""
-    shape, seed, resolution_nm, samples, padding = wanted
-    depth, height, width = (n + 2 * p for n, p in zip(shape, padding, strict=True))
-    padded = '_padded' if any(padding) else ''
-    names = [f'sample_{sample}{padded}_20160501.hdf' for sample in samples]
-    with contextlib.closing(Progress(0, len(names) * depth, 'section')) as progress:
-        for name, sample in zip(names, samples, strict=True):
-            whole = wanted._replace(seed=seed + SAMPLES.index(sample), shape=(depth, height, width))
-            image, ids = _tissue(whole, name, progress)
-            write_cremi(
-                folder / name,
-                image,
-                cropped(ids, padding, shape),
-                resolution_nm=resolution_nm,
-                padding=padding,
-                synthetic=True,
-            )
-    return names
-
-
-def _write_volume(format: str, folder: Path, wanted: Wanted) -> list[str]:
-    """Writes an image and its labels; their names."""
-    names = list(_NAMES[format][1:])
-    nm = wanted.resolution_nm
-    with contextlib.closing(Progress(0, wanted.shape[0], 'section')) as progress:
-        image, ids = _tissue(wanted, format, progress)
-        if format == 'hdf5':
-            write_cremi(folder / names[0], image, ids, resolution_nm=nm, synthetic=True)
-            return names
-        if format == 'png' and ids.dtype != np.uint16:
-            raise InputError(
-                f'Sections of shape {tuple(wanted.shape[1:])} have more ids than the 65535 of a '
-                'PNG file; choose another format.'
-            )
-        image, ids = _on_disk(folder, image, ids)
-    if format == 'isbi12':
-        ids = mapped(ids, np.uint8, lambda crop: np.where(crop == 0, 0, 255))
-    if format == 'precomputed':  # whose segmentations have no smaller type
-        ids = mapped(ids, np.uint32, lambda crop: crop)
-    for name, array in zip(names, (image, ids), strict=True):
-        print(f'Writing {name}.', file=sys.stderr)
-        write_array(
-            folder / name,
-            array,
-            format='tiff' if format in ('isbi12', 'isbi13') else format,
-            resolution_nm=None if format == 'png' else nm,
-        )
-    return names
-
-
-def _tissue(wanted: Wanted, name: str, progress: Progress) -> tuple[Sections, Sections]:
-    """(image, ids): stacks to be read in step, so that each section is made once."""
-    tissue = SyntheticTissue(wanted.seed, wanted.shape[1:], wanted.resolution_nm)
-
-    @functools.lru_cache(maxsize=1)
-    def section(z: int) -> tuple[np.ndarray, np.ndarray]:
-        made = tissue.section(z)
-        progress.step(name)
-        return made
-
-    return (
-        LazySections(wanted.shape, np.uint8, lambda z, *crop: section(z)[0][crop]),
-        LazySections(wanted.shape, tissue.id_type, lambda z, *crop: section(z)[1][crop]),
+def _write_sample(path: Path, tissue: SyntheticTissue, shape: Voxels, padding: Voxels) -> None:
+    """Writes an image with ids in its inner part, of this shape, to one file in CREMI's layout."""
+    section = functools.lru_cache(maxsize=1)(tissue.section)  # its image and ids are read in turn
+    whole = (shape[0] + 2 * padding[0], *tissue.shape)
+    ids = LazySections(whole, tissue.id_type, lambda z, *crop: section(z)[1][crop])
+    write_cremi(
+        path,
+        LazySections(whole, np.uint8, lambda z, *crop: section(z)[0][crop]),
+        cropped(ids, padding, shape),
+        resolution_nm=tissue.resolution_nm,
+        padding=padding,
+        synthetic=True,
     )
 
 
-def _on_disk(folder: Path, *stacks: Sections) -> list[np.ndarray]:
-    """Reads stacks in step, once, into files without a name, which end with their use."""
+def _write_volume(format: str, paths: Sequence[Path], tissue: SyntheticTissue, depth: int) -> None:
+    """Writes an image and its labels, after sections made once went to files without a name."""
+    types = np.uint8, _TYPES.get(format, tissue.id_type)
+    if format == 'png' and types[1] != np.uint16:
+        raise InputError(
+            f'Sections of shape {tissue.shape} have more ids than the 65535 of a PNG file; choose '
+            'another format.'
+        )
     with contextlib.ExitStack() as opened:
-        files = [opened.enter_context(tempfile.TemporaryFile(dir=folder)) for _ in stacks]
-        for z in range(stacks[0].shape[0]):
-            for file, stack in zip(files, stacks, strict=True):
-                file.write(stack[z].tobytes())
-        for file in files:
+        files = [opened.enter_context(tempfile.TemporaryFile(dir=p.parent)) for p in paths]
+        for z in with_progress(range(depth), depth, format, 'section'):
+            for file, dtype, made in zip(files, types, tissue.section(z), strict=True):
+                file.write(made.astype(dtype).tobytes())
+        for path, file, dtype in zip(paths, files, types, strict=True):
             file.flush()
-        return [
-            np.memmap(file, stack.dtype, 'r', shape=stack.shape)
-            for file, stack in zip(files, stacks, strict=True)
-        ]
+            print(f'Writing {path.name}.', file=sys.stderr)
+            write_array(
+                path,
+                np.memmap(file, dtype, 'r', shape=(depth, *tissue.shape)),
+                format='tiff' if format in _RESOLUTION_NM else format,
+                resolution_nm=None if format == 'png' else tissue.resolution_nm,
+            )
 
 
-def _command(format: str, output: Path, paths: Sequence[Path], wanted: Wanted) -> str:
+def _command(
+    format: str, paths: Sequence[Path], shape: Voxels, nm: Triple, samples: Sequence[str]
+) -> str:
     """A shell command that trains on what was written."""
-    sides = wanted.shape[1:]
-    if format in ('cremi', 'isbi12', 'isbi13'):
-        config = format
-        settings: dict[str, object] = {'data_dir': output.absolute()}
-        if format == 'cremi' and tuple(wanted.samples) != SAMPLES:
-            settings['cremi.samples'] = tuple(wanted.samples)
-    else:
-        config = 'custom'
-        image, labels = (path.absolute() for path in paths)
-        settings = {'custom.image': image, 'custom.labels': labels, 'custom.label_kind': 'ids'}
-        if format == 'hdf5':
-            settings |= {'custom.image_dataset': RAW, 'custom.labels_dataset': IDS}
-        if format == 'png':  # has no place for it
-            settings['custom.resolution_nm'] = tuple(map(float, wanted.resolution_nm))
-    if min(sides) < 2 * _CROP:  # too small to be halved
-        settings['downsample'] = 1
-    if min(sides) < _CROP:
-        settings['crop'] = tuple(min(n, _CROP) for n in sides)
-    flags = [f'--config={config}', *(f'--config.{key}={x}' for key, x in settings.items())]
-    return shlex.join(['python', '-m', 'taclnet_jax.main', *flags, f'--workdir=runs/{config}'])
+    own = not _NAMES[format][0]
+    config = 'custom' if own else format
+    image, labels, side = paths[0].absolute(), paths[-1].absolute(), min(shape[1:])
+    flags = [
+        f'--config.{key}={value}'
+        for needed, key, value in (
+            (not own, 'data_dir', image.parents[1]),
+            (tuple(samples) != SAMPLES, 'cremi.samples', tuple(samples)),
+            (own, 'custom.image', image),
+            (own, 'custom.labels', labels),
+            (own, 'custom.label_kind', 'ids'),
+            (format == 'hdf5', 'custom.image_dataset', RAW),
+            (format == 'hdf5', 'custom.labels_dataset', IDS),
+            (format == 'png', 'custom.resolution_nm', tuple(map(float, nm))),  # has no place for it
+            (side < 2 * _CROP, 'downsample', 1),  # too small to be halved
+            (side < _CROP, 'crop', tuple(min(n, _CROP) for n in shape[1:])),
+        )
+        if needed
+    ]
+    flags = [f'--config={config}', *flags, f'--workdir=runs/{config}']
+    return shlex.join(['python', '-m', 'taclnet_jax.main', *flags])
 
 
 def _run() -> None:
-    """The command; its flags are defined only where it is one."""
     from absl import flags
 
     from taclnet_jax import commandline
 
-    format_flag = flags.DEFINE_enum('format', None, FORMATS, 'What to write; see above.')
-    output = flags.DEFINE_string('output', None, 'Folder to write to.')
-    shape = flags.DEFINE_list(
-        'shape', ['24', '256', '256'], 'Sections, height, width; of CREMI 125,1250,1250.'
-    )
-    seed = flags.DEFINE_integer('seed', 0, 'What to make: another seed, another tissue.')
-    resolution = flags.DEFINE_list(
-        'resolution',
-        [],
-        'Voxel size z,y,x in nm, which the sizes of cells follow. Without it 40,4,4; for isbi12 '
-        '50,4,4 and for isbi13 30,6,6.',
-    )
-    samples = flags.DEFINE_list('samples', list(SAMPLES), 'Which samples of cremi to write.')
-    padding = flags.DEFINE_list(
-        'padding',
-        ['0', '0', '0'],
-        "z,y,x in voxels: cremi's raw goes on so far around the labels on each side.",
+    holders = format, output, shape, seed, resolution, samples, padding = (
+        flags.DEFINE_enum('format', None, FORMATS, 'What to write; see above.'),
+        flags.DEFINE_string('output', None, 'Folder to write to.'),
+        flags.DEFINE_list(
+            'shape', '24,256,256', 'Sections, height, width; of CREMI 125,1250,1250.'
+        ),
+        flags.DEFINE_integer('seed', 0, 'What to make: another seed, another tissue.'),
+        flags.DEFINE_list(
+            'resolution',
+            '',
+            'Voxel size z,y,x in nm, which the sizes of cells follow. Without it 40,4,4; for '
+            'isbi12 50,4,4 and for isbi13 30,6,6.',
+        ),
+        flags.DEFINE_list('samples', 'A,B,C', 'Which samples of cremi to write.'),
+        flags.DEFINE_list(
+            'padding',
+            '0,0,0',
+            "z,y,x in voxels: cremi's raw goes on so far around the labels on each side.",
+        ),
     )
 
     def main() -> None:
-        if format_flag.value is None:
-            raise InputError(f'Expected --format, one of {", ".join(FORMATS)}. See --help.')
-        if not output.value:
-            raise InputError('Expected --output, the folder to write to. See --help.')
+        if format.value is None or not output.value:
+            formats = ', '.join(FORMATS)
+            raise InputError(f'Expected --format, one of {formats}, and --output. See --help.')
         written = synthesize(
-            format_flag.value,
+            format.value,
             output.value,
-            shape=_numbers('shape', shape.value or [], int),
+            shape=_numbers(shape, int),
             seed=seed.value,
-            resolution_nm=_numbers('resolution', resolution.value or [], float) or None,
+            resolution_nm=_numbers(resolution, float),
             samples=samples.value or [],
-            padding=_numbers('padding', padding.value or [], int),
+            padding=_numbers(padding, int),
         )
         print('Written:', *written.paths, sep='\n  ')
         print('Train on it with', written.command, sep='\n\n')
 
-    commandline.run(main, __doc__, (format_flag, output, shape, seed, resolution, samples, padding))
+    commandline.run(main, __doc__, holders)
 
 
-def _numbers(flag: str, values: Sequence[str], kind: type) -> Any:
+def _numbers(flag: Any, kind: type) -> Any:
     try:
-        return tuple(kind(value) for value in values)
+        return tuple(map(kind, flag.value or ()))
     except ValueError:
         raise InputError(
-            f'Expected --{flag} as three numbers z,y,x such as 40,4,4; found {",".join(values)}.'
+            f'Expected --{flag.name} as three numbers z,y,x such as 40,4,4; found '
+            f'{",".join(flag.value)}.'
         ) from None
 
 

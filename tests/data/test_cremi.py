@@ -205,10 +205,7 @@ def test_samples_of_different_size_are_refused(raw: Path, prepared: Path):
         ('ids have no resolution', rf'attribute resolution, .* of {IDS} .*attributes none\.'),
         ('two resolutions', r'at one resolution .*\(40.0, 4.0, 4.0\) and \(40.0, 8.0, 8.0\) nm'),
         ('crop without offset', rf'attribute offset, .* of {IDS} \(4, 96, 80\).*resolution\.'),
-        (
-            'half a voxel',
-            r'whole voxel of \(40.0, 4.0, 4.0\) nm .* offset \(40.0, 2.0, 0',
-        ),
+        ('half a voxel', r'whole voxel of \(40.0, 4.0, 4.0\) nm .* offset \(40.0, 2.0, 0'),
         ('too far', r'\(4, 96, 80\) .* inside .*\(6, 96, 80\).* found the offset \(120.0, 0.0, 0'),
         ('negative', r'inside .* found the offset \(-40.0, 0.0, 0'),
         ('16 bits', 'type uint8 and .* of integers in .*, found uint16 and uint64'),

@@ -143,11 +143,7 @@ def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):
         spec = {
             'driver': 'zarr',
             'kvstore': {'driver': 'file', 'path': str(tmp_path / f'{name}.zarr')},
-            'metadata': {
-                'shape': [800_000, 500, 500],
-                'chunks': [1, 500, 500],
-                'dtype': dtype,
-            },
+            'metadata': {'shape': [800_000, 500, 500], 'chunks': [1, 500, 500], 'dtype': dtype},
         }
         store = tensorstore.open(spec, create=True).result()
         # Tissue in a few sections; nothing is written of the others, which read as 0.

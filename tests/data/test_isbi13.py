@@ -115,9 +115,12 @@ def test_a_file_that_cannot_be_had_is_named_with_its_place(
 @pytest.mark.parametrize(
     ('labels', 'message'),
     [
-        (np.zeros((4, 15, 17), np.float32), r'integer ids in .*train-labels\.tif, found float32'),
+        (np.zeros((4, 15, 17), np.float32), r'integer ids .*train-labels\.tif, found float32'),
         (np.zeros((3, 15, 17), np.uint16), r'\(4, 15, 17\) .* \(3, 15, 17\) differ in size'),
-        (np.full((4, 15, 17), -3, np.int16), r'ids from 0 to 4294967295 in .*, found -3 to -3'),
+        (
+            np.full((4, 15, 17), -3, np.int16),
+            r'ids from 0 to 4294967295 in .*, found int16 from -3 to -3',
+        ),
     ],
 )
 def test_labels_that_are_no_ids_of_this_volume_are_refused(
