@@ -33,7 +33,8 @@ A workdir holds one run. What a setting is for says whether that run may be told
 | for | what hangs on it | another value in the same workdir |
 |---|---|---|
 | training | the network's parameters | refused; the message names it |
-| scoring | which checkpoint is kept, and its scores | allowed, in `--mode=evaluate` too |
+| phase_two | those after phase one | likewise, but runs can share their phase one (`start_from`) |
+| scoring | which checkpoint is kept, and its scores | allowed, in `--mode=evaluate` too, with the run's `--config` and its other changes |
 | free | neither: where files lie, how much memory is taken | allowed |
 """
 

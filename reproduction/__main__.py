@@ -105,7 +105,10 @@ def _write_tables(folder: Path, numbers: Sequence[int], dataset: str | None) -> 
     results, epoch_times = read_results(folder), read_epoch_times(folder)
     datasets = [dataset] if dataset else sorted({result['dataset'] for result in results})
     if not datasets:
-        raise InputError(f'Expected results of runs in {folder}, found none. Make some first.')
+        raise InputError(
+            f'Expected results of runs in {folder}, found none. Make some with '
+            '--table=1 --dataset=isbi12.'
+        )
     folder.mkdir(parents=True, exist_ok=True)
     for name in datasets:
         for number in numbers:

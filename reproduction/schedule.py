@@ -17,7 +17,7 @@ from reproduction.jobs import Jobs
 from reproduction.progress import duration, say
 from reproduction.results import SCHEDULE, read_results, schedule_of
 from reproduction.systems import SYSTEMS, Run, run_config
-from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, run_settings
+from taclnet_jax.config import differences, run_settings
 from taclnet_jax.config.schema import flatten
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume
@@ -64,7 +64,7 @@ def choose_schedule(
 
 def same_phase_one(settings: RunSettings, other: RunSettings) -> bool:
     """Whether two runs differ in nothing but attention, phase two and its losses."""
-    return not differences(settings, other, PHASE_TWO_BLOCKS)
+    return not differences(settings, other, in_phase_one=True)
 
 
 def _of_budget(

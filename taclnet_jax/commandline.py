@@ -109,7 +109,7 @@ def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -
     for holder in shown:
         flag = flags.FLAGS[holder.name]
         # As it is written on the command line.
-        default = (flag.default_as_str or '').strip("'")
+        default = '' if flag.default is None else (flag.default_as_str or '').strip("'")
         default = f' Default: {default}.' if default else ''
         text = textwrap.fill(flag.help + default, 70)
         lines += [f'  --{holder.name}', textwrap.indent(text, ' ' * 6)]
@@ -167,7 +167,8 @@ def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]
             f'{", ".join(config_names())}: {reason}.'
         )
     except (KeyError, AttributeError) as error:
-        fail(f'The configuration has no setting {error}; docs/configuration.md lists all of them.')
+        name = str(error).strip('"\'')
+        fail(f'The configuration has no setting {name!r}; docs/configuration.md lists all.')
     # Values of a wrong type, and errors inside a config file.
     except Exception as error:
         fail(str(error).strip() or type(error).__name__)

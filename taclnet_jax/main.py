@@ -46,15 +46,17 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         InputError: settings, data or workdir cannot be used.
         Interrupted: SIGTERM or SIGINT came.
     """
+    from taclnet_jax.config import run_settings
     from taclnet_jax.evaluation.evaluate import evaluate
     from taclnet_jax.evaluation.scoring import Validation
     from taclnet_jax.inference import create_inference, load
     from taclnet_jax.losses import LOSSES
     from taclnet_jax.training.loop import train
-    from taclnet_jax.training.setup import prepare
+    from taclnet_jax.training.setup import check_workdir, prepare
 
-    training = prepare(config)
-    settings = training.settings
+    settings = run_settings(config)
+    check_workdir(settings, Path(workdir))  # before what takes time
+    training = prepare(settings)
     validation = Validation(
         settings.evaluate,
         create_inference(training.network, views=1, **settings.inference_options),

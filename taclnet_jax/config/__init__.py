@@ -15,8 +15,8 @@ from taclnet_jax.config.schema import as_nested, check_registries, entries, flat
 from taclnet_jax.config.settings import RunSettings, default_settings
 from taclnet_jax.errors import InputError
 
-PHASE_TWO_BLOCKS = ('attention', 'phase_two', 'topological_loss', 'perceptual_loss')
-"""What phase one knows nothing of."""
+_KEPT = ('training', 'phase_two')
+"""The roles of settings that a run keeps."""
 
 
 def get_config() -> ConfigDict:
@@ -77,25 +77,24 @@ def read_settings(workdir: str | Path) -> RunSettings:
         raise InputError(f'{path} cannot be used: {error} Choose another --workdir.') from None
 
 
-def differences(one: RunSettings, other: RunSettings, but: tuple[str, ...] = ()) -> list[str]:
+def differences(one: RunSettings, other: RunSettings, *, in_phase_one: bool = False) -> list[str]:
     """Lines 'key: one value, other value' of the settings in which two runs differ for good.
 
     Args:
         one: a run's.
         other: another's.
-        but: blocks that may differ too, such as `PHASE_TWO_BLOCKS`.
+        in_phase_one: leaves out what phase one knows nothing of.
     """
     there = flatten(other)
     return [
         f'{entry.key}: {entry.value} here, {there[entry.key]} there'
         for entry in sorted(entries(one), key=lambda entry: entry.key)
-        if entry.role == 'training'
-        and entry.key.split('.')[0] not in but
+        if entry.role in (('training',) if in_phase_one else _KEPT)
         and entry.value != there[entry.key]
     ]
 
 
 def same_run(settings: RunSettings, run: RunSettings) -> RunSettings:
     """The run's settings, with those of `settings` that may differ between the calls of one run."""
-    changes = {entry.key: entry.value for entry in entries(settings) if entry.role != 'training'}
+    changes = {entry.key: entry.value for entry in entries(settings) if entry.role not in _KEPT}
     return from_flat(run, changes)

@@ -13,9 +13,10 @@ from taclnet_jax.errors import InputError
 T = TypeVar('T')
 S = TypeVar('S', bound='Settings')
 
-Role = Literal['training', 'scoring', 'free']
-"""What hangs on a setting. 'training': the network, so that a run keeps it. 'scoring': how the
-network is chosen and scored, which a run may be told anew. 'free': neither, as where files lie."""
+Role = Literal['training', 'phase_two', 'scoring', 'free']
+"""What hangs on a setting. 'training': the network, so that a run keeps it. 'phase_two': likewise,
+but that runs which differ in it can share a phase one. 'scoring': how the network is chosen and
+scored, which a run may be told anew. 'free': neither, as where files lie."""
 
 
 def setting(
@@ -38,6 +39,11 @@ def setting(
     """
     metadata = dict(meaning=meaning, low=low, high=high, registry=registry, role=role)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def block(default: T, role: Role) -> T:
+    """A block of settings with a role for those in it that have none of their own."""
+    return dataclasses.field(default=default, metadata={'role': role})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,9 +190,9 @@ def _described(hint: Any) -> str:
     if hint == tuple[()]:
         return '()'
     if get_origin(hint) is tuple:
-        if inside[-1] is ...:
-            return f'a tuple, of {_described(inside[0])} each'
-        return f'{len(inside)} of {_described(inside[0])}, as in "({", ".join("4" * len(inside))})"'
+        kind = _described(inside[0]).removeprefix('a ').replace('text', 'name')
+        number, example = ('any number of', 2) if inside[-1] is ... else (len(inside), len(inside))
+        return f'{number} {kind}s in brackets, as in "({", ".join("4" * example)})"'
     if get_origin(hint) in (Union, UnionType):
         return ' or '.join(map(_described, inside))
     names = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'text'}

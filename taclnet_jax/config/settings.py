@@ -5,11 +5,11 @@ under that name (`config.model.name`); the fields of the others stand at its top
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from taclnet_jax.config.data import DataSettings, SamplingSettings
-from taclnet_jax.config.schema import Settings, setting
+from taclnet_jax.config.schema import Settings, block, setting
 from taclnet_jax.errors import InputError
 
 
@@ -96,8 +96,8 @@ class LossSettings(Settings):
         'cross_entropy_dice is its sum with the soft Dice loss.',
         registry='taclnet_jax.losses:LOSSES',
     )
-    topological_loss: TopologicalLossSettings = TopologicalLossSettings()
-    perceptual_loss: PerceptualLossSettings = PerceptualLossSettings()
+    topological_loss: TopologicalLossSettings = block(TopologicalLossSettings(), 'phase_two')
+    perceptual_loss: PerceptualLossSettings = block(PerceptualLossSettings(), 'phase_two')
 
 
 # --- Training
@@ -138,7 +138,7 @@ class TrainingSettings(Settings):
 
     optimizer: OptimizerSettings = OptimizerSettings()
     phase_one: PhaseOneSettings = PhaseOneSettings()
-    phase_two: PhaseTwoSettings = PhaseTwoSettings()
+    phase_two: PhaseTwoSettings = block(PhaseTwoSettings(), 'phase_two')
     start_from: str = setting(
         '',
         'A run of the same phase one to go on from: its <workdir>/checkpoints/phase_one.',
@@ -210,11 +210,11 @@ class RunSettings(Settings):
     precision: Literal['float32', 'bfloat16'] = setting(
         'float32', "Of the network's arithmetic; topology and attention are in float32."
     )
-    attention: AttentionSettings = AttentionSettings()
+    attention: AttentionSettings = block(AttentionSettings(), 'phase_two')
     losses: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
-    checkpoint: CheckpointSettings = field(default=CheckpointSettings(), metadata={'role': 'free'})
-    evaluate: EvaluateSettings = field(default=EvaluateSettings(), metadata={'role': 'scoring'})
+    checkpoint: CheckpointSettings = block(CheckpointSettings(), 'free')
+    evaluate: EvaluateSettings = block(EvaluateSettings(), 'scoring')
 
     def __post_init__(self) -> None:
         super().__post_init__()

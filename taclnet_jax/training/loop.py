@@ -50,7 +50,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
     ):
         if first_step == 0:
             reporter.print(parameter_overview.get_parameter_overview(state.params))
-        else:
+        elif first_step < training.steps:
             reporter.print(f'Going on from step {first_step} of {training.steps}.')
         state = state.to_devices()
 

@@ -24,9 +24,9 @@ def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two:
     time of the network itself.
     """
     plain = LOSSES[settings.loss]
-    topological, perceptual = settings.topological_loss, settings.perceptual_loss
-    if not phase_two or not (topological.weight or perceptual.weight):
+    if not phase_two:
         return plain
+    topological, perceptual = settings.topological_loss, settings.perceptual_loss
     vgg19 = load_vgg19(perceptual.vgg19) if perceptual.weight else None
 
     def with_terms(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:

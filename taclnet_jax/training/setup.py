@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import optax
 
-from taclnet_jax.config import PHASE_TWO_BLOCKS, differences, read_settings, run_settings
+from taclnet_jax.config import differences, read_settings, run_settings
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_samples, training_volume
@@ -146,18 +146,19 @@ def begin(training: Training, workdir: str | Path) -> tuple[Checkpoints, TrainSt
 
 
 def open_workdir(settings: RunSettings, folder: Path) -> None:
-    """Makes the folder of a run, or opens it if it belongs to the same run; writes config.json.
+    """Makes the folder of a run, or opens it if it belongs to the same run; writes config.json."""
+    check_workdir(settings, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / 'config.json', json.dumps(as_nested(settings), indent=2) + '\n')
 
-    Raises:
-        InputError: the folder holds another configuration's run, or is a file.
-    """
+
+def check_workdir(settings: RunSettings, folder: Path) -> None:
+    """Refuses the folder of another configuration's run, and a file."""
     if (folder / 'config.json').exists():
         advice = 'Choose another --workdir, or the settings of that run.'
         check_same_run(settings, read_settings(folder), folder, advice)
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / 'config.json', json.dumps(as_nested(settings), indent=2) + '\n')
 
 
 def check_same_run(
@@ -176,7 +177,7 @@ def start_from(settings: RunSettings, new: TrainState) -> TrainState | None:
     if not folder:
         return None
     state, config = restore_phase_one(folder, new)
-    if found := differences(settings, run_settings(config), PHASE_TWO_BLOCKS):
+    if found := differences(settings, run_settings(config), in_phase_one=True):
         raise InputError(
             f'The phase one of {folder} had other settings ({"; ".join(found)}); '
             'runs can share it only if nothing but attention, phase two and its losses differ.'

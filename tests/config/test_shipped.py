@@ -55,10 +55,10 @@ def test_training_without_a_configuration_lists_them(refused: Callable[..., str]
 @pytest.mark.parametrize(
     ('flags', 'words'),
     [
-        (['crop=64'], 'config.crop to be 2 of a whole number, as in "(4, 4)"; found (64,)'),
-        (['crop=(32,32,32)'], 'config.crop to be 2 of a whole number'),
+        (['crop=64'], 'config.crop to be 2 whole numbers in brackets, as in "(4, 4)"; found (64,)'),
+        (['crop=(32,32,32)'], 'config.crop to be 2 whole numbers in brackets'),
         (['crop=(32.5,32)'], 'config.crop to be a whole number; found 32.5'),
-        (['crop=(24,24)', 'crop=(32,32)'], 'config.crop to be 2 of a whole number'),
+        (['crop=(24,24)', 'crop=(32,32)'], 'config.crop to be 2 whole numbers in brackets'),
         (['model.hidden=("a",)'], "config.model.hidden to be a whole number; found 'a'"),
         (['fold=two'], 'two'),
         (['phase_one.epochs=1.5'], '1.5'),
