@@ -161,7 +161,9 @@ def _as_it_was() -> Iterator[None]:
         sys.unraisablehook = unraisable
         signal.signal(signal.SIGTERM, terminate)
         sys.argv = argv
-        # The next command defines flags of its own.
+        # The next command defines flags of its own; those of libraries that it imported stay.
         for name in set(flags.FLAGS) - defined:
-            with contextlib.suppress(AttributeError):  # one of two names of a flag
-                delattr(flags.FLAGS, name)
+            module = flags.FLAGS.find_module_defining_flag(name)
+            if module not in sys.modules or module.startswith(('absl', 'taclnet_jax')):
+                with contextlib.suppress(AttributeError):  # one of two names of a flag
+                    delattr(flags.FLAGS, name)

@@ -53,8 +53,10 @@ def test_mistakes_of_the_program_keep_their_traceback(error: Exception) -> None:
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_that_a_finalizer_swallows_comes_again(number: signal.Signals) -> None:
     script = f"""
-import os, time
+import os, signal, time
 from taclnet_jax import commandline
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 
 class Finalized:
     def __del__(self):

@@ -29,7 +29,7 @@ MODULES = {
     for path in (ROOT / 'taclnet_jax').rglob('*')
     if path.suffix == '.py' or path.name == 'py.typed'
 }
-SUBPACKAGES = ('data', 'metrics', 'models', 'topology', 'volumes')
+CONFIGS = {path.name for path in (ROOT / 'configs').glob('*.py')}
 
 
 def build(kind: str, tree: Path, output: Path) -> Path:
@@ -87,7 +87,7 @@ def python(installed: Path, folder: Path, *arguments: str) -> subprocess.Complet
 def test_the_sdist_is_enough_to_build_from(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition('/')[2] for name in archive.getnames()}
-    assert names >= {*MODULES, 'README.md', 'LICENSE', 'pyproject.toml'}
+    assert names >= {*MODULES, *(f'configs/{name}' for name in CONFIGS), 'README.md', 'LICENSE'}
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
@@ -95,10 +95,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         names = set(archive.namelist())
         (metadata,) = (n for n in names if n.endswith('.dist-info/METADATA'))
         text = archive.read(metadata).decode()
-    assert {name for name in names if '.dist-info/' not in name} == MODULES
+    configs = {f'taclnet_jax/configs/{name}' for name in CONFIGS}
+    assert {name for name in names if '.dist-info/' not in name} == MODULES | configs
     assert 'taclnet_jax/py.typed' in names
-    for subpackage in SUBPACKAGES:
-        assert f'taclnet_jax/{subpackage}/__init__.py' in names
     assert any(name.endswith('.dist-info/licenses/LICENSE') for name in names)
     assert f'\nVersion: {taclnet_jax.__version__}\n' in text
     assert '\nRequires-Python: >=3.11\n' in text
@@ -122,10 +121,8 @@ def test_example_of_the_readme_from_the_wheel(installed: Path, tmp_path: Path) -
     assert Path(file).is_relative_to(installed)
 
 
-def test_configurations_are_not_in_the_wheel_and_it_says_so(
-    installed: Path, tmp_path: Path
-) -> None:
-    arguments = ('-m', 'reproduction', '--table=1', '--dataset=isbi12')
-    done = python(installed, tmp_path, *arguments)
+def test_configurations_are_in_the_wheel(installed: Path, tmp_path: Path) -> None:
+    arguments = ('--config=isbi12', '--config.crop=64', '--workdir=run')
+    done = python(installed, tmp_path, '-m', 'taclnet_jax.main', *arguments)
     assert done.returncode == 2, done.stderr
-    assert 'copy of the repository' in done.stderr and 'Traceback' not in done.stderr
+    assert 'config.crop' in done.stderr and 'Traceback' not in done.stderr
