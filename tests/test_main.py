@@ -111,11 +111,7 @@ def test_a_batch_is_divided_evenly_over_the_devices(
     ids=['sizes differ', 'labels', 'one section', 'NaN', 'RGB'],
 )
 def test_stacks(
-    image: np.ndarray,
-    labels: np.ndarray,
-    words: str,
-    tmp_path: Path,
-    refused: Callable[..., str],
+    image: np.ndarray, labels: np.ndarray, words: str, tmp_path: Path, refused: Callable[..., str]
 ) -> None:
     assert words in refused(*isbi12(tmp_path, image, labels))
     assert not (tmp_path / 'run').exists()

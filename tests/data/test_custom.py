@@ -158,6 +158,7 @@ def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):
         custom__resolution_nm=(40, 4, 4),
         crops_limit=16,
         phase_two__epochs=1,
+        evaluate__threshold_sections=1,
         evaluate__test_sections=1,
         validation_sections=3,
     )

@@ -81,7 +81,6 @@ MOMENTS = {
     'in the first epoch': ('step', '2', []),
     'in the middle of an epoch': ('step', '5', [3]),
     'in validation': ('validation', '2', [3]),
-    'when a checkpoint is begun': ('os.mkdir', 'checkpoints/last/6.', [3]),
     'when a checkpoint is half there': (
         'os.rename',
         'checkpoints/last/6.orbax-checkpoint-tmp/params.',
