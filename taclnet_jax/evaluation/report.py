@@ -49,13 +49,8 @@ def attention_picture(
     volume: Volume, prediction: SectionPrediction, path: Path | None
 ) -> np.ndarray:
     """The poster's Fig. 5 of a section, written to `path` if given."""
-    return figures.attention_panels(
-        path,
-        volume.image[prediction.section],
-        prediction.critical_map,
-        prediction.attention,
-        prediction.refined,
-    )
+    section = volume.image[prediction.section]
+    return figures.attention_panels(path, section, *prediction.attended)
 
 
 def format_table(results: dict[str, Any]) -> str:

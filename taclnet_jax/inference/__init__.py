@@ -1,24 +1,12 @@
 """What a trained network says of sections, and how it becomes segments."""
 
-from taclnet_jax.inference.cut import MAPS, TITLES, Cut
-from taclnet_jax.inference.model import Model, load
-from taclnet_jax.inference.predict import predict_stack
-from taclnet_jax.inference.sections import (
-    Inference,
-    SectionPrediction,
-    create_inference,
-    predict_sections,
-)
-
-__all__ = [
-    'MAPS',
-    'TITLES',
-    'Cut',
-    'Inference',
-    'Model',
-    'SectionPrediction',
-    'create_inference',
-    'load',
-    'predict_sections',
-    'predict_stack',
-]
+from taclnet_jax.inference.cut import MAPS as MAPS
+from taclnet_jax.inference.cut import TITLES as TITLES
+from taclnet_jax.inference.cut import Cut as Cut
+from taclnet_jax.inference.model import Model as Model
+from taclnet_jax.inference.model import load as load
+from taclnet_jax.inference.predict import predict_stack as predict_stack
+from taclnet_jax.inference.sections import Inference as Inference
+from taclnet_jax.inference.sections import SectionPrediction as SectionPrediction
+from taclnet_jax.inference.sections import create_inference as create_inference
+from taclnet_jax.inference.sections import predict_sections as predict_sections

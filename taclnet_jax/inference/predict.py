@@ -42,8 +42,8 @@ def predict_stack(
 
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    names = ('membrane', 'refined', 'attention')
-    maps = {name: np.empty(image.shape, np.float32) for name in names}
+    fields = {'membrane': 'prob', 'refined': 'refined', 'attention': 'attention'}
+    maps = {name: np.empty(image.shape, np.float32) for name in fields}
     segments = np.empty(image.shape, np.int32)
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'
@@ -51,22 +51,11 @@ def predict_stack(
     predicted = predict_sections(model.inference(), model.params, image, targets)
     for section in with_progress(predicted, depth, 'sections', 'section'):
         z = section.section
-        for name, part in (
-            ('membrane', section.prob),
-            ('refined', section.refined),
-            ('attention', section.attention),
-        ):
-            maps[name][z] = part
+        for name, field in fields.items():
+            maps[name][z] = getattr(section, field)
         segments[z] = cut.segments(section.refined if model.attends else section.prob)
         if z == depth // 2:
-            attention_panels(
-                files['picture'],
-                image[z],
-                section.critical_map,
-                section.attention,
-                section.refined,
-                section.prob,
-            )
+            attention_panels(files['picture'], image[z], *section.attended, section.prob)
     for name, array in maps.items():
         write_stack(files[name], array, stored.resolution_nm)
     fits = segments.max() <= np.iinfo(np.uint16).max

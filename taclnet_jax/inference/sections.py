@@ -34,6 +34,11 @@ class SectionPrediction(NamedTuple):
     attention: np.ndarray
     refined: np.ndarray
 
+    @property
+    def attended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """CP, o and P_hat, as pictures of attention take them."""
+        return self.critical_map, self.attention, self.refined
+
 
 @dataclass(frozen=True)
 class Inference:

@@ -17,58 +17,28 @@ that are easily made differently:
   functions once every predicted 0 has a number of its own.
 """
 
-from taclnet_jax.metrics.betti import betti_error, betti_matching_error
-from taclnet_jax.metrics.cremi import CremiScore, border_mask, cremi_score
-from taclnet_jax.metrics.masks import cl_dice, dice
-from taclnet_jax.metrics.overlaps import (
-    adapted_rand_fscore,
-    false_splits_and_merges,
-    v_info,
-    v_rand,
-    variation_of_information,
-)
-from taclnet_jax.metrics.section import (
-    COLUMNS,
-    EXTENDED,
-    HIGHER_IS_BETTER,
-    MAIN,
-    best_over_thresholds,
-    section_scores,
-    summarise,
-)
-from taclnet_jax.metrics.segments import (
-    close_membranes,
-    grow_segments,
-    pieces_of_ids,
-    segment,
-    true_segments,
-    watershed_segments,
-)
-
-__all__ = [
-    'COLUMNS',
-    'EXTENDED',
-    'HIGHER_IS_BETTER',
-    'MAIN',
-    'CremiScore',
-    'adapted_rand_fscore',
-    'best_over_thresholds',
-    'betti_error',
-    'betti_matching_error',
-    'border_mask',
-    'cl_dice',
-    'close_membranes',
-    'cremi_score',
-    'dice',
-    'false_splits_and_merges',
-    'grow_segments',
-    'pieces_of_ids',
-    'section_scores',
-    'segment',
-    'summarise',
-    'true_segments',
-    'v_info',
-    'v_rand',
-    'variation_of_information',
-    'watershed_segments',
-]
+from taclnet_jax.metrics.betti import betti_error as betti_error
+from taclnet_jax.metrics.betti import betti_matching_error as betti_matching_error
+from taclnet_jax.metrics.cremi import CremiScore as CremiScore
+from taclnet_jax.metrics.cremi import border_mask as border_mask
+from taclnet_jax.metrics.cremi import cremi_score as cremi_score
+from taclnet_jax.metrics.masks import cl_dice as cl_dice
+from taclnet_jax.metrics.masks import dice as dice
+from taclnet_jax.metrics.overlaps import adapted_rand_fscore as adapted_rand_fscore
+from taclnet_jax.metrics.overlaps import false_splits_and_merges as false_splits_and_merges
+from taclnet_jax.metrics.overlaps import v_info as v_info
+from taclnet_jax.metrics.overlaps import v_rand as v_rand
+from taclnet_jax.metrics.overlaps import variation_of_information as variation_of_information
+from taclnet_jax.metrics.section import COLUMNS as COLUMNS
+from taclnet_jax.metrics.section import EXTENDED as EXTENDED
+from taclnet_jax.metrics.section import HIGHER_IS_BETTER as HIGHER_IS_BETTER
+from taclnet_jax.metrics.section import MAIN as MAIN
+from taclnet_jax.metrics.section import best_over_thresholds as best_over_thresholds
+from taclnet_jax.metrics.section import section_scores as section_scores
+from taclnet_jax.metrics.section import summarise as summarise
+from taclnet_jax.metrics.segments import close_membranes as close_membranes
+from taclnet_jax.metrics.segments import grow_segments as grow_segments
+from taclnet_jax.metrics.segments import pieces_of_ids as pieces_of_ids
+from taclnet_jax.metrics.segments import segment as segment
+from taclnet_jax.metrics.segments import true_segments as true_segments
+from taclnet_jax.metrics.segments import watershed_segments as watershed_segments

@@ -1,23 +1,14 @@
 """EM volumes on disk, `[z, y, x]`: TIFF, PNG, HDF5, zarr, N5, Neuroglancer precomputed."""
 
-from taclnet_jax.volumes.axis_order import check_axis_order
-from taclnet_jax.volumes.eight_bit import as_uint8_image, as_uint8_sections
-from taclnet_jax.volumes.opening import open_array
-from taclnet_jax.volumes.sections import LazySections, Sections, StoredArray, read_whole
-from taclnet_jax.volumes.tiff import read_stack
-from taclnet_jax.volumes.writing import FORMATS, write_array, write_stack
-
-__all__ = [
-    'FORMATS',
-    'LazySections',
-    'Sections',
-    'StoredArray',
-    'as_uint8_image',
-    'as_uint8_sections',
-    'check_axis_order',
-    'open_array',
-    'read_stack',
-    'read_whole',
-    'write_array',
-    'write_stack',
-]
+from taclnet_jax.volumes.axis_order import check_axis_order as check_axis_order
+from taclnet_jax.volumes.eight_bit import as_uint8_image as as_uint8_image
+from taclnet_jax.volumes.eight_bit import as_uint8_sections as as_uint8_sections
+from taclnet_jax.volumes.opening import open_array as open_array
+from taclnet_jax.volumes.sections import LazySections as LazySections
+from taclnet_jax.volumes.sections import Sections as Sections
+from taclnet_jax.volumes.sections import StoredArray as StoredArray
+from taclnet_jax.volumes.sections import read_whole as read_whole
+from taclnet_jax.volumes.tiff import read_stack as read_stack
+from taclnet_jax.volumes.writing import FORMATS as FORMATS
+from taclnet_jax.volumes.writing import write_array as write_array
+from taclnet_jax.volumes.writing import write_stack as write_stack
