@@ -27,7 +27,9 @@ class ModelSettings(Settings, block='model'):
     features: tuple[int, ...] = setting(
         (), "The others: channels of each level; () = the model's own default."
     )
-    normalise: bool = setting(True, 'The others: normalisation over channels at each pixel.')
+    normalise: bool = setting(
+        False, 'The others: normalisation over channels at each pixel (docs/findings.md).'
+    )
     iterations: int = setting(3, 'mosinska: how often the U-Net refines its prediction.', low=1)
 
     def __post_init__(self) -> None:

@@ -67,7 +67,7 @@ class Block(nn.Module):
     """
 
     features: int
-    normalise: bool = True
+    normalise: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact

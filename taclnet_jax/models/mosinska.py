@@ -14,7 +14,7 @@ class Mosinska(UNet):
 
     Its two inputs are a section and the probabilities it predicted the time before, zeros at first
     (the paper's y_{k+1} = f(x, y_k)). Each section of the window goes through it alone.
-    1,942,433 parameters by default: those of `UNet` and the second input's.
+    1,940,961 parameters by default: those of `UNet` and the second input's.
 
     Training needs all predictions, `iterations`; the gradient flows back through all of them. The
     paper adds the distance of VGG19 features to the cross-entropy, see

@@ -24,7 +24,7 @@ class Contraction(nn.Module):
     """
 
     features: Sequence[int]
-    normalise: bool = True
+    normalise: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -47,7 +47,7 @@ class Expansion(nn.Module):
     """
 
     features: Sequence[int]
-    normalise: bool = True
+    normalise: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -63,7 +63,7 @@ class UNetBody(nn.Module):
     """The U-Net of images with any number of channels, height and width; see `UNet`."""
 
     features: Sequence[int]
-    normalise: bool = True
+    normalise: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -82,14 +82,14 @@ class UNet(Network):
     """U-Net: two 3x3 convolutions a level, 2x2 pooling and up-convolution, skip connections.
 
     Each section of the window goes through it alone, with the same weights. By default
-    it has 1,942,289 parameters, a quarter of the published channels on as many levels; with
+    it has 1,940,817 parameters, a quarter of the published channels on as many levels; with
     `PUBLISHED` features 31.0 million.
 
     Deviations from the paper, for all systems to be trained by one protocol: same-size
     convolutions of the whole crop (the paper's shrink it, after mirroring the image around it; here
     the image is mirrored only to a multiple of the pooling), one logit a pixel instead of two, no
-    dropout, no weight map in the loss. Normalisation is not in the paper either; it is meant for
-    schedules of some hundred updates, and `normalise=False` leaves it out.
+    dropout, no weight map in the loss. Normalisation is not in the paper either, and left out by
+    default: in short runs validation scores are better without (docs/findings.md).
 
     Attributes:
         features: channels of the levels, from full resolution down.
@@ -98,7 +98,7 @@ class UNet(Network):
     """
 
     features: Sequence[int] = (16, 32, 64, 128, 256)
-    normalise: bool = True
+    normalise: bool = False
     dtype: Any = jnp.float32
 
     @classmethod

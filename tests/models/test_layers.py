@@ -76,8 +76,8 @@ def test_padding_mirrors_the_lower_and_the_right_border() -> None:
 
 def test_a_block_without_normalisation_has_biases_instead() -> None:
     x, key = jnp.zeros((1, 4, 4, 2)), jax.random.key(0)
-    normalised = jax.eval_shape(Block(8).init, key, x)['params']
-    plain = jax.eval_shape(Block(8, normalise=False).init, key, x)['params']
+    normalised = jax.eval_shape(Block(8, normalise=True).init, key, x)['params']
+    plain = jax.eval_shape(Block(8).init, key, x)['params']
     assert set(normalised['Conv_0']) == {'kernel'}
     assert set(plain) == {'Conv_0', 'Conv_1'}
     assert set(plain['Conv_0']) == {'kernel', 'bias'}
