@@ -1,7 +1,7 @@
 """What the commands share: --help from the docstring, and one message instead of a traceback."""
 
 import errno
-import logging as std_logging
+import logging
 import os
 import re
 import signal
@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 
 from taclnet_jax.errors import InputError, Interrupted
 
@@ -44,9 +45,10 @@ def run(
         return _parse(argv, shown)
 
     def guarded(argv: Sequence[str]) -> None:
+        absl_logging.set_verbosity(absl_logging.WARNING)
         # Orbax logs every save, and the trace of every error, which it raises all the same.
-        logging.set_verbosity(logging.FATAL)
-        std_logging.getLogger('asyncio').setLevel(std_logging.CRITICAL)
+        for name in ('absl', 'asyncio'):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         allow_callbacks()
         signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook = _unraisable

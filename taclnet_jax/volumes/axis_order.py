@@ -1,9 +1,10 @@
 """Whether a volume may have been saved as `[x, y, z]`."""
 
-from absl import logging
+import logging
 
 from taclnet_jax.errors import InputError
 
+_LOGGER = logging.getLogger(__name__)
 _SLAB = 4  # EM stacks are thinner than wide; an axis this many times shorter is a stack's depth
 _ANISOTROPIC = 1.5
 
@@ -41,19 +42,12 @@ def check_axis_order(
             'Turn the axes round; if the volume really is that narrow, swap y and x.'
         )
     if slab:
-        logging.warning(
-            '%s: the shape %s is read as [z, y, x], %d sections of %d x %d pixels; '
-            'if it was saved as [x, y, z], turn the axes round.',
-            name,
-            shape,
-            depth,
-            height,
-            width,
+        _LOGGER.warning(
+            f'{name}: the shape {shape} is read as [z, y, x], {depth} sections of {height} x {width} '
+            'pixels; if it was saved as [x, y, z], turn the axes round.'
         )
     elif x_nm >= _ANISOTROPIC * z_nm:
-        logging.warning(
-            '%s: the voxel size %s nm is read as (z, y, x), so that pixels are wider than '
-            'sections are thick; if it was given as (x, y, z), turn it round.',
-            name,
-            resolution_nm,
+        _LOGGER.warning(
+            f'{name}: the voxel size {resolution_nm} nm is read as (z, y, x), so that pixels are '
+            'wider than sections are thick; if it was given as (x, y, z), turn it round.'
         )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import logging
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import (
@@ -158,10 +157,9 @@ def test_usable_volumes_pass_with_a_warning_where_they_are_suspicious(
     shape: tuple[int, int, int],
     resolution_nm: tuple[float, float, float] | None,
     message: str,
-    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
-    warnings: list[str] = []
-    monkeypatch.setattr(logging, 'warning', lambda text, *values: warnings.append(text % values))
     check_axis_order(shape, resolution_nm, 'a.h5')
+    warnings = caplog.messages
     assert len(warnings) == bool(message)
     assert all('a.h5' in warning and message in warning for warning in warnings)
