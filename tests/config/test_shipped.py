@@ -47,8 +47,11 @@ def test_a_name_means_the_same_in_any_folder(
     assert 'config.slices to be one of 1, 3, 5; found 2' in message
 
 
-def test_training_without_a_configuration_lists_them(refused: Callable[..., str]) -> None:
-    message = refused('--workdir=/dev/null/run')
+@pytest.mark.parametrize('flags', [[], ['--config=isbi21'], ['--config', 'isbi21']])
+def test_training_without_a_configuration_lists_them(
+    flags: list[str], refused: Callable[..., str]
+) -> None:
+    message = refused('--workdir=/dev/null/run', *flags)
     assert '--config' in message and all(name in message for name in config_names())
 
 

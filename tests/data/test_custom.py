@@ -88,7 +88,7 @@ def test_ignored_regions_come_from_a_mask_from_ids_and_from_distance(tmp_path: P
         ({'image': ''}, 'Expected config.custom.image'),
         ({'labels': 'nowhere.tif'}, 'nowhere.tif'),
         ({'label_kind': 'membrane'}, 'label_kind=ids'),
-        ({'resolution_nm': (4, 4)}, 'config.custom.resolution_nm to be 3 of a number'),
+        ({'resolution_nm': (4, 4)}, 'config.custom.resolution_nm to be 3 numbers in brackets'),
         ({'ignore': 'nowhere.tif'}, 'ignored regions'),
     ],
 )
