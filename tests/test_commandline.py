@@ -92,3 +92,13 @@ def test_help_shows_defaults_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) 
     text = help_text('\nDoes things.\n', holders)
     assert text.startswith('Does things.\n\nFlags:\n  --size\n      How large. Default: 24,256.\n')
     assert text.endswith('  --seed\n      Which. Default: 0.\n  --output\n      Where to.')
+
+
+def test_what_libraries_warn_of_is_heard() -> None:
+    script = """
+import logging
+from taclnet_jax import commandline
+commandline.run(lambda: logging.getLogger('tifffile').warning('cut off'), '', [])
+"""
+    done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert done.returncode == 0 and 'cut off' in done.stderr, done.stderr

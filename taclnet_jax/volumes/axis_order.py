@@ -43,8 +43,8 @@ def check_axis_order(
         )
     if slab:
         _LOGGER.warning(
-            f'{name}: the shape {shape} is read as [z, y, x], {depth} sections of {height} x {width} '
-            'pixels; if it was saved as [x, y, z], turn the axes round.'
+            f'{name}: the shape {shape} is read as [z, y, x], {depth} sections of {height} x '
+            f'{width} pixels; if it was saved as [x, y, z], turn the axes round.'
         )
     elif x_nm >= _ANISOTROPIC * z_nm:
         _LOGGER.warning(
