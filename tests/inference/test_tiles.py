@@ -15,19 +15,19 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 
 from taclnet_jax.inference.sections import Inference, create_inference
-from taclnet_jax.models import MODELS
+from taclnet_jax.models import MODELS, Network
 
 SLICES = {'convlstm': 3, 'recurrent_unet': 3}  # others see each section alone
 
 
 @cache
-def trained(name: str) -> tuple[Any, Any, Any]:
-    """A model at its default settings, made-up parameters, and the inference without attention."""
-    model, rng, slices = MODELS[name](), np.random.default_rng(0), SLICES.get(name, 1)
+def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
+    """A model at its default settings but for `changes`, made-up parameters, and inference of P."""
+    model, rng, slices = MODELS[name](**changes), np.random.default_rng(0), SLICES.get(name, 1)
 
     def parameter(leaf: Any) -> jax.Array:
-        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))  # of biases and scales 1.4
-        return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
+        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+        return jnp.asarray(rng.normal(0, min(deviation, 0.3), leaf.shape), leaf.dtype)
 
     window = jnp.zeros((1, slices, model.stride, model.stride))
     shapes = jax.eval_shape(model.init, jax.random.key(0), window)['params']
@@ -43,7 +43,14 @@ def trained(name: str) -> tuple[Any, Any, Any]:
 @pytest.mark.parametrize('views', [1, 8])
 @pytest.mark.parametrize('name', MODELS)
 def test_tiles_give_what_the_whole_section_gives(name: str, views: int) -> None:
-    model, params, infer = trained(name)
+    check_tiles(views, *trained(name))
+
+
+def test_tiles_are_normalised_as_the_whole_section_is() -> None:
+    check_tiles(1, *trained('unet', normalise=True))
+
+
+def check_tiles(views: int, model: Network, params: Any, infer: Inference) -> None:
     stride, halo, slices = model.stride, infer.halo_px, infer.slices
     assert infer.tile_px == stride and halo - stride < model.reach_px(slices) <= halo
     # Of odd sizes, which are padded, and as narrow as the network allows.
@@ -57,7 +64,7 @@ def test_tiles_give_what_the_whole_section_gives(name: str, views: int) -> None:
         return np.asarray(prob), sum(1 for _ in tiling._tiles(shape[2]))
 
     whole, tiles = prob_of(image, 10 * stride)
-    assert tiles == 1 and whole.std() > 1e-3
+    assert tiles == 1 and whole.std() > 1e-3 and np.median(abs(whole - 0.5)) < 0.49
     for count, strides in [(5, 1), (2, 4)] if views == 1 else [(2, 4)]:
         tiled, tiles = prob_of(image, strides * stride)
         assert tiles == count

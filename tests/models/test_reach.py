@@ -42,7 +42,12 @@ def test_reach_is_exact(name: str) -> None:
 
 @pytest.mark.parametrize(
     'model',
-    [UNet((2, 2)), UNet((2,)), Mosinska((2, 2, 2), iteration_count=4), RecurrentUNet((2, 2, 4))],
+    [
+        UNet((2, 2), normalise=True),
+        UNet((2,)),
+        Mosinska((2, 2, 2), iteration_count=4),
+        RecurrentUNet((2, 2, 4)),
+    ],
 )
 def test_reach_of_other_settings(model: Network) -> None:
     assert farthest_seen(model, 3) == model.reach_px(3)
