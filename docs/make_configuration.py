@@ -34,7 +34,7 @@ A workdir holds one run. What a setting is for says whether that run may be told
 |---|---|---|
 | training | the network's parameters | refused; the message names it |
 | phase_two | those after phase one | likewise, but runs can share their phase one (`start_from`) |
-| scoring | which checkpoint is kept, and its scores | allowed, in `--mode=evaluate` too, beside the run's `--config` |
+| scoring | which checkpoint is kept, and its scores | allowed, with the run's `--config` |
 | free | neither: where files lie, how much memory is taken | allowed |
 """
 
