@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from networks import compiled, initialise
 from scipy.ndimage import correlate
 
 from taclnet_jax.models.convlstm import ConvLSTM
@@ -50,27 +54,29 @@ def convlstm_in_numpy(params: dict, window: np.ndarray, layers: int) -> np.ndarr
 def test_logits_follow_the_equations(slices: int) -> None:
     model = ConvLSTM(hidden=(3, 2))
     image = np.random.default_rng(slices).normal(size=(2, slices, 7, 9)).astype(np.float32)
-    params = model.init(jax.random.key(0), jnp.asarray(image))['params']
-    got = model.apply({'params': params}, jnp.asarray(image))
+    params = initialise(model, jnp.asarray(image))
+    got = compiled(model.apply)(params, image)
     assert got.shape == image.shape and got.dtype == jnp.float32
     for window, logits in zip(image, got, strict=True):
-        np.testing.assert_allclose(logits, convlstm_in_numpy(params, window, 3), atol=2e-5)
+        np.testing.assert_allclose(
+            logits, convlstm_in_numpy(params['params'], window, 3), atol=2e-5
+        )
 
 
 def test_every_map_sees_every_section() -> None:
     model = ConvLSTM(hidden=(4,))
     image = jax.random.normal(jax.random.key(1), (1, 3, 9, 9))
-    params = model.init(jax.random.key(0), image)
-    slopes = jax.jacobian(lambda x: model.apply(params, x)[0, :, 4, 4])(image)[:, 0]
+    params = initialise(model, image)
+    slopes = compiled(jax.jacobian(lambda x: model.apply(params, x)[0, :, 4, 4]))(image)[:, 0]
     assert (np.abs(slopes).max((-2, -1)) > 0).all()  # [map, section]
 
 
 def test_bfloat16_computes_close_to_float32() -> None:
     image = jax.random.normal(jax.random.key(1), (1, 3, 16, 16))
-    params = ConvLSTM().init(jax.random.key(0), image)
+    params = initialise(ConvLSTM(dtype=jnp.bfloat16), image)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params))
-    exact = ConvLSTM().apply(params, image)
-    rounded = ConvLSTM(dtype=jnp.bfloat16).apply(params, image)
+    exact = compiled(ConvLSTM().apply)(params, image)
+    rounded = compiled(ConvLSTM(dtype=jnp.bfloat16).apply)(params, image)
     assert rounded.dtype == jnp.float32
     np.testing.assert_allclose(rounded, exact, atol=0.03)
 
@@ -78,18 +84,26 @@ def test_bfloat16_computes_close_to_float32() -> None:
 @pytest.mark.parametrize('side', [1, 3, 5])
 @pytest.mark.parametrize('shape', [(2, 1, 1), (1, 5, 8), (3, 17, 6)])
 def test_convolution_has_the_gradients_of_xla(side: int, shape: tuple[int, ...]) -> None:
-    keys = jax.random.split(jax.random.key(side), 3)
-    x = jax.random.normal(keys[0], (*shape, 4))
-    kernel = jax.random.normal(keys[1], (side, side, 4, 3))
-    upstream = jax.random.normal(keys[2], (*shape, 3))
+    rng = np.random.default_rng(side)
+    shapes = (*shape, 4), (side, side, 4, 3), (*shape, 3)
+    x, kernel, upstream = (rng.normal(size=size).astype(np.float32) for size in shapes)
 
     def reference(x: jax.Array, kernel: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
             x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
         )
 
-    got, pull_back = jax.vjp(convolve, x, kernel)
-    expected, pull_back_reference = jax.vjp(reference, x, kernel)
+    def values(function: Callable[..., jax.Array]) -> Callable[..., Any]:
+        """The result, and the gradients to both arguments."""
+
+        def both(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> Any:
+            result, pull_back = jax.vjp(function, x, kernel)
+            return result, *pull_back(upstream)
+
+        return compiled(both)
+
+    got, *gradients = values(convolve)(x, kernel, upstream)
+    expected, *expected_gradients = values(reference)(x, kernel, upstream)
     np.testing.assert_allclose(got, expected, atol=1e-5)
-    for ours, theirs in zip(pull_back(upstream), pull_back_reference(upstream), strict=True):
+    for ours, theirs in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from networks import compiled, initialise
 
 from taclnet_jax.config.settings import ModelSettings
 from taclnet_jax.errors import InputError
@@ -29,26 +30,6 @@ TWO_DIMENSIONAL = ('unet', 'dive', 'mosinska')
 def tiny(name: str, precision: str = 'float32', **changes: Any) -> Network:
     changes = {'hidden': (4,), 'features': TINY.get(name, ()), 'iterations': 2} | changes
     return create_model(ModelSettings(name=name, **changes), precision)
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit`, compiled in a third of the time: what runs here is small."""
-    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
-
-
-def initialise(model: nn.Module, image: jax.Array) -> Any:
-    """Parameters like those of `model.init`, from NumPy: compiling JAX's takes seconds a model."""
-    rng = np.random.default_rng(0)
-
-    def parameter(path: Any, leaf: Any) -> jax.Array:
-        name = path[-1].key
-        if name != 'kernel':
-            return jnp.full(leaf.shape, float(name == 'scale'), leaf.dtype)
-        deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
-        return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
-
-    shapes = jax.eval_shape(model.init, jax.random.key(0), image)
-    return jax.tree_util.tree_map_with_path(parameter, shapes)
 
 
 def windows(*shape: int, seed: int = 0) -> jax.Array:
