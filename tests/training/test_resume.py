@@ -76,45 +76,50 @@ def last_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / 'checkpoints' / 'last').glob('[0-9]'))
 
 
-# Steps 1-3 are of phase one, 4-6 and 7-9 of phase two; a checkpoint and a validation follow each.
+# Where the process is killed that goes on after the one before was, and the last step that can be
+# saved then. Steps 1-3 are of phase one, 4-6 and 7-9 of phase two; a checkpoint and a validation
+# follow each. `killed.py` counts steps and validations from where it goes on.
 MOMENTS = {
-    'in the first epoch': ('step', '2', []),
-    'in the middle of an epoch': ('step', '5', [3]),
-    'in validation': ('validation', '2', [3]),
+    'in the first epoch': ('step', '2', 0),
+    'when phase one ends': ('os.rename', 'checkpoints/phase_one/3.orbax-checkpoint-tmp', 0),
+    'in the middle of an epoch': ('step', '5', 3),
     'when a checkpoint is half there': (
         'os.rename',
         'checkpoints/last/6.orbax-checkpoint-tmp/params.',
-        [3],
+        3,
     ),
-    'when a checkpoint is there but for its name': ('os.rename', 'checkpoints/last/6.', [3]),
-    'when the best is exchanged': ('os.rename', 'checkpoints/best/', [3]),
-    'when phase one ends': ('os.rename', 'checkpoints/phase_one/3.orbax-checkpoint-tmp', []),
+    'when a checkpoint is there but for its name': ('os.rename', 'checkpoints/last/6.', 3),
+    'when the best is exchanged': ('os.rename', 'checkpoints/best/', 3),
+    'in validation': ('validation', '2', 6),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('moment', MOMENTS)
-def test_a_killed_run_ends_with_the_same_bits(
-    moment: str, expected: TrainState, tmp_path: Path
+def test_a_run_killed_again_and_again_ends_with_the_same_bits(
+    expected: TrainState, tmp_path: Path
 ) -> None:
-    workdir = tmp_path / 'run'
-    when, where, saved = MOMENTS[moment]
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name('killed.py')),
-            when,
-            where,
-            *arguments(workdir, **FAST),
-        ],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    # Saving goes on in the background: the one before may not be there yet, a later one cannot.
-    assert last_steps(workdir) in (saved, saved[:-1])
+    workdir, before = tmp_path / 'run', 0
+    for moment, (when, where, latest) in MOMENTS.items():
+        done = subprocess.run(
+            [
+                sys.executable,
+                str(Path(__file__).with_name('killed.py')),
+                when,
+                where,
+                *arguments(workdir, **FAST),
+            ],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == -signal.SIGKILL, f'{moment}: {done.stderr}'
+        assert (f'Going on from step {before} of 9' in done.stdout + done.stderr) == (before > 0)
+        # Saving goes on in the background: the one before may not be there yet.
+        steps = last_steps(workdir)
+        assert before <= (steps[-1] if steps else 0) <= latest, moment
+        before = steps[-1] if steps else 0
+    assert before > 0
     assert_ends_the_same(workdir, expected)
 
 
