@@ -148,13 +148,14 @@ def _as_it_was() -> Iterator[None]:
     terminate, unraisable = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     verbosity, asyncio = logging.get_verbosity(), std_logging.getLogger('asyncio')
     level, handlers = asyncio.level, std_logging.root.handlers[:]
+    quick = jax.config.read('jax_disable_most_optimizations')
     # These runs are so small that compiling them is most of their time.
     jax.config.update('jax_disable_most_optimizations', True)
     try:
         with warnings.catch_warnings():
             yield
     finally:
-        jax.config.update('jax_disable_most_optimizations', False)
+        jax.config.update('jax_disable_most_optimizations', quick)
         std_logging.root.handlers[:] = handlers
         asyncio.setLevel(level)
         logging.set_verbosity(verbosity)

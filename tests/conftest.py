@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,32 @@ _CACHE = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     _CACHE = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='taclnet_jax_tests_')
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+
+
+# Files of tests that take long, the longest first.
+LONGEST = (
+    'test_notebooks',
+    'test_resume',
+    'test_data_sets',
+    'test_reproduction',
+    'test_docs',
+    'test_train',
+    'test_devices',
+    'test_attention',
+    'test_persistence',
+    'test_callbacks',
+    'test_memory',
+    'test_tiles',
+    'test_modes',
+    'test_checkpoints',
+    'test_main',
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first: one that begins last would keep a worker busy alone."""
+    places = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def pytest_unconfigure() -> None:
@@ -66,6 +92,16 @@ def trained(made_once: Callable[..., Path]) -> Run:
 
     folder = made_once('trained', train)
     return Run(folder / 'run', (folder / 'output').read_text())
+
+
+@pytest.fixture(scope='module')
+def quick_to_compile() -> Iterator[None]:
+    """No expensive optimizations until a file's last test: most of its time is compilation."""
+    import jax
+
+    jax.config.update('jax_disable_most_optimizations', True)
+    yield
+    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture(scope='session')

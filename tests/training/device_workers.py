@@ -1,4 +1,4 @@
-"""What tests run in processes with several CPU devices: python device_workers.py NAME OUTPUT."""
+"""What tests run in processes with several CPU devices: python device_workers.py FOLDER NAME..."""
 
 from __future__ import annotations
 
@@ -62,4 +62,6 @@ def large() -> list[np.ndarray]:
 WORK = {'ita': ita, 'large': large}
 
 if __name__ == '__main__':
-    np.savez(sys.argv[2], *WORK[sys.argv[1]]())
+    folder, *names = sys.argv[1:]
+    for name in names:
+        np.savez(f'{folder}/{name}.npz', *WORK[name]())

@@ -10,28 +10,30 @@ import jax
 import numpy as np
 import pytest
 from commands import environment
-from device_workers import ITA_EPOCHS, WORK, ita_problem
+from device_workers import ITA_EPOCHS, ita, ita_problem
+from networks import compiled
 
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.symmetry import inverse, symmetry
 from taclnet_jax.training.state import NO_HISTORY
 
 
-def work(name: str, output: Path, devices: int) -> list[np.ndarray]:
-    """What a worker gives, in a process of so many devices; a hang ends after four minutes."""
-    if devices == 1:
-        return WORK[name]()
+def work(devices: int, folder: Path, *names: str) -> list[list[np.ndarray]]:
+    """What workers give, in a process of so many devices; a hang ends after four minutes."""
     script = Path(__file__).with_name('device_workers.py')
     done = subprocess.run(
-        [sys.executable, str(script), name, str(output)],
+        [sys.executable, str(script), str(folder), *names],
         env=environment(devices),
         capture_output=True,
         text=True,
         timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    with np.load(output) as arrays:
-        return list(arrays.values())
+    arrays = []
+    for name in names:
+        with np.load(folder / f'{name}.npz') as file:
+            arrays.append(list(file.values()))
+    return arrays
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +43,7 @@ def expected() -> list[np.ndarray]:
     loader, attention = training.loader, training.settings.attention
     beta = attention.beta
 
-    @jax.jit
+    @compiled
     def apply(image: jax.Array) -> jax.Array:
         prob = jax.nn.sigmoid(training.network.apply({'params': state.params}, image))
         return sta_attention(prob, **attention.options).attention
@@ -66,18 +68,26 @@ def expected() -> list[np.ndarray]:
     return epochs
 
 
-@pytest.mark.parametrize('devices', [1, 2, pytest.param(4, marks=pytest.mark.slow)])
-def test_ita_follows_the_recurrence(
-    devices: int, expected: list[np.ndarray], tmp_path: Path
-) -> None:
-    got = work('ita', tmp_path / 'ita.npz', devices)
+def check_ita(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
     for memory, recurrence in zip(got, expected, strict=True):
         np.testing.assert_allclose(memory, recurrence, atol=1e-4)
 
 
+@pytest.mark.usefixtures('quick_to_compile')
+def test_ita_follows_the_recurrence(expected: list[np.ndarray]) -> None:
+    check_ita(ita(), expected)
+
+
+def test_ita_follows_the_recurrence_on_two_devices(
+    expected: list[np.ndarray], tmp_path: Path
+) -> None:
+    (got,) = work(2, tmp_path, 'ita')
+    check_ita(got, expected)
+
+
 @pytest.mark.slow
-def test_windows_of_512_do_not_hang(tmp_path: Path) -> None:
-    devices = 4
-    loss, memory = work('large', tmp_path / 'large.npz', devices)
+def test_ita_and_windows_of_512_on_four_devices(expected: list[np.ndarray], tmp_path: Path) -> None:
+    got, (loss, memory) = work(4, tmp_path, 'ita', 'large')
+    check_ita(got, expected)
     assert np.isfinite(loss).all()
     assert memory.shape == (5, 512, 512) and (memory >= 0).all()
