@@ -1,6 +1,7 @@
 """Host callbacks on several CPU devices never hang, or say so before they could.
 
-Each case is a process of its own with a time limit: a hang cannot be caught from inside.
+Each case is a process of its own with a time limit: a hang cannot be caught from inside. What it
+writes to standard error says where, and pytest shows it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ LIMIT_S = 240
 
 CASE = """
 import os, sys
-mode, devices = sys.argv[1], int(sys.argv[2])
+devices = int(sys.argv[1])
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -41,12 +42,14 @@ for height, width in ((16, 16), (156, 160), (128, 256), (512, 512), (2048, 2048)
     image = np.zeros((height, width), np.float32)
     image[height // 2] = image[:, width // 2] = 1
     image[height // 2, 2] = image[2, width // 2] = 0.5
-    images = np.tile(image, (devices, 1, 1, 1) if mode == 'pmap' else (devices, 1, 1))
-    if mode == 'jit':
-        images = jax.device_put(images, NamedSharding(mesh, spec))
-    for _ in range(2 if height > 1000 else 6):
-        counts = calls[mode](images)
-    assert (np.asarray(counts) == 3).all(), counts
+    for mode, call in calls.items():
+        print(mode, height, file=sys.stderr)
+        images = np.tile(image, (devices, 1, 1, 1) if mode == 'pmap' else (devices, 1, 1))
+        if mode == 'jit':
+            images = jax.device_put(images, NamedSharding(mesh, spec))
+        for _ in range(2 if height > 1000 else 6):
+            counts = call(images)
+        assert (np.asarray(counts) == 3).all(), counts
 print('finished')
 """
 
@@ -75,11 +78,11 @@ def run(code: str, *args: str, nproc: int | None) -> str:
     result = subprocess.run(
         [sys.executable, '-c', code, *args],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
         timeout=LIMIT_S,
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.returncode == 0
     return result.stdout
 
 
@@ -99,6 +102,5 @@ def test_enough_workers_pass() -> None:
 
 
 @pytest.mark.parametrize('devices', (1, 2, 4, 8))
-@pytest.mark.parametrize('mode', ('jit', 'pmap', 'shard_map'))
-def test_callbacks_of_any_size_return(mode: str, devices: int) -> None:
-    assert run(CASE, mode, str(devices), nproc=devices + 1) == 'finished\n'
+def test_callbacks_of_any_size_return(devices: int) -> None:
+    assert run(CASE, str(devices), nproc=devices + 1) == 'finished\n'
