@@ -189,10 +189,12 @@ def _signal_of(interrupt: BaseException) -> int:
 
 def _unraisable(swallowed: Any) -> None:
     """Finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
-    if isinstance(swallowed.exc_value, KeyboardInterrupt):
+    value = swallowed.exc_value
+    if isinstance(value, KeyboardInterrupt):
         # From another thread and later: here it would be swallowed again.
         main = threading.main_thread().ident
-        number = _signal_of(swallowed.exc_value)
+        number = _signal_of(value)
         threading.Timer(0.05, signal.pthread_kill, [main, number]).start()
-    else:
+    # Writes of tensorstore that end after one that failed, which has closed the loop and is told.
+    elif not (isinstance(value, RuntimeError) and value.args == ('Event loop is closed',)):
         sys.__unraisablehook__(swallowed)

@@ -81,6 +81,28 @@ commandline.run(main, '', [])
     assert time.monotonic() - start < 25
 
 
+def test_writes_that_end_after_one_that_failed_say_nothing() -> None:
+    script = """
+import asyncio, tensorstore
+from taclnet_jax import commandline
+
+def main():
+    loop = asyncio.new_event_loop()
+    loop.close()
+    promise, future = tensorstore.Promise.new()
+    future.add_done_callback(lambda _: loop.call_soon_threadsafe(print))
+    future.add_done_callback(lambda _: 1 / 0)
+    promise.set_result(None)
+
+commandline.run(main, '', [])
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', script], env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0 and done.stderr.count('Traceback') == 1, done.stderr
+    assert 'Event loop' not in done.stderr and 'ZeroDivisionError' in done.stderr, done.stderr
+
+
 def test_help_shows_defaults_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     values = flags.FlagValues()
     monkeypatch.setattr(flags, 'FLAGS', values)
