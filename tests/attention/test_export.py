@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import environment
 from jax import export
 
 from taclnet_jax.attention.sta import sta_attention
@@ -29,6 +30,7 @@ np.savez('result.npz', refined=refined, attention=attention)
 pytest.importorskip('flatbuffers', reason='jax.export serializes through flatbuffers')
 
 
+@pytest.mark.usefixtures('quick_to_compile')
 def test_exported_attention_runs_without_the_package(tmp_path: Path) -> None:
     def infer(prob: jax.Array) -> tuple[jax.Array, jax.Array]:
         result = sta_attention(prob, backend='xla')
@@ -40,7 +42,7 @@ def test_exported_attention_runs_without_the_package(tmp_path: Path) -> None:
     (tmp_path / 'sta.jax').write_bytes(exported.serialize())
     prob = np.random.default_rng(0).random((2, 3, 24, 26)).astype(np.float32)
     np.save(tmp_path / 'prob.npy', prob)
-    subprocess.run([sys.executable, '-c', LOADER], cwd=tmp_path, check=True, timeout=120)
+    subprocess.run([sys.executable, '-c', LOADER], cwd=tmp_path, env=environment(), check=True)
     expected = jax.jit(infer)(prob)
     with np.load(tmp_path / 'result.npz') as found:
         np.testing.assert_allclose(found['refined'], expected[0], atol=1e-6)

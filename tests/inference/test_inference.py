@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-import jax
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import initialise
 
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.inference.sections import create_inference, predict_sections
 from taclnet_jax.models.convlstm import ConvLSTM
 
+pytestmark = pytest.mark.usefixtures('quick_to_compile')
 
-def network():
-    model = ConvLSTM(hidden=(2,))
-    params = model.init(jax.random.key(0), np.zeros((1, 3, 8, 8), np.float32))['params']
-    return model, params
+MODEL = ConvLSTM(hidden=(2,))
+
+
+@cache
+def params():
+    return initialise(MODEL, np.zeros((1, 3, 8, 8), np.float32))['params']
+
+
+@cache
+def inference(views, downsample):
+    """Once each, so that it is compiled once a shape."""
+    return create_inference(
+        MODEL, slices=3, downsample=downsample, views=views, tile_px=2048, attention={}
+    )
 
 
 def image(shape, seed=0):
@@ -27,43 +40,36 @@ def turned_over(stack):
     return np.rot90(stack, axes=(1, 2))[:, ::-1]
 
 
-def predict(model, params, stack, views=1, downsample=1):
-    infer = create_inference(
-        model, slices=3, downsample=downsample, views=views, tile_px=2048, attention={}
-    )
-    (section,) = predict_sections(infer, params, stack, [(1, range(3))])
+def predict(stack, views=1, downsample=1):
+    infer = inference(views, downsample)
+    (section,) = predict_sections(infer, params(), stack, [(1, range(3))])
     return section
 
 
 def test_the_mean_over_all_views_turns_with_the_section() -> None:
-    model, params = network()
     stack = image((3, 40, 33))
-    one, of_turned = (predict(model, params, x, 8) for x in (stack, turned_over(stack)))
+    one, of_turned = (predict(x, 8) for x in (stack, turned_over(stack)))
     for name in ('prob', 'critical_map', 'attention', 'refined'):
         here, there = getattr(one, name), getattr(of_turned, name)
         np.testing.assert_allclose(turned_over(here[None])[0], there, atol=2e-6, err_msg=name)
     # A single view does not.
-    one, of_turned = (predict(model, params, x) for x in (stack, turned_over(stack)))
+    one, of_turned = (predict(x) for x in (stack, turned_over(stack)))
     assert np.abs(turned_over(one.prob[None])[0] - of_turned.prob).max() > 1e-3
 
 
 def test_views_are_means_of_predictions_of_flipped_sections() -> None:
-    model, params = network()
     stack = image((3, 24, 24), seed=1)
     flips = [(1, 1), (1, -1), (-1, 1), (-1, -1)]
-    expected = np.mean(
-        [predict(model, params, stack[:, ::y, ::x]).prob[::y, ::x] for y, x in flips], 0
-    )
-    found = predict(model, params, stack, views=4).prob
+    expected = np.mean([predict(stack[:, ::y, ::x]).prob[::y, ::x] for y, x in flips], 0)
+    found = predict(stack, views=4).prob
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('shape', [(48, 48), (49, 51)])
 def test_half_resolution_is_seen_and_whole_given_back(shape: tuple[int, int]) -> None:
-    model, params = network()
     stack = image((3, *shape), seed=2)
-    seen = predict(model, params, halved_image(stack))
-    whole = predict(model, params, stack, downsample=2)
+    seen = predict(halved_image(stack))
+    whole = predict(stack, downsample=2)
     assert whole.prob.shape == whole.refined.shape == shape
     for name in ('prob', 'critical_map', 'attention', 'refined'):
         fine, coarse = getattr(whole, name), getattr(seen, name)
