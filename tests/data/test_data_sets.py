@@ -15,7 +15,7 @@ from taclnet_jax.tools.synthesize import synthesize
 from taclnet_jax.volumes import write_stack
 
 SHORT = (
-    '--config.model.hidden=(4,)',
+    '--config.model.hidden=()',
     '--config.crops_limit=8',
     '--config.batch_size=4',
     '--config.phase_one.epochs=1',
