@@ -11,27 +11,32 @@ import time
 from pathlib import Path
 
 import pytest
-from commands import ROOT, SMALL, environment
+from commands import ROOT, SMALL, environment, run
 
 from reproduction.figures import make_figure
 from reproduction.results import read_results, write_result
 from taclnet_jax.config import read_settings, to_config
 from taclnet_jax.errors import InputError
+from taclnet_jax.training.reporting import Reporter
 
-TINY = {'phase_one.epochs': 1, 'phase_two.epochs': 2, 'synthetic.shape': (12, 40, 40)}
+TINY = {
+    'model.hidden': (),
+    'phase_one.epochs': 1,
+    'phase_two.epochs': 2,
+    'synthetic.shape': (12, 40, 40),
+}
 
 
-def command(*arguments: object, cache: Path | None = None) -> subprocess.Popen[str]:
-    """Starts `python -m reproduction`; what it compiles is quick to compile, and kept."""
-    quick = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-    kept = {
-        'JAX_COMPILATION_CACHE_DIR': str(cache or ''),
-        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-        'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
-    }
+def command(*arguments: object) -> tuple[int, str]:
+    """`python -m reproduction` in this process: (exit status, output and errors)."""
+    return run(*map(str, arguments), module='reproduction')
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    """`python -m reproduction` in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, '-m', 'reproduction', *map(str, arguments)],
-        env=environment() | {'XLA_FLAGS': quick} | (kept if cache else {}),
+        [sys.executable, '-m', 'reproduction', *arguments],
+        env=environment(),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -65,21 +70,19 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     ],
 )
 def test_bad_input_ends_with_a_message(arguments, message, tmp_path):
-    status, output = finish(command(*arguments, f'--results={tmp_path}'))
+    status, output = command(*arguments, f'--results={tmp_path}')
     assert status == 2 and message in output and 'Traceback' not in output, output
 
 
 def test_tables_are_rewritten_from_files_alone(result, tmp_path):
     write_result(tmp_path, result(dice=[0.9, 0.8]))
-    status, output = finish(
-        command('--only-tables', f'--results={tmp_path}', f'--workdir={tmp_path}/none')
-    )
+    status, output = command('--only-tables', f'--results={tmp_path}', f'--workdir={tmp_path}/none')
     assert status == 0 and '| TACLNet | P_hat | 0.8500 |' in output, output
     names = {path.name for path in tmp_path.glob('table*')}
     assert names == {f'table{n}_isbi12.{end}' for n in (1, 2, 3) for end in ('md', 'tex', 'csv')}
     assert '0.8500' in (tmp_path / 'table1_isbi12.tex').read_text()
     (tmp_path / 'isbi12_taclnet_fold3_seed0_slices3.json').write_text('{')
-    status, output = finish(command('--only-tables', f'--results={tmp_path}'))
+    status, output = command('--only-tables', f'--results={tmp_path}')
     assert status == 2 and 'is damaged' in output and 'Traceback' not in output, output
 
 
@@ -87,19 +90,12 @@ def test_tables_are_rewritten_from_files_alone(result, tmp_path):
 def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
     """A folder with two runs, and what the call that was interrupted and the next one printed."""
     folder = tmp_path_factory.mktemp('reproduced')
-    # The budget is measured by the one system of the first call, and the second takes it over.
-    first = command(*small(folder, 'convlstm'), '--budget=600', cache=folder / 'compiled')
-    saved = (
-        folder / 'runs' / 'synthetic_convlstm_fold3_seed0_slices3' / 'checkpoints' / 'last' / '3'
-    )
-    for _ in range(3000):
-        if saved.exists() or first.poll() is not None:
-            break
-        time.sleep(0.1)
-    first.send_signal(signal.SIGTERM)
-    status, output = finish(first)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Reporter, 'step', lambda *_: signal.raise_signal(signal.SIGTERM))
+        # The budget is measured by the one system of the first call; the second takes it over.
+        status, output = command(*small(folder, 'convlstm'), '--budget=600')
     assert status == 128 + signal.SIGTERM, output
-    status, rest = finish(command(*small(folder), cache=folder / 'compiled'))
+    status, rest = command(*small(folder))
     assert status == 0, rest
     return folder, output, rest
 
@@ -132,8 +128,8 @@ def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) 
     assert taclnet['phase_one_from'] == 'synthetic_convlstm_fold3_seed0_slices3'
     assert plain['content'] == 'synthetic' and plain['sections'] == [8, 9, 10, 11]
     for made in (plain, taclnet):
-        run = folder / 'runs' / f'synthetic_{made["system"]}_fold3_seed0_slices3'
-        whole = json.loads((run / 'results.json').read_text())
+        workdir = folder / 'runs' / f'synthetic_{made["system"]}_fold3_seed0_slices3'
+        whole = json.loads((workdir / 'results.json').read_text())
         for name in ('P', 'P_hat'):
             expected = [scores['voi'] for scores in whole[name]['per_section']]
             assert made[name]['scores']['voi'] == pytest.approx(expected, rel=1e-4)
@@ -143,16 +139,14 @@ def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) 
     assert '| none / STA | P_hat |' in rest
 
 
-def test_runs_side_by_side_go_on_after_an_interrupt(
-    reproduced: tuple[Path, str, str], tmp_path: Path
-) -> None:
-    cache = reproduced[0] / 'compiled'
+@pytest.mark.slow
+def test_runs_side_by_side_go_on_after_an_interrupt(tmp_path: Path) -> None:
     flags = [flag for flag in small(tmp_path, 'convlstm') if not flag.startswith('--folds')]
     flags += ['--folds=3,1', '--jobs=2']
-    process = command(*flags, cache=cache)
+    process = start(*flags)
     runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
     for _ in range(3000):
-        saved = [(run / 'checkpoints' / 'last' / '3').exists() for run in runs]
+        saved = [(folder / 'checkpoints' / 'last' / '3').exists() for folder in runs]
         if any(saved) or process.poll() is not None:
             break
         time.sleep(0.1)
@@ -160,9 +154,9 @@ def test_runs_side_by_side_go_on_after_an_interrupt(
     status, output = finish(process)
     assert status == 128 + signal.SIGTERM, output
     assert 'of 2 runs were finished' in output
-    for run in runs:  # both started together, and what one does is said behind its name
-        assert f'{run.name}: ' in output and (run / 'wall_seconds').exists()
-    status, rest = finish(command(*flags, cache=cache))
+    for folder in runs:  # both started together, and what one does is said behind its name
+        assert f'{folder.name}: ' in output and (folder / 'wall_seconds').exists()
+    status, rest = finish(start(*flags))
     assert status == 0 and 'Finished 2 of 2 missing runs' in rest, rest
     assert ': Going on from step' in rest
     cores = {result['hardware'] for result in read_results(tmp_path / 'results')}
@@ -173,7 +167,7 @@ def test_runs_side_by_side_go_on_after_an_interrupt(
 def test_results_of_other_settings_are_kept_and_named(reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
     before = read_results(folder / 'results')
-    status, output = finish(command(*small(folder), '--config.batch_size=4'))
+    status, output = command(*small(folder), '--config.batch_size=4')
     assert status == 0 and 'was made with other settings (batch_size: 4 here, 8 there)' in output
     assert '2 of 2 runs are there' in output
     assert read_results(folder / 'results') == before
@@ -182,7 +176,7 @@ def test_results_of_other_settings_are_kept_and_named(reproduced: tuple[Path, st
 def test_attention_over_epochs_is_drawn(reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
     options = [x for x in small(folder) if not x.startswith(('--table', '--systems'))]
-    status, output = finish(command('--figure=1', *options, cache=folder / 'compiled'))
+    status, output = command('--figure=1', *options)
     path = folder / 'results' / 'figures' / 'figure1_synthetic.png'
     assert status == 0 and f'Figure: {path}' in output and path.stat().st_size > 10_000, output
 
@@ -190,8 +184,8 @@ def test_attention_over_epochs_is_drawn(reproduced: tuple[Path, str, str]) -> No
 @pytest.mark.parametrize('number', [4, 5])
 def test_figures_are_drawn_from_runs(number: int, reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
-    run = folder / 'runs' / 'synthetic_taclnet_fold3_seed0_slices3'
-    config = to_config(read_settings(run))
+    workdir = folder / 'runs' / 'synthetic_taclnet_fold3_seed0_slices3'
+    config = to_config(read_settings(workdir))
     places = {'workdir': folder / 'runs', 'results': folder / 'results'}
     options = {'systems': None, 'fold': 3, 'seed': 0, 'section': 9}
     path = make_figure(number, config, **options, **places)

@@ -74,7 +74,10 @@ def test_training_learns(tmp_path: Path, run_command: Callable[..., tuple[int, s
             slices=1,
             validation_sections=1,
             phase_one__epochs=8,
+            evaluate__every_epochs=5,
             evaluate__threshold_from='training',
+            evaluate__threshold_sections=2,
+            evaluate__test_sections=1,
         )
     )
     assert status == 0, output
