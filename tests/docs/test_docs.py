@@ -11,14 +11,13 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, NoReturn
 from unittest import mock
 
 import commands
-import jax
 import pytest
 from absl import flags
 from commands import ROOT, SMALL
@@ -86,13 +85,6 @@ def blocks(page: str, language: str) -> list[Block]:
 
 
 # --- Python
-
-
-@pytest.fixture
-def quick_to_compile() -> Iterator[None]:
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])

@@ -218,6 +218,7 @@ def test_what_is_missing_is_said(here: Path, first_cell: str) -> None:
     assert f'zip of its repository in {here}' in done.stderr and 'ADDRESS' in done.stderr
 
 
+@pytest.mark.slow
 def test_taclnet_trains_evaluates_and_predicts(quick: Path) -> None:
     notebook = execute('taclnet_tpu', quick)
     for run in ('synthetic', 'isbi12'):
