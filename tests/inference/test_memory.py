@@ -1,4 +1,4 @@
-"""No N x N array: a window of 1024x1024 trains and is predicted in memory linear in its pixels."""
+"""No N x N array: a window of 512x512 trains and is predicted in memory linear in its pixels."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from commands import small_settings
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.inference.sections import create_inference
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
+
+pytestmark = pytest.mark.usefixtures('quick_to_compile')
 
 
 def problem(side: int) -> tuple[Training, Any]:
@@ -30,7 +33,7 @@ def problem(side: int) -> tuple[Training, Any]:
 
 def test_training_and_prediction_take_linear_memory() -> None:
     bytes_per_pixel: dict[str, list[float]] = {'train': [], 'network': [], 'attention': []}
-    for side in (256, 1024):
+    for side in (256, 512):
         training, batch = problem(side)
         options = training.settings.inference_options
         infer = create_inference(training.network, views=1, **options)
@@ -53,4 +56,4 @@ def test_training_and_prediction_take_linear_memory() -> None:
     _, output = step(state, shards)
     assert np.isfinite(np.asarray(output['loss'])).all()
     prob, output = infer(params, window, 1, range(3))
-    assert jax.tree.map(np.shape, (prob, output.refined)) == ((3, 1024, 1024), (1024, 1024))
+    assert jax.tree.map(np.shape, (prob, output.refined)) == ((3, 512, 512), (512, 512))
