@@ -155,6 +155,8 @@ def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):
         custom__image=tmp_path / 'image.zarr',
         custom__labels=tmp_path / 'labels.zarr',
         custom__resolution_nm=(40, 4, 4),
+        slices=1,
+        model__hidden=(),
         crops_limit=16,
         phase_two__epochs=1,
         evaluate__threshold_sections=1,
