@@ -10,88 +10,52 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
 
 from taclnet_jax.config import get_config
-from taclnet_jax.data.loader import Batch
+from taclnet_jax.data.volume import Volume
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
+from taclnet_jax.training.step import Step
 
 
-def training_of(kind: str, slices: int, batch: int, crop: int) -> Training:
-    """A training of the default network with `kind` of attention, on the synthetic volume."""
+def training_of(
+    kind: str, slices: int, batch: int, crop: int, volume: Volume | None = None, **changes: Any
+) -> Training:
+    """A training with `kind` of attention on the synthetic volume.
+
+    Args:
+        kind: of `config.attention.kind`.
+        slices, batch, crop: shape of a batch.
+        volume: another one that has as many crops.
+        **changes: further settings, with two underscores for dots.
+    """
     config = get_config()
     config.attention.kind = kind
     config.slices, config.batch_size, config.crop = slices, batch, (crop, crop)
     # One crop a section; fold 3 trains on two thirds of them.
     config.validation_sections = 0
     config.synthetic.shape = (max(3 * batch // 2 + 1, 3 * slices), crop, crop)
-    return prepare(config)
+    config.update_from_flattened_dict({k.replace('__', '.'): v for k, v in changes.items()})
+    return prepare(config, volume)
 
 
-def jax_step(training: Training) -> Callable[[], None]:
-    """A step of phase two as a function that waits for its end."""
-    step, state = training.create_step(phase_two=True), [training.new.to_devices()]
-    batch = training.loader.batch(0, 0)
+def jax_step(training: Training, step: Step | None = None) -> Callable[[], None]:
+    """A step of phase two as a function that waits for its end; its batch is on the devices.
+
+    Args:
+        training: whose.
+        step: compiled already.
+    """
+    step = step or training.create_step(phase_two=True)
+    state, batch = [training.new.to_devices()], parallel.shard(training.loader.batch(0, 0))
 
     def run() -> None:
-        state[0], output = step(state[0], parallel.shard(batch))
+        state[0], output = step(state[0], batch)
         jax.block_until_ready(output)
-
-    return run
-
-
-def torch_step(batch: Batch) -> Callable[[], None]:
-    """The plain step in PyTorch."""
-    import torch
-    from torch import nn
-
-    class Layer(nn.Module):
-        def __init__(self, channels: int, features: int) -> None:
-            super().__init__()
-            self.features = features
-            self.gates = nn.Conv2d(channels + features, 4 * features, 3, padding=1)
-
-        def forward(self, sections: list) -> list:
-            n, _, height, width = sections[0].shape
-            cell = hidden = torch.zeros(n, self.features, height, width)
-            outputs = []
-            for x in sections:
-                i, g, f, o = self.gates(torch.cat([x, hidden], 1)).chunk(4, 1)
-                cell = torch.sigmoid(f + 1) * cell + torch.sigmoid(i) * torch.tanh(g)
-                hidden = torch.sigmoid(o) * torch.tanh(cell)
-                outputs.append(hidden)
-            return outputs
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layers = nn.ModuleList([Layer(1, 16), Layer(16, 8), Layer(8, slices)])
-            self.maps = nn.Conv2d(slices, slices, 1)
-
-        def forward(self, image: torch.Tensor) -> torch.Tensor:
-            sections = list(image.split(1, 1))
-            for layer in self.layers:
-                sections = layer(sections)
-            return self.maps(sections[-1])
-
-    slices = batch['image'].shape[1]
-    network = Network()
-    optimizer = torch.optim.RMSprop(network.parameters(), 1e-3, alpha=0.99)
-    image, membrane = (
-        torch.tensor(batch[key], dtype=torch.float32) for key in ('image', 'membrane')
-    )
-    target = slices // 2
-
-    def run() -> None:
-        optimizer.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            network(image)[:, target], membrane[:, target]
-        )
-        loss.backward()
-        optimizer.step()
 
     return run
 
@@ -114,6 +78,8 @@ def main() -> None:
     }
     steps = {name: jax_step(training) for name, training in trainings.items()}
     try:
+        from benchmarks.torch_networks import torch_step
+
         steps['ConvLSTM in PyTorch'] = torch_step(trainings['ConvLSTM'].loader.batch(0, 0))
     except ImportError:
         print('PyTorch is not installed; its row is left out.')

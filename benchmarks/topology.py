@@ -22,31 +22,37 @@ import numpy as np
 from taclnet_jax.commandline import allow_callbacks
 
 
-def best_time(call: Callable[[], Any], seconds: float) -> float:
-    """The fastest call within some seconds, the first one, which compiles, left out."""
+def call_times(call: Callable[[], Any], seconds: float) -> list[float]:
+    """Of the calls within some seconds, one at least; the first, which compiles, is left out."""
     call()
-    fastest, end = float('inf'), time.perf_counter() + seconds
+    times, end = [], time.perf_counter() + seconds
     while True:
         start = time.perf_counter()
         call()
         stop = time.perf_counter()
-        fastest = min(fastest, stop - start)
+        times.append(stop - start)
         if stop > end:
-            return fastest
+            return times
 
 
-def likelihood(size: int) -> np.ndarray:
-    """A float32 membrane likelihood `[size, size]` in [0, 1], of 8-bit values."""
+def best_time(call: Callable[[], Any], seconds: float) -> float:
+    """The fastest of `call_times`."""
+    return min(call_times(call, seconds))
+
+
+def likelihood(size: int, section: int = 0) -> np.ndarray:
+    """A float32 membrane likelihood `[size, size]` in [0, 1], of 8-bit values; sections 0 to 5."""
     folder = os.environ.get('TACLNET_DATA_DIR')
     if folder:
         from PIL import Image
 
-        image = np.asarray(Image.open(os.path.join(folder, 'likelihoods', 'snemi3d_slice0.png')))
+        name = f'snemi3d_slice{section}.png'
+        image = np.asarray(Image.open(os.path.join(folder, 'likelihoods', name)))
         start = (image.shape[0] - size) // 2
         return image[start : start + size, start : start + size].astype(np.float32) / 255
     from scipy import ndimage
 
-    field = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(size, size)), 4)
+    field = ndimage.gaussian_filter(np.random.default_rng(section).normal(size=(size, size)), 4)
     return np.round(255 * (field - field.min()) / np.ptp(field)).astype(np.float32) / 255
 
 

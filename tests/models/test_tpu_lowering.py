@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from commands import small_settings
 
+from benchmarks.on_device import BACKBONE
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.inference.sections import create_inference
+from taclnet_jax.topology import persistence_pairs
 from taclnet_jax.training.setup import Training, prepare
 
 pytestmark = pytest.mark.usefixtures('quick_to_compile')
@@ -48,6 +50,17 @@ def training_for(model: str, precision: str) -> Training:
     )
 
 
+@pytest.mark.parametrize('border', ['membrane', 'open'])
+@pytest.mark.parametrize('dimension', [0, 1])
+def test_persistence(dimension: int, border: str) -> None:
+    def pairs(prob: jax.Array) -> Any:
+        return persistence_pairs(prob, dimension=dimension, border=border, backend='xla')
+
+    text = lowered(pairs, of_shape(2, 20, 24))
+    assert not ON_HOST.search(text)
+    assert 'stablehlo.while' in text and 'stablehlo.sort' in text
+
+
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_attention_and_its_gradient(dtype: Any) -> None:
     def loss(prob: jax.Array) -> tuple[jax.Array, Any]:
@@ -62,7 +75,7 @@ def test_attention_and_its_gradient(dtype: Any) -> None:
 
 @pytest.mark.parametrize('phase_two', [False, True])
 @pytest.mark.parametrize(
-    ('model', 'precision'), [('convlstm', 'float32'), ('recurrent_unet', 'bfloat16')]
+    ('model', 'precision'), [('convlstm', 'float32'), (BACKBONE, 'float32'), (BACKBONE, 'bfloat16')]
 )
 def test_training_step(model: str, precision: str, phase_two: bool) -> None:
     training = training_for(model, precision)
@@ -77,9 +90,11 @@ def test_training_step(model: str, precision: str, phase_two: bool) -> None:
     assert 'stablehlo.all_reduce' in text  # the gradients' mean over the devices
 
 
-@pytest.mark.parametrize('model', ['convlstm', 'recurrent_unet'])
-def test_inference(model: str) -> None:
-    training = training_for(model, 'float32')
+@pytest.mark.parametrize(
+    ('model', 'precision'), [('convlstm', 'float32'), (BACKBONE, 'float32'), (BACKBONE, 'bfloat16')]
+)
+def test_inference(model: str, precision: str) -> None:
+    training = training_for(model, precision)
     infer = create_inference(training.network, views=1, **training.settings.inference_options)
     window = of_shape(infer.slices, 40, 24)
     assert not ON_HOST.search(lowered(infer.network, training.new.params, window))

@@ -1,0 +1,80 @@
+"""Stage 5: prediction of whole sections, attention included."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks.on_device import NETWORKS
+from benchmarks.on_device.report import Report, Table
+from benchmarks.on_device.timing import begin
+from benchmarks.step import training_of
+from benchmarks.topology import likelihood
+from taclnet_jax.data.windows import targets_of
+from taclnet_jax.inference import Inference, create_inference, predict_sections
+from taclnet_jax.topology import BACKENDS
+
+VIEWS = (1, 8)
+PRECISIONS = ('bfloat16', 'float32')
+
+
+def measure(report: Report) -> None:
+    """Fills the table."""
+    begin(report)
+    size = 64 if report.quick else 1024
+    cases = [
+        (network, precision, backend)
+        for network in reversed(NETWORKS)
+        for precision in PRECISIONS
+        for backend in reversed(BACKENDS)
+    ]
+    table = report.table(
+        f'Prediction of sections of {size}x{size}, l = 3, megavoxels/s',
+        [_column(views) for views in VIEWS],
+        [_row(*case) for case in cases],
+        first='network',
+        note='From grey values on the host to P, o and P_hat there. The networks are untrained, so '
+        'that P has as many extrema as noise has; nothing is cut or written.',
+    )
+    # Looks like a section: cells bright, membranes dark.
+    image = np.stack([likelihood(size, section) for section in range(6)])
+    image = np.uint8(255 * (1 - image))
+    for case in cases:
+        with report.part(_row(*case)):
+            _time_case(report, table, case, image)
+
+
+def _time_case(report: Report, table: Table, case: tuple[str, str, str], image: np.ndarray) -> None:
+    network, precision, backend = case
+    training = training_of(
+        'sta', 3, 1, 24, model__name=network, precision=precision, attention__backend=backend
+    )
+    infer = create_inference(training.network, views=1, **training.settings.inference_options)
+    for views in VIEWS:
+        seconds = _seconds_of_section(
+            replace(infer, views=views), training.new.params, image, 2 if report.quick else 5
+        )
+        voxels = image[0].size
+        table.set(_row(*case), _column(views), voxels / seconds / 1e6)
+
+
+def _column(views: int) -> str:
+    return f'{views} view{"s" if views > 1 else ""}'
+
+
+def _row(network: str, precision: str, backend: str) -> str:
+    return f'{network}, {precision}, `{backend}`'
+
+
+def _seconds_of_section(infer: Inference, params: Any, image: np.ndarray, sections: int) -> float:
+    """Median of some sections after the first, which compiles."""
+    times, start = [], time.perf_counter()
+    targets = targets_of([range(len(image))])[: sections + 1]
+    for _ in predict_sections(infer, params, image, targets):
+        times.append(time.perf_counter() - start)
+        start = time.perf_counter()
+    return median(times[1:])
