@@ -144,7 +144,7 @@ class Measurement:
         with log.open('wb') as output:
             process = subprocess.Popen(
                 command,
-                env=_environment(stage, scratch),
+                env=_environment(stage, scratch, self._quick),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -193,7 +193,7 @@ class Measurement:
             write_text(self._output / name, text)
 
 
-def _environment(stage: Stage, scratch: Path) -> dict[str, str]:
+def _environment(stage: Stage, scratch: Path, quick: bool) -> dict[str, str]:
     path = filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))
     memory = {'XLA_PYTHON_CLIENT_MEM_FRACTION': str(stage.memory)}
     return {
@@ -204,6 +204,8 @@ def _environment(stage: Stage, scratch: Path) -> dict[str, str]:
         **os.environ,
         'PYTHONPATH': os.pathsep.join(path),
         'PYTHONUNBUFFERED': '1',
+        # Rehearsals are for whether it runs, and compiling is most of their time.
+        **({'JAX_DISABLE_MOST_OPTIMIZATIONS': '1'} if quick else {}),
     }
 
 

@@ -9,3 +9,15 @@ BACKBONE = 'recurrent_unet'
 """The strongest network, of `taclnet_jax.models.MODELS`: measured beside the poster's."""
 
 NETWORKS = ('convlstm', BACKBONE)
+PRECISIONS = ('float32', 'bfloat16')
+
+
+def precisions(quick: bool) -> tuple[str, ...]:
+    """Those that are measured; in rehearsals one, as compiling takes most of their time."""
+    return PRECISIONS[:1] if quick else PRECISIONS
+
+
+def network_settings(network: str, quick: bool) -> dict[str, object]:
+    """What `benchmarks.step.training_of` takes for a network; for rehearsals a small one."""
+    small = {'model__hidden': (4,), 'model__features': (4, 8)}
+    return {'model__name': network, **(small if quick else {})}

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.on_device import NETWORKS
+from benchmarks.on_device import NETWORKS, network_settings
 from benchmarks.step import training_of
 from taclnet_jax.files import write_bytes
 from taclnet_jax.training import parallel
@@ -51,9 +51,9 @@ def take_step(
         3,
         4,
         24 if quick else 156,
-        model__name=network,
         precision=precision,
         attention__backend=backend,
+        **network_settings(network, quick),
     )
     new = training.new if params is None else training.new.replace(params=params)
     batch = parallel.shard(training.loader.batch(0, 0))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from benchmarks.loader import augmentations, volumes, waiting, windows_per_second
-from benchmarks.on_device import NETWORKS
+from benchmarks.on_device import NETWORKS, network_settings
 from benchmarks.on_device.report import Report
 from benchmarks.on_device.timing import begin
 from benchmarks.step import training_of
@@ -18,7 +20,9 @@ def measure(report: Report) -> None:
     shape = (9, 48, 48) if report.quick else (12, 512, 512)
     seconds, steps = (0.1, 3) if report.quick else (1.5, 30)
     measured = {
-        network: waiting(training_of('none', 3, batch, crop, model__name=network))
+        network: waiting(
+            training_of('none', 3, batch, crop, **network_settings(network, report.quick))
+        )
         for network in NETWORKS
     }
     names = augmentations()
@@ -34,7 +38,9 @@ def measure(report: Report) -> None:
         f'batches of {batch} in float32, default augmentation; what a step would eat if it never '
         'waited.',
     )
-    for name, volume in volumes(report.scratch, shape):
+    # The first two are made up; the others take minutes to prepare on a slow core.
+    several = islice(volumes(report.scratch / 'volumes', shape), 2 if report.quick else None)
+    for name, volume in several:
         limit = batch * (steps + 1)
         samples = grid_samples(volume.parts, volume.shape[1:], (crop, crop), limit=limit)
         for kind, augment in names.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.on_device import NETWORKS
+from benchmarks.on_device import NETWORKS, network_settings, precisions
 from benchmarks.on_device.report import Report, Table
 from benchmarks.on_device.timing import begin
 from benchmarks.step import training_of
@@ -19,7 +19,6 @@ from taclnet_jax.inference import Inference, create_inference, predict_sections
 from taclnet_jax.topology import BACKENDS
 
 VIEWS = (1, 8)
-PRECISIONS = ('bfloat16', 'float32')
 
 
 def measure(report: Report) -> None:
@@ -29,7 +28,7 @@ def measure(report: Report) -> None:
     cases = [
         (network, precision, backend)
         for network in reversed(NETWORKS)
-        for precision in PRECISIONS
+        for precision in reversed(precisions(report.quick))
         for backend in reversed(BACKENDS)
     ]
     table = report.table(
@@ -51,7 +50,13 @@ def measure(report: Report) -> None:
 def _time_case(report: Report, table: Table, case: tuple[str, str, str], image: np.ndarray) -> None:
     network, precision, backend = case
     training = training_of(
-        'sta', 3, 1, 24, model__name=network, precision=precision, attention__backend=backend
+        'sta',
+        3,
+        1,
+        24,
+        precision=precision,
+        attention__backend=backend,
+        **network_settings(network, report.quick),
     )
     infer = create_inference(training.network, views=1, **training.settings.inference_options)
     for views in VIEWS:

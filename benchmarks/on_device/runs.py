@@ -133,13 +133,14 @@ def _make(report: Report, table: Table, batch: Batch, dataset: str, jobs: int) -
         if report.seconds_left < SAVING_S:
             process.terminate()
             process.wait()
-    _look(report, table, batch, folder, batch.keys(dataset))
+    waiting = _look(report, table, batch, folder, batch.keys(dataset))
+    table.set(f'{batch.name}, others', 'state', f'{waiting} not started')
     if process.returncode not in (0, 128 + signal.SIGTERM):
         raise RuntimeError(f'python -m reproduction ended with status {process.returncode}.')
 
 
-def _look(report: Report, table: Table, batch: Batch, folder: Path, keys: list[str]) -> None:
-    """Notes what has come of the runs."""
+def _look(report: Report, table: Table, batch: Batch, folder: Path, keys: list[str]) -> int:
+    """Notes what has come of the runs; how many have not begun."""
     waiting = 0
     for key in keys:
         row, result = f'{batch.name}, {key}', folder / 'results' / f'{key}.json'
@@ -149,10 +150,10 @@ def _look(report: Report, table: Table, batch: Batch, folder: Path, keys: list[s
             table.set(row, 'state', f'unfinished, {_progress(folder / "runs" / key)}')
         else:
             waiting += 1
-    table.set(f'{batch.name}, others', 'state', f'{waiting} not started')
     every = sorted((report.scratch / 'reproduction').glob('*/results/*_fold*.json'))
     texts = {f'{path.parts[-3]}/{path.name}': json.loads(path.read_text()) for path in every}
     report.files({'runs.json': json.dumps(texts) + '\n'})
+    return waiting
 
 
 def _note_result(table: Table, row: str, result: dict[str, Any]) -> None:

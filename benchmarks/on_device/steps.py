@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.on_device import NETWORKS
+from benchmarks.on_device import NETWORKS, network_settings, precisions
 from benchmarks.on_device.report import Report, Table
 from benchmarks.on_device.timing import begin, cost, in_threads, milliseconds
 from benchmarks.step import jax_step, training_of
@@ -36,7 +36,6 @@ KINDS = {
 }
 """By name: the attention's kind and backend."""
 
-PRECISIONS = ('float32', 'bfloat16')
 TORCH = 'plain, PyTorch compiled'
 
 
@@ -86,14 +85,12 @@ class Compiled(NamedTuple):
 def measure(report: Report) -> None:
     """Fills the tables."""
     begin(report)
-    large, small, crop = (4, 2, 24) if report.quick else (64, 10, 156)
-    orders = [(small, 3), (large, 3)]
-    rest = [] if report.quick else [(b, n) for n in (1, 5) for b in (small, large)]
-    sections = max(3 * large // 2 + 1, 9 if report.quick else 15)
-    volume = synthetic_volume(shape=(sections, crop, crop))
-    times, bounds, topology = _tables(report, (small, large), crop, report.quick)
-    for group in (orders, rest):
-        shapes = [Shape(windows, slices, crop) for windows, slices in group]
+    batches, crop = ((2,), 24) if report.quick else ((10, 64), 156)
+    # One crop a section, of which two thirds are trained on.
+    volume = synthetic_volume(shape=(max(3 * max(batches) // 2 + 1, 15), crop, crop))
+    times, bounds, topology = _tables(report, batches, crop)
+    for group in ((3,),) if report.quick else ((3,), (1, 5)):
+        shapes = [Shape(batch, slices, crop) for slices in group for batch in batches]
         for shape in shapes:
             for network in NETWORKS:
                 _time_group(report, times[shape.windows], bounds, shape, network, volume)
@@ -104,10 +101,12 @@ def measure(report: Report) -> None:
 
 
 def _tables(
-    report: Report, batches: tuple[int, int], crop: int, quick: bool
+    report: Report, batches: tuple[int, ...], crop: int
 ) -> tuple[dict[int, Table], Table, Table]:
-    all_slices = (3,) if quick else (1, 3, 5)
-    columns = [f'l = {n}, {precision}' for n in all_slices for precision in PRECISIONS]
+    all_slices = (3,) if report.quick else (1, 3, 5)
+    columns = [
+        f'l = {n}, {precision}' for n in all_slices for precision in precisions(report.quick)
+    ]
     rows = [f'{network}, {kind}' for network in NETWORKS for kind in (*KINDS, TORCH)]
     times = {
         batch: report.table(
@@ -138,8 +137,8 @@ def _tables(
 def _time_group(
     report: Report, times: Table, bounds: Table, shape: Shape, network: str, volume: Volume
 ) -> None:
-    cases = [Case(shape, network, kind, p) for p in PRECISIONS for kind in KINDS]
-    compiled = in_threads([partial(_compile, case, volume) for case in cases])
+    cases = [Case(shape, network, kind, p) for p in precisions(report.quick) for kind in KINDS]
+    compiled = in_threads([partial(_compile, case, volume, report.quick) for case in cases])
     for case, future in zip(cases, compiled, strict=True):
         with report.part(f'{shape.windows} windows, {case.column}, {case.row}'):
             ready = future.result()
@@ -149,7 +148,7 @@ def _time_group(
                 _bound(report, bounds, case, ready, found[1])
 
 
-def _compile(case: Case, volume: Volume) -> Compiled:
+def _compile(case: Case, volume: Volume, quick: bool) -> Compiled:
     kind, backend = KINDS[case.kind]
     training = training_of(
         kind,
@@ -157,9 +156,9 @@ def _compile(case: Case, volume: Volume) -> Compiled:
         case.shape.windows,
         case.shape.crop,
         volume,
-        model__name=case.network,
         precision=case.precision,
         attention__backend=backend,
+        **network_settings(case.network, quick),
     )
     state, batch = training.new.to_devices(), parallel.shard(training.loader.batch(0, 0))
     lowered = training.create_step(phase_two=True).lower(state, batch)
@@ -228,7 +227,7 @@ def _torch_steps(
     training = training_of('none', shape.slices, shape.windows, shape.crop, volume)
     batch = training.loader.batch(0, 0)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    for precision in PRECISIONS:
+    for precision in precisions(report.quick):
         # Its compiler takes most of a minute on CPUs.
         compiled = not report.quick
         yield precision, partial(torch_step, batch, network, device, precision, compiled)
