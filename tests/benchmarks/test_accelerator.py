@@ -147,7 +147,7 @@ def test_bad_arguments(
 
 @pytest.mark.slow
 def test_the_rehearsal_measures_everything(tmp_path: Path) -> None:
-    command = [sys.executable, '-m', 'benchmarks.accelerator', '--minutes=6', '--quick']
+    command = [sys.executable, '-m', 'benchmarks.accelerator', '--minutes=10', '--quick']
     done = subprocess.run(
         [*command, f'--output={tmp_path}'], cwd=ROOT, capture_output=True, text=True
     )
