@@ -7,6 +7,10 @@ each looks for its highest way out and, if the component across is older, is abs
 
 That is exact. A component that is absorbed always left by its highest way out, so whatever it
 brings along is connected above every edge that remains.
+
+In the first round every pixel is a component, and goes to its oldest neighbour: that leaves the
+basins of the peaks. After it only edges between basins matter. They are put into ever shorter lists
+as they become fewer, and of those that join the same two basins the highest is kept.
 """
 
 import functools
@@ -14,10 +18,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 # Half of the neighbours; the others are their opposites.
 _STRAIGHT = ((0, 1), (1, 0))
 _DIAGONAL = ((1, 1), (1, -1))
+# The list of edges is looked at in so many parts, those without edges not at all; more of them cost
+# more calls on an accelerator (`python -m benchmarks.topology`).
+_PARTS = 128
+_LOWEST = np.iinfo(np.int32).min
 
 
 @functools.partial(
@@ -63,8 +73,8 @@ def _merges(
     """Follows the components of all images `[..., H, W]`, that are one graph, as they merge.
 
     Returns:
-        Of each pixel's component, `[images, N]`: flat indices of the pixels of its birth and death;
-        whether it died at all, and at another value than at birth; its persistence, float32.
+        Of each pixel's component, `[images, H * W]`: flat indices of the pixels of its birth and
+        death; whether it died at all, and at another value than at birth; its persistence, float32.
     """
     height, width = prob.shape[-2:]
     size = height * width
@@ -73,98 +83,189 @@ def _merges(
     # Loops: the later a pixel enters the filtration, the older it is among the complement's.
     # Components: the earlier. Ties are broken by the flat index, in both from the filtration's.
     codes = _codes(images, superlevel)
-    index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), codes.shape)
-    _, by_age = jax.lax.sort((codes, index), dimension=-1, num_keys=1, is_stable=True)
-    if dimension == 0:
-        by_age = by_age[:, ::-1]
+    older = 1 if dimension == 1 else -1
     neighbours = _STRAIGHT if dimension == 1 else _STRAIGHT + _DIAGONAL
-    rows = jnp.arange(images.shape[0], dtype=jnp.int32)[:, None]
-    age = jnp.zeros_like(by_age).at[rows, by_age].set(index, unique_indices=True)
     # What lies beyond the border: the complement's outside, or the frame among the components.
     outside = (dimension == 1) == (border == 'open')
 
-    saddle = _absorb(age.reshape(-1, height, width), neighbours, outside)
+    saddle = _absorb((older * codes).reshape(-1, height, width), older, neighbours, outside)
 
     met = jnp.maximum(saddle, 0)
-    values = jnp.take_along_axis(images, by_age, axis=-1)
-    codes = jnp.take_along_axis(codes, by_age, axis=-1)
     died = (saddle >= 0) & (codes != jnp.take_along_axis(codes, met, axis=-1))
-    ends = by_age, jnp.take_along_axis(by_age, met, axis=-1)
-    birth, death = ends if dimension == 0 else ends[::-1]
     died &= ~jnp.any(jnp.isnan(images), axis=-1, keepdims=True)
-    return birth, death, died, jnp.abs(values - jnp.take_along_axis(values, met, axis=-1))
+    peak = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), met.shape)
+    birth, death = (peak, met) if dimension == 0 else (met, peak)
+    return birth, death, died, jnp.abs(images - jnp.take_along_axis(images, met, axis=-1))
 
 
 def _codes(images: jax.Array, superlevel: bool) -> jax.Array:
     """Integers in the order of the filtration. Equal where values are equal, -0.0 and 0.0 too."""
-    bits = jax.lax.bitcast_convert_type(images, jnp.int32)
+    bits = lax.bitcast_convert_type(images, jnp.int32)
     ordered = jnp.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
     return -ordered if superlevel else ordered
 
 
-def _absorb(age: jax.Array, neighbours: tuple[tuple[int, int], ...], outside: bool) -> jax.Array:
-    """The age of the pixel at which the component of each node dies, -1 if never.
+def _absorb(
+    age: jax.Array, older: int, neighbours: tuple[tuple[int, int], ...], outside: bool
+) -> jax.Array:
+    """The pixel at which the component of each peak dies, as a flat index; -1 if never.
 
     Args:
-        age: `[images, H, W]`, each image a permutation of its N = H * W pixels; high is old.
+        age: `[images, H, W]` int32, high is old.
+        older: which of two pixels of the same age is: 1 for the higher flat index, -1 for the
+            lower one.
         neighbours: half of the offsets that connect pixels.
         outside: whether one more node, older than all, is a neighbour of all border pixels.
 
     Returns:
-        int32 `[images, N]`, by age.
+        int32 `[images, H * W]`, -1 as well for all pixels that are no peak.
     """
     images, height, width = age.shape
     size = height * width
-    # A component is called by the node of its oldest pixel: image * stride + age. The last of an
-    # image's nodes is the outside.
+    # Pixels by number: image * stride + flat index. The last of an image's numbers is the outside.
     stride = size + 1
     first = jnp.arange(images, dtype=jnp.int32)[:, None, None] * stride
-    offsets = neighbours + tuple((-y, -x) for y, x in neighbours)
+    node = first + jnp.arange(size, dtype=jnp.int32).reshape(height, width)
+    row, column = jnp.arange(height)[:, None], jnp.arange(width)
 
-    def across(x: jax.Array, beyond: jax.Array, offset: tuple[int, int]) -> jax.Array:
-        """The neighbours' values; `beyond` at those that are not in the image."""
+    def across(x: jax.Array, offset: tuple[int, int]) -> jax.Array:
+        """The neighbours' values, and some number beyond the border."""
         dy, dx = offset
-        framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1)), constant_values=-1)
-        moved = framed[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        return jnp.where(moved < 0, beyond, moved)
+        framed = jnp.pad(x, ((0, 0), (1, 1), (1, 1)))
+        return framed[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
 
-    # An edge is as high as the lower of its ends.
-    heights = [jnp.minimum(age, across(age, jnp.full_like(first, size), o)) for o in offsets]
+    def there(offset: tuple[int, int]) -> jax.Array:
+        """Whether there is such a neighbour."""
+        y, x = row + offset[0], column + offset[1]
+        return (y >= 0) & (y < height) & (x >= 0) & (x < width)
 
-    def round_(
-        state: tuple[jax.Array, jax.Array, jax.Array],
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        label, saddle, _ = state
-        beyond = first + size if outside else label
-        best = jnp.full_like(label, -1)
-        target = jnp.full_like(label, -1)
-        for offset, edge in zip(offsets, heights, strict=True):
-            other = across(label, beyond, offset)
-            edge = jnp.where(other != label, edge, -1)
-            # Among equally high ways, which share their lower pixel, to the oldest component.
-            target = jnp.where(
-                edge > best, other, jnp.where(edge == best, jnp.maximum(target, other), target)
+    def flat(offset: tuple[int, int]) -> int:
+        return offset[0] * width + offset[1]
+
+    oldest, to = age, node
+    # In an order in which the later of two neighbours of the same age is the older one.
+    both_ways = (*neighbours, *((-y, -x) for y, x in neighbours))
+    for offset in sorted(both_ways, key=lambda offset: older * flat(offset)):
+        other = across(age, offset)
+        is_older = other >= age if older * flat(offset) > 0 else other > age
+        steeper = there(offset) & is_older & (other >= oldest)
+        oldest = jnp.where(steeper, other, oldest)
+        to = jnp.where(steeper, node + flat(offset), to)
+    if outside:
+        rim = (row == 0) | (row == height - 1) | (column == 0) | (column == width - 1)
+        to = jnp.where(rim, first + size, to)
+
+    def by_node(pixels: jax.Array, beyond: Any) -> jax.Array:
+        beyond = jnp.broadcast_to(beyond, (images, 1)).astype(jnp.int32)
+        return jnp.concatenate([pixels.reshape(images, size), beyond], axis=1).reshape(-1)
+
+    peak = _roots(by_node(to, first[:, 0] + size)).reshape(images, stride)[:, :size]
+    peak = peak.reshape(age.shape)
+
+    # An edge is as high as the younger of its ends.
+    edges = []
+    for offset in neighbours:
+        other = across(age, offset)
+        is_younger = other < age if older * flat(offset) > 0 else other <= age
+        low = jnp.where(is_younger, node + flat(offset), node)
+        edges.append((peak, jnp.where(there(offset), across(peak, offset), peak), low))
+    one, two, low = (jnp.stack(ends).reshape(-1) for ends in zip(*edges, strict=True))
+
+    saddle = _meet(one, two, low, by_node(age, np.iinfo(np.int32).max), older)
+    saddle = saddle.reshape(images, stride)[:, :size]
+    return jnp.where(saddle >= 0, saddle - first[:, 0], -1)
+
+
+def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older: int) -> jax.Array:
+    """The node at which each component dies, `[nodes]`, -1 if never.
+
+    Args:
+        one, two: components that each edge joins, by the node of their peak, `[edges]`; the same
+            where there is no edge.
+        low: the edge's lower end, likewise.
+        age: of all nodes; high is old, and of the same age the one of the higher `older * node`.
+    """
+    nodes, places = age.shape[0], one.shape[0]
+    # The first `count` places hold edges. Only so many parts of the list are looked at as hold any.
+    part = -(-places // _PARTS)
+    lists = tuple(jnp.pad(x, (0, _PARTS * part - places)) for x in (one, two, low))
+
+    def edges(lists: tuple[jax.Array, ...], i: jax.Array) -> tuple[jax.Array, ...]:
+        return tuple(lax.dynamic_slice(x, (i * part,), (part,)) for x in lists)
+
+    def over_parts(count: jax.Array, body: Any, start: Any) -> Any:
+        return lax.fori_loop(0, -(-count // part), body, start)
+
+    def round_(state: tuple[Any, ...]) -> Any:
+        lists, before, parent, saddle = state
+
+        def keep(i: jax.Array, state: Any) -> Any:
+            """Follows components to what absorbed them, and drops edges inside of one."""
+            lists, count = state
+            one, two, low = edges(lists, i)
+            one, two = _followed(parent, one, two)
+            joins = (one != two) & (i * part + jnp.arange(part) < before)
+            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, _PARTS * part)
+            kept = zip(lists, (one, two, low), strict=True)
+            lists = tuple(x.at[place].set(new, mode='drop') for x, new in kept)
+            return lists, count + jnp.sum(joins)
+
+        lists, count = over_parts(before, keep, (lists, 0 * before))
+
+        def highest(key: Any, chosen: Any) -> jax.Array:
+            """Of each component's chosen edges the highest key."""
+
+            def in_part(i: jax.Array, highest: jax.Array) -> jax.Array:
+                one, two, low = edges(lists, i)
+                real = i * part + jnp.arange(part) < count
+                for end in (one, two):
+                    value = jnp.where(real & chosen(end, low), key(low), _LOWEST)
+                    highest = highest.at[end].max(value)
+                return highest
+
+            none = jnp.full(nodes, _LOWEST, jnp.int32) + 0 * count
+            found: jax.Array = over_parts(count, in_part, none)
+            return found
+
+        height = highest(lambda low: age[low], lambda end, low: True)
+        first = highest(lambda low: older * low, lambda end, low: height[end] == age[low])
+
+        def absorb(i: jax.Array, state: Any) -> Any:
+            parent, saddle = state
+            one, two, low = edges(lists, i)
+            real = i * part + jnp.arange(part) < count
+            ages = age[one], age[two]
+            two_is_older = (ages[1] > ages[0]) | (
+                (ages[1] == ages[0]) & (older * two > older * one)
             )
-            best = jnp.maximum(best, edge)
-        best, target, flat = best.reshape(-1), target.reshape(-1), label.reshape(-1)
+            dies, into = jnp.where(two_is_older, one, two), jnp.where(two_is_older, two, one)
+            there = real & (height[dies] == age[low]) & (first[dies] == older * low)
+            dies = jnp.where(there, dies, nodes)
+            dies, into = lax.optimization_barrier((dies, into))
+            # Three components can meet in one pixel, by edges of one height: whichever of the older
+            # ones it is absorbed by, they too become one there.
+            return parent.at[dies].set(into, mode='drop'), saddle.at[dies].set(low, mode='drop')
 
-        highest = jnp.full_like(saddle, -1).at[flat].max(best)
-        target = jnp.where((best >= 0) & (best == highest[flat]), target, -1)
-        oldest = jnp.full_like(saddle, -1).at[flat].max(target)
-        node = jnp.arange(saddle.shape[0], dtype=jnp.int32)
-        dies = oldest > node
-        saddle = jnp.where(dies, highest, saddle)
+        parent, saddle = over_parts(count, absorb, (parent, saddle))
+        return lists, count, parent, saddle
 
-        parent = _roots(jnp.where(dies, oldest, node))
-        return parent[label], saddle, jnp.any(dies)
-
-    label = first + age
     # In shard_map the loop's state has to depend on what differs between devices.
-    going = jnp.any(label >= 0)
-    saddle = jnp.where(going, jnp.full(images * stride, -1, jnp.int32), -1)
-    state = (label, saddle, going)
-    _, saddle, _ = jax.lax.while_loop(lambda state: state[2], round_, state)
-    return saddle.reshape(images, stride)[:, :size]
+    zero = 0 * one[0]
+    parent = jnp.arange(nodes, dtype=jnp.int32) + zero
+    state = lists, places + zero, parent, jnp.full(nodes, -1, jnp.int32) + zero
+    return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]
+
+
+def _followed(parent: jax.Array, one: jax.Array, two: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The roots of nodes."""
+
+    def step(state: tuple[jax.Array, ...]) -> Any:
+        one, two, _ = state
+        further = parent[one], parent[two]
+        return *further, jnp.any((further[0] != one) | (further[1] != two))
+
+    one, two, _ = lax.while_loop(lambda s: s[2], step, (one, two, one[0] == one[0]))
+    return one, two
 
 
 def _roots(parent: jax.Array) -> jax.Array:
@@ -174,4 +275,4 @@ def _roots(parent: jax.Array) -> jax.Array:
         further = state[0][state[0]]
         return further, jnp.any(further != state[0])
 
-    return jax.lax.while_loop(lambda state: state[1], jump, (parent, jnp.any(parent >= 0)))[0]
+    return lax.while_loop(lambda state: state[1], jump, (parent, jnp.any(parent >= 0)))[0]
