@@ -36,11 +36,9 @@ class Jobs:
 
     Args:
         number: how many at a time.
-        compiled: folder of what they compile, for each other.
     """
 
-    def __init__(self, number: int, compiled: Path) -> None:
-        self._compiled = compiled
+    def __init__(self, number: int) -> None:
         self._shares = shares(available_cores(), number)
         self._running: dict[str, tuple[_Process, tuple[int, ...]]] = {}
         self._number = number
@@ -71,7 +69,7 @@ class Jobs:
     def start(self, name: str, call: Call) -> None:
         """Calls in a process of its own, whose lines go to standard error behind the name."""
         cores = self._shares.pop(0)
-        variables = environment(len(cores), self._number, self._compiled)
+        variables = environment(len(cores), self._number)
         with _confined_to(cores):  # A process is born with the cores of who starts it.
             self._running[name] = _Process(name, call, variables), cores
 
@@ -115,12 +113,11 @@ def _confined_to(cores: tuple[int, ...]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def environment(cores: int, number: int, compiled: Path) -> dict[str, str]:
+def environment(cores: int, number: int) -> dict[str, str]:
     """The variables of one of so many processes, which has so many cores."""
     memory = next((name for name in _MEMORY if os.environ.get(name)), _MEMORY[-1])
     fraction = float(os.environ.get(memory) or _MEMORY_DEFAULT) / number
     return {
-        'JAX_COMPILATION_CACHE_DIR': str(compiled.absolute()),
         **os.environ,
         memory: f'{fraction:.3f}',
         # JAX's callbacks can hang without a thread more than there are devices.

@@ -139,7 +139,7 @@ class Reproduction:
     def _side_by_side(self, plan: Plan, progress: Progress, number: int) -> None:
         runs = {run.key: run for run in plan}
         waiting = list(plan)
-        with Jobs(number, self.workdir / 'compiled') as jobs:
+        with Jobs(number) as jobs:
             while jobs.running or (waiting and not progress.over):
                 for run in [*waiting]:
                     made_now = [plan[runs[key]] for key in jobs.running]

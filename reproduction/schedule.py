@@ -84,7 +84,7 @@ def _of_budget(
     if jobs == 1:
         fit()
     else:  # An accelerator that this process had measured on would not be free for the runs.
-        _call_alone(fit, jobs, workdir)
+        _call_alone(fit, jobs)
     return _kept(path, asked)
 
 
@@ -124,8 +124,8 @@ def fit_budget(
     write_text(path, json.dumps({**asked, 'schedule': schedule}) + '\n')
 
 
-def _call_alone(fit: Any, jobs: int, workdir: Path) -> None:
-    with Jobs(jobs, workdir / 'compiled') as processes:
+def _call_alone(fit: Any, jobs: int) -> None:
+    with Jobs(jobs) as processes:
         processes.start('budget', fit)
         while not (ended := processes.wait()):
             pass

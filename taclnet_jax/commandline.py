@@ -11,11 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+import platformdirs
 from absl import app, flags
 from absl import logging as absl_logging
 
 from taclnet_jax.errors import InputError, Interrupted
 
+# Of what was compiled; the least recently used goes first.
+_CACHE_BYTES = 2**31
 # What the operating system says where a file stands in the way of a folder, or rights are missing.
 _PLACE_ERRORS = [errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS]
 
@@ -50,6 +53,7 @@ def run(
         for name in ('absl', 'asyncio'):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         allow_callbacks()
+        keep_compiled()
         signal.signal(signal.SIGTERM, _interrupt)
         sys.unraisablehook = _unraisable
         with_messages(main)
@@ -103,6 +107,19 @@ def allow_callbacks() -> None:
     cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
     if cores <= devices:
         os.environ['NPROC'] = str(devices + 1)
+
+
+def keep_compiled() -> None:
+    """Lets JAX keep what it compiles in the user's cache folder, before it is imported.
+
+    A step takes seconds to compile, at every start again. Computations with callbacks are kept from
+    JAX 0.11 on. Variables of the environment that are set already are left alone.
+    """
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+        return
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = platformdirs.user_cache_dir('taclnet_jax')
+    os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
 
 
 def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:

@@ -52,26 +52,23 @@ def test_cores_are_divided():
     assert shares([5, 7], 3) == [(5,), (7,), (5,)]
 
 
-def test_the_environment_has_a_thread_to_spare_and_a_part_of_the_memory(monkeypatch, tmp_path):
-    for name in ('NPROC', 'JAX_COMPILATION_CACHE_DIR', 'XLA_CLIENT_MEM_FRACTION'):
+def test_the_environment_has_a_thread_to_spare_and_a_part_of_the_memory(monkeypatch):
+    for name in ('NPROC', 'XLA_CLIENT_MEM_FRACTION'):
         monkeypatch.delenv(name, raising=False)
-    found = environment(1, 2, tmp_path)
+    found = environment(1, 2)
     assert found['NPROC'] == '2' and found['XLA_PYTHON_CLIENT_MEM_FRACTION'] == '0.375'
-    assert found['JAX_COMPILATION_CACHE_DIR'] == str(tmp_path)
     monkeypatch.setenv('XLA_CLIENT_MEM_FRACTION', '0.9')  # JAX refuses both at once
     monkeypatch.setenv('NPROC', '8')
-    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', '/shared')
-    found = environment(3, 3, tmp_path)
+    found = environment(3, 3)
     assert found['XLA_CLIENT_MEM_FRACTION'] == '0.300' and found['NPROC'] == '8'
     assert 'XLA_PYTHON_CLIENT_MEM_FRACTION' not in found
-    assert found['JAX_COMPILATION_CACHE_DIR'] == '/shared'
 
 
 @pytest.mark.skipif(not hasattr(os, 'sched_getaffinity'), reason='needs the affinity of a process')
 def test_each_has_its_cores_and_its_lines_bear_its_name(capfd, tmp_path):
     mine = os.sched_getaffinity(0)
     text = 'import os; print("cores", *os.sched_getaffinity(0))'
-    with Jobs(2, tmp_path) as jobs:
+    with Jobs(2) as jobs:
         jobs.start('one', python(text))
         assert jobs.free and jobs.running == ['one']
         jobs.start('two', python(text))
@@ -94,7 +91,7 @@ def test_why_one_failed_is_known_and_the_others_go_on(capfd, tmp_path):
         'good': python('pass'),
     }
     ended: dict[str, str] = {}
-    with Jobs(len(calls), tmp_path) as jobs:
+    with Jobs(len(calls)) as jobs:
         for name, call in calls.items():
             jobs.start(name, call)
         while jobs.running:
@@ -111,7 +108,7 @@ def test_why_one_failed_is_known_and_the_others_go_on(capfd, tmp_path):
 
 def test_those_that_run_save_when_an_interrupt_comes(tmp_path):
     files = [tmp_path / name for name in ('one', 'two')]
-    with pytest.raises(KeyboardInterrupt), Jobs(2, tmp_path) as jobs:
+    with pytest.raises(KeyboardInterrupt), Jobs(2) as jobs:
         for path in files:
             jobs.start(path.name, saves(path))
         for path in files:
@@ -126,7 +123,7 @@ def test_they_save_when_who_started_them_is_gone(tmp_path):
 from functools import partial
 from pathlib import Path
 from reproduction.jobs import Jobs
-with Jobs(2, Path({str(tmp_path)!r})) as jobs:
+with Jobs(2) as jobs:
     jobs.start('one', partial(exec, {SAVES.format(path=str(path))!r}, {{}}))
     while jobs.running:
         jobs.wait()

@@ -90,7 +90,7 @@ class FakeJobs:
     fails: Sequence[str] = ()
     last: FakeJobs
 
-    def __init__(self, number: int, compiled: Path) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
         self.calls: dict[str, Callable[[], None]] = {}
         self.halfway: set[str] = set()
