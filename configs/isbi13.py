@@ -13,7 +13,7 @@ def get_config():
     config = default_config()
     config.dataset = 'isbi13'
     config.downsample = 2
-    # Zeros farther than this from every id are tissue nobody labelled (full resolution).
+    # Zeros wider than discs of this radius are tissue nobody labelled (full resolution).
     config.unlabelled_beyond_px = 8
     config.crop = (128, 128)
     config.crops_limit = 272

@@ -70,7 +70,9 @@ class DataSettings(Settings):
         1, 'Borders between instance ids are membranes, dilated by so much.', low=0
     )
     unlabelled_beyond_px: int = setting(
-        0, 'Id 0 farther than this from every id is unlabelled; 0: all of it is membrane.', low=0
+        0,
+        'Id 0 is unlabelled wherever a disc of this radius has no other id; 0: all is membrane.',
+        low=0,
     )
     downsample: Literal[1, 2] = setting(
         1, '2: the network sees half the resolution in y and x; scores are those of the whole.'

@@ -38,22 +38,28 @@ def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
 
 
 def unlabelled_far_from_ids(ids: Sections, beyond_px: float) -> LazySections:
-    """Where id 0 is not membrane but tissue nobody labelled: far from every id of the section.
+    """Where id 0 is not membrane but tissue nobody labelled: wider than membranes are.
+
+    That is wherever a disc without ids fits, so its rim along the cells around it is no membrane
+    either.
 
     Args:
         ids: `[z, y, x]` integers, 0 = none.
-        beyond_px: up to this Euclidean distance from an id, 0 is membrane or extracellular space.
+        beyond_px: radius of the disc. What is narrower is membrane or extracellular space.
 
     Returns:
         `[z, y, x]` bool, True = unlabelled.
     """
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-        around, inner = _widened(rows, columns, int(beyond_px) + 1)
+        around, inner = _widened(rows, columns, 2 * (int(beyond_px) + 1))
         none = ids[z, around[0], around[1]] == 0
         if none.all():  # no id to measure the distance from
             return np.ones_like(none)[inner]
-        return (ndimage.distance_transform_edt(none) > beyond_px)[inner]
+        far = ndimage.distance_transform_edt(none) > beyond_px
+        if not far.any():
+            return far[inner]
+        return (ndimage.distance_transform_edt(~far) <= beyond_px)[inner]
 
     return LazySections(ids.shape, bool, read)
 

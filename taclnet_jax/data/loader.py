@@ -92,7 +92,7 @@ class WindowLoader:
 
         Returns:
             image: `[batch, slices, height, width]` float32, normalised by section.
-            membrane: the same shape, uint8, 1 = membrane.
+            membrane: the same shape, float32, the share of each pixel that is membrane.
             valid: the same shape, uint8, 0 = not labelled or mirrored at the section's border, to
                 be left out of the loss.
             sample_id: `[batch]` int32.
@@ -131,12 +131,14 @@ class WindowLoader:
         margin = 0 if elastic is None else margin_px(a.elastic_px)
         image, membrane, valid = self._read(sections, corners, margin, tables)
         if elastic is not None:
-            image, (membrane, valid) = warp(image, (membrane, valid), elastic)
+            image, membrane = warp(image, elastic), warp(membrane, elastic)
+            # Of pixels between labelled and unlabelled ones nothing is known.
+            valid = warp(valid.astype(np.float32), elastic) > 0.999
         image, membrane, valid = (symmetry(x, k) for x in (image, membrane, valid))
         degrade(rng, image, a)
         return {
             'image': image,
-            'membrane': membrane.astype(np.uint8),
+            'membrane': membrane,
             'valid': valid.astype(np.uint8),
             'sample_id': np.int32(sample),
             'symmetry': np.int32(k),
@@ -160,7 +162,7 @@ class WindowLoader:
         assert volume.membrane is not None  # checked at the start
         height, width = (n + 2 * margin for n in self.samples.crop)
         image = np.empty((self.slices, height, width), np.float32)
-        membrane, valid = np.empty(image.shape, bool), np.ones(image.shape, bool)
+        membrane, valid = np.empty_like(image), np.ones(image.shape, bool)
         for j, z in enumerate(sections):
             y, x = (corners[j] - margin).tolist()
             crop = (y, x), (height, width)

@@ -26,15 +26,16 @@ def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 def halved(volume: Volume) -> Volume:
     """The volume at half resolution in y and x; an odd last row or column is left out.
 
-    Of each 2x2 pixels the image is the mean; the label is membrane where at least two are (a
-    membrane two pixels wide stays closed), the id is the largest, and one ignored pixel ignores
-    all four. What was in memory stays in memory.
+    Of each 2x2 pixels the image is the mean, and so is the label: the share of them that is
+    membrane, float32. Made hard again, at two of four, it would widen membranes: those of ISBI12
+    from 22.0 to 23.8 % of all pixels. The id is the largest, and one ignored pixel ignores all
+    four. What was in memory stays in memory.
     """
     z_nm, y_nm, x_nm = volume.resolution_nm
     half: dict[str, Any] = {
         name: _halved(labels, reduce)
         for name, labels, reduce in (
-            ('membrane', volume.membrane, lambda x: x.sum(axis=(1, 3), dtype=np.uint8) >= 2),
+            ('membrane', volume.membrane, lambda x: x.mean(axis=(1, 3), dtype=np.float32)),
             ('ids', volume.ids, lambda x: x.max(axis=(1, 3))),
             ('ignore', volume.ignore, lambda x: x.max(axis=(1, 3))),
         )
@@ -60,5 +61,6 @@ def _halved(sections: Sections, reduce: Callable[[np.ndarray], np.ndarray]) -> S
         ]
         return reduce(fine.reshape(rows.stop - rows.start, 2, columns.stop - columns.start, 2))
 
-    coarse = LazySections((depth, height // 2, width // 2), sections.dtype, read)
+    some = reduce(np.zeros((1, 2, 1, 2), sections.dtype))
+    coarse = LazySections((depth, height // 2, width // 2), some.dtype, read)
     return read_whole(coarse) if isinstance(sections, np.ndarray) else coarse

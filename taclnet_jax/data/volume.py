@@ -19,7 +19,8 @@ class Volume:
     Attributes:
         name: the data set, for messages and file names.
         image: `[z, y, x]` uint8.
-        membrane: `[z, y, x]` bool, True = membrane; None without labels.
+        membrane: `[z, y, x]` bool, True = membrane, or float32, the share of a pixel that is; None
+            without labels.
         ids: `[z, y, x]` integer instance ids, 0 = none; None where only membranes are labelled.
         resolution_nm: voxel size (z, y, x) in nm.
         ignore: `[z, y, x]` bool, True = not labelled: neither trained on nor scored; None = all is.
@@ -46,7 +47,7 @@ class Volume:
                 f'{self.image.dtype} of shape {shape}.'
             )
         for what, labels, kind, kinds in (
-            ('membrane labels', self.membrane, np.bool_, 'booleans'),
+            ('membrane labels', self.membrane, (np.bool_, np.float32), 'booleans or float32'),
             ('instance ids', self.ids, np.integer, 'integers'),
             ('ignored regions', self.ignore, np.bool_, 'booleans'),
         ):
@@ -57,7 +58,7 @@ class Volume:
                     f'{self.name}: image {shape} and {what} {tuple(labels.shape)} differ in size '
                     '[z, y, x]; give the two stacks of the same region.'
                 )
-            if not np.issubdtype(labels.dtype, kind):
+            if not issubclass(labels.dtype.type, kind):
                 raise InputError(f'{self.name}: expected {what} as {kinds}, found {labels.dtype}.')
         if len(self.resolution_nm) != 3 or not all(0 < nm < np.inf for nm in self.resolution_nm):
             raise InputError(

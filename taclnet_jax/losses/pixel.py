@@ -17,7 +17,7 @@ def cross_entropy(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax
 
     Args:
         prob: probabilities of membrane in [0, 1], any shape.
-        membrane: 1 where there is membrane, 0 elsewhere, the same shape.
+        membrane: the share of each pixel that is membrane, in [0, 1], the same shape.
         valid: 1 where there is a label, 0 elsewhere, the same shape. Other numbers are weights.
     """
     prob = jnp.clip(prob, EPSILON, 1 - EPSILON)

@@ -31,7 +31,7 @@ def topological_loss(
 
     Args:
         prob: probabilities of membrane in [0, 1], `[..., height, width]`.
-        membrane: 1 where there is membrane, 0 elsewhere, the same shape.
+        membrane: the share of each pixel that is membrane, the same shape; from 1/2 on it is.
         valid: not 0 where there is a label, the same shape.
         patch: side of the patches at most, in pixels. The authors' programs take 65 and 100.
         min_persistence: superfluous loops of no more persistence are let be, as the authors do.
@@ -51,7 +51,7 @@ def topological_loss(
         raise ValueError(f'patch must be positive, got {patch}.')
     labelled = valid != 0
     predicted = _patches(jnp.where(labelled, prob, 1), patch)
-    true = _patches(jnp.where(labelled, membrane, 1), patch)
+    true = _patches(jnp.where(labelled, membrane >= 0.5, True), patch)
     counts = jnp.any(_patches(labelled, patch), axis=(-2, -1))
 
     diagram, mask = persistence_diagram(predicted, border=border, backend=backend)

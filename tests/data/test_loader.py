@@ -307,7 +307,7 @@ def test_ignored_regions_follow_their_crops(volume: Volume):
     batch = make(same, inside).batch(0, 1, displace=True)
     np.testing.assert_array_equal(batch['valid'], 1 - batch['membrane'])
     batch = make(same, ALL).batch(0, 1, displace=True)
-    assert batch['valid'].any() and not (batch['valid'] & batch['membrane']).any()
+    assert batch['valid'].any() and batch['membrane'][batch['valid'] == 1].max() < 2e-3
     assert make(volume).batch(0, 0)['valid'].all()
 
 
@@ -383,9 +383,9 @@ def test_labels_move_with_the_image(volume: Volume):
         for i, sample in enumerate(batch['sample_id']):
             grey, label = batch['image'][i, 1], batch['membrane'][i, 1]
             low, high = np.unique(normalise(image[loader.samples.section[sample]]))
-            # Linear interpolation mixes the two; it never gives one where the label is the other.
+            # Linear interpolation mixes the two, in the label as in the image.
             at_low, at_high = np.abs(grey - low) < 1e-4, np.abs(grey - high) < 1e-4
-            assert not label[at_low].any() and label[at_high].all()
+            assert (label[at_low] < 1e-3).all() and (label[at_high] > 0.999).all()
             unmixed.append((at_low | at_high).mean())
     assert np.mean(unmixed) > 0.5
 

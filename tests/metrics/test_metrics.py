@@ -317,7 +317,11 @@ def test_extended_scores_are_those_of_the_single_functions():
     grown = metrics.grow_segments(segments)
     islands, pieces = metrics.betti_matching_error(prob >= 0.5, membrane)
     splits, merges = metrics.false_splits_and_merges(true, segments)
+    joined = skimage.metrics.adapted_rand_error(true, segments, ignore_labels=[0])[0]
+    joined_voi = skimage.metrics.variation_of_information(true, segments, ignore_labels=[0])
     assert {name: scores[name] for name in metrics.EXTENDED} == {
+        'ari_joined': pytest.approx(1 - joined),
+        'voi_joined': pytest.approx(sum(joined_voi)),
         'v_rand': metrics.v_rand(true, grown),
         'v_info': metrics.v_info(true, grown),
         'cremi_score': metrics.cremi_score(true, grown, RESOLUTION).score,
