@@ -61,7 +61,7 @@ class Finished:
         infer = model.inference()
         image = normalised(training_volume(volume, settings.data.downsample).image)
         targets = targets_of(stretches)
-        windows = {z: infer(model.params, image, z, stretch)[0] for z, stretch in targets}
+        windows = {z: infer(model.variables, image, z, stretch)[0] for z, stretch in targets}
         return cls(model, volume, windows)
 
     def maps(self, attend: Attention = target) -> dict[int, np.ndarray]:

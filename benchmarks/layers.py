@@ -25,16 +25,7 @@ REPEATS = 15
 
 def forms() -> Iterator[tuple[str, tuple[int, ...], str, Callable[[Any, jax.Array], Any], Any]]:
     """(layer, shape of its input, form, function of parameters and input, parameters)."""
-    level, channels = (12, 128, 128, 16), (16,)  # the U-Net's first, of four windows
-    affine = {'params': {'scale': jnp.ones(channels), 'bias': jnp.zeros(channels)}}
-    for name, norm in {
-        'LayerNorm': layers.LayerNorm(),
-        'flax.linen.LayerNorm': nn.LayerNorm(),
-        'flax.linen.RMSNorm': nn.RMSNorm(),
-        'flax.linen.GroupNorm': nn.GroupNorm(8),
-    }.items():
-        params = {'params': {'scale': affine['params']['scale']}} if 'RMS' in name else affine
-        yield 'normalisation', level, name, norm.apply, params
+    level = (12, 128, 128, 16)  # the U-Net's first, of four windows
     yield 'pooling', level, 'max_pool', lambda _, x: layers.max_pool(x), ()
     yield 'pooling', level, 'flax.linen', lambda _, x: nn.max_pool(x, (2, 2), (2, 2)), ()
     # The first two layers of the ConvLSTM, 16 and 8 features of four gates, of ten windows.

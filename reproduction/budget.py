@@ -80,7 +80,7 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
     ) -> tuple[float, float]:
         options = training.settings.inference_options
         infer = create_inference(training.network, views=views, **options)
-        return _time_sections(infer, training.new.params, volume, split.test, scoring)
+        return _time_sections(infer, training.new.variables, volume, split.test, scoring)
 
     first, section_seconds = time_sections(1, validate)
     views_first, views_seconds = time_sections(settings.views, evaluate)
@@ -146,7 +146,7 @@ def _time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, flo
 
 def _time_sections(
     infer: Inference,
-    params: Any,
+    variables: Any,
     volume: Volume,
     stretches: Stretches,
     scoring: Callable[[SectionPrediction], None],
@@ -154,7 +154,7 @@ def _time_sections(
     """(first, later) seconds of predicting and scoring a section; the first one compiles."""
     times = []
     start = time.perf_counter()
-    for prediction in predict_sections(infer, params, volume.image, targets_of(stretches)[:2]):
+    for prediction in predict_sections(infer, variables, volume.image, targets_of(stretches)[:2]):
         scoring(prediction)
         times.append(time.perf_counter() - start)
         start = time.perf_counter()

@@ -119,13 +119,13 @@ def _epochs(workdir: Path, settings: RunSettings, volume: Volume) -> tuple[NDArr
     ]
 
     @jax.jit
-    def attend(params: Any) -> tuple[jax.Array, jax.Array]:
-        logits: Any = training.network.apply({'params': params}, np.stack(windows))
+    def attend(variables: Any) -> tuple[jax.Array, jax.Array]:
+        logits: Any = training.network.apply(variables, np.stack(windows))
         prob = jax.nn.sigmoid(logits)
         return prob[:, slices // 2], sta_attention(prob, **settings.attention.options).attention
 
     steps = sorted((folder / 'checkpoints' / 'last').glob('[0-9]*'), key=lambda p: int(p.name))
     with ocp.StandardCheckpointer() as reader:
-        outputs = [attend(reader.restore(step.absolute() / 'params')) for step in steps]
+        outputs = [attend(reader.restore(step.absolute() / 'variables')) for step in steps]
     prob = np.stack([np.asarray(prob) for prob, _ in outputs])
     return prob, np.stack([np.asarray(attention) for _, attention in outputs])

@@ -23,7 +23,7 @@ def initialise(model: nn.Module, image: jax.Array) -> Any:
     def parameter(path: Any, leaf: Any) -> jax.Array:
         name = path[-1].key
         if name != 'kernel':
-            return jnp.full(leaf.shape, float(name == 'scale'), leaf.dtype)
+            return jnp.full(leaf.shape, float(name in ('scale', 'var')), leaf.dtype)
         deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
         return jnp.asarray(rng.normal(0, deviation, leaf.shape), leaf.dtype)
 

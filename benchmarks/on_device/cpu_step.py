@@ -34,7 +34,7 @@ def cases(quick: bool) -> Iterator[tuple[str, str, bool]]:
 
 
 def take_step(
-    network: str, phase_two: bool, precision: str, backend: str, quick: bool, params: Any = None
+    network: str, phase_two: bool, precision: str, backend: str, quick: bool, variables: Any = None
 ) -> Outcome:
     """One step of TACLNet with a network on the default devices.
 
@@ -44,7 +44,7 @@ def take_step(
         precision: of the network's arithmetic.
         backend: of persistence.
         quick: whether crops are small.
-        params: to begin with; those of seed 0 if not given.
+        variables: to begin with; those of seed 0 if not given.
     """
     training = training_of(
         'ita',
@@ -55,12 +55,12 @@ def take_step(
         attention__backend=backend,
         **network_settings(network, quick),
     )
-    new = training.new if params is None else training.new.replace(params=params)
+    new = training.new if variables is None else training.new.replace(variables=variables)
     batch = parallel.shard(training.loader.batch(0, 0))
     state, output = training.create_step(phase_two)(new.to_devices(), batch)
-    after = parallel.unreplicate(state.replace(memory=None)).params
+    after = parallel.unreplicate(state.replace(memory=None)).variables
     prob = np.asarray(output['prob']).reshape(batch['image'].shape)
-    return Outcome(float(np.asarray(output['loss'])[0]), prob, new.params, after)
+    return Outcome(float(np.asarray(output['loss'])[0]), prob, new.variables, after)
 
 
 def main() -> None:

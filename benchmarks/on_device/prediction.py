@@ -61,7 +61,7 @@ def _time_case(report: Report, table: Table, case: tuple[str, str, str], image: 
     infer = create_inference(training.network, views=1, **training.settings.inference_options)
     for views in VIEWS:
         seconds = _seconds_of_section(
-            replace(infer, views=views), training.new.params, image, 2 if report.quick else 5
+            replace(infer, views=views), training.new.variables, image, 2 if report.quick else 5
         )
         voxels = image[0].size
         table.set(_row(*case), _column(views), voxels / seconds / 1e6)
@@ -75,11 +75,13 @@ def _row(network: str, precision: str, backend: str) -> str:
     return f'{network}, {precision}, `{backend}`'
 
 
-def _seconds_of_section(infer: Inference, params: Any, image: np.ndarray, sections: int) -> float:
+def _seconds_of_section(
+    infer: Inference, variables: Any, image: np.ndarray, sections: int
+) -> float:
     """Median of some sections after the first, which compiles."""
     times, start = [], time.perf_counter()
     targets = targets_of([range(len(image))])[: sections + 1]
-    for _ in predict_sections(infer, params, image, targets):
+    for _ in predict_sections(infer, variables, image, targets):
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
     return median(times[1:])

@@ -28,7 +28,7 @@ class ModelSettings(Settings, block='model'):
         (), "The others: channels of each level; () = the model's own default."
     )
     normalise: bool = setting(
-        False, 'The others: normalisation over channels at each pixel (docs/findings.md).'
+        False, 'unet, recurrent_unet, mosinska: batch normalisation after each 3x3 convolution.'
     )
     iterations: int = setting(3, 'mosinska: how often the U-Net refines its prediction.', low=1)
 

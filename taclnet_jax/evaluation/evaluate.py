@@ -38,7 +38,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
 
     def predictions(stretches: Stretches, limit: int, what: str) -> Iterable[SectionPrediction]:
         targets = targets_of(stretches, limit)
-        predicted = predict_sections(infer, model.params, volume.image, targets)
+        predicted = predict_sections(infer, model.variables, volume.image, targets)
         return with_progress(predicted, len(targets), what, 'section')
 
     if evaluation.threshold_from == 'fixed':

@@ -62,12 +62,12 @@ class Validation:
     loss_fn: Loss
     refined: bool
 
-    def __call__(self, params: Any) -> tuple[dict[str, float], np.ndarray]:
+    def __call__(self, variables: Any) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and the poster's Fig. 5 of the first section, `[height, width, 3]`."""
         volume = self.volume
         assert volume.membrane is not None
         targets = targets_of(self.stretches, self.settings.threshold_sections)
-        predictions = list(predict_sections(self.infer, params, volume.image, targets))
+        predictions = list(predict_sections(self.infer, variables, volume.image, targets))
         probs = {p.section: p.refined if self.refined else p.prob for p in predictions}
         threshold = self.settings.threshold
         if self.settings.threshold_from != 'fixed':

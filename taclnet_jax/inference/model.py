@@ -12,7 +12,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
 from taclnet_jax.inference.sections import Inference, create_inference
 from taclnet_jax.models import Network, create_model
-from taclnet_jax.training.checkpoints import best_params
+from taclnet_jax.training.checkpoints import best_variables
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Model:
     Attributes:
         settings: of the run that trained it.
         network: maps windows to logits.
-        params: its parameters.
+        variables: its parameters and statistics.
         step: updates after which they were taken.
         chosen: the cuts that evaluation chose, by the name of the map (`MAPS`); empty as long as
             it has not.
@@ -32,7 +32,7 @@ class Model:
 
     settings: RunSettings
     network: Network
-    params: Any
+    variables: Any
     step: int
     chosen: Mapping[str, Cut]
     resolution_nm: tuple[float, float, float] | None
@@ -77,10 +77,10 @@ def load(workdir: str | Path) -> Model:
     """
     folder = Path(workdir)
     settings = read_settings(folder)
-    step, params = best_params(folder)
+    step, variables = best_variables(folder)
     network = create_model(settings.model, settings.precision)
     chosen, resolution_nm = _scored(folder / 'results.json')
-    return Model(settings, network, params, step, chosen, resolution_nm)
+    return Model(settings, network, variables, step, chosen, resolution_nm)
 
 
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:

@@ -48,7 +48,7 @@ def predict_stack(
     files = {name: folder / f'{name}.tif' for name in (*maps, 'segments')}
     files['picture'] = folder / 'attention.png'
     targets = targets_of([range(depth)])
-    predicted = predict_sections(model.inference(), model.params, image, targets)
+    predicted = predict_sections(model.inference(), model.variables, image, targets)
     for section in with_progress(predicted, depth, 'sections', 'section'):
         z = section.section
         for name, field in fields.items():

@@ -68,12 +68,12 @@ class Inference:
     halo_px: int
 
     def __call__(
-        self, params: Any, image: Sections, target: int, stretch: range
+        self, variables: Any, image: Sections, target: int, stretch: range
     ) -> tuple[jax.Array, STAOutput]:
         """P of the target's window, and the attention's output for the target.
 
         Args:
-            params: of the network.
+            variables: of the network.
             image: `normalised` sections of the network's resolution.
             target: the section's number.
             stretch: the sections that its window may use.
@@ -89,7 +89,7 @@ class Inference:
                 window = np.pad(window, beyond, mode='reflect')
                 # The same prediction, had the section lain otherwise under the microscope.
                 views = (
-                    symmetry(self.network(params, symmetry(window, k)), inverse(k))
+                    symmetry(self.network(variables, symmetry(window, k)), inverse(k))
                     for k in range(self.views)
                 )
                 tile = np.asarray(sum(views) / self.views)
@@ -135,8 +135,8 @@ def create_inference(
     """
 
     @jax.jit
-    def prob_of(params: Any, window: jax.Array) -> jax.Array:
-        logits: Any = network.apply({'params': params}, window[None])
+    def prob_of(variables: Any, window: jax.Array) -> jax.Array:
+        logits: Any = network.apply(variables, window[None])
         return jax.nn.sigmoid(logits[0])
 
     @jax.jit
@@ -157,13 +157,13 @@ def create_inference(
 
 
 def predict_sections(
-    infer: Inference, params: Any, image: Sections, targets: Sequence[tuple[int, range]]
+    infer: Inference, variables: Any, image: Sections, targets: Sequence[tuple[int, range]]
 ) -> Iterator[SectionPrediction]:
     """Predicts sections one by one, at the resolution of the image.
 
     Args:
         infer: of `create_inference`.
-        params: of its network.
+        variables: of its network.
         image: `[z, y, x]` uint8.
         targets: each section's number, and the stretch that its window may use.
     """
@@ -171,7 +171,7 @@ def predict_sections(
     halves = infer.downsample == 2
     sections = normalised(halved_image(image) if halves else image)
     for section, stretch in targets:
-        prob, output = infer(params, sections, section, stretch)
+        prob, output = infer(variables, sections, section, stretch)
         target = infer.slices // 2
         maps = (prob[target], output.critical_maps[target], output.attention, output.refined)
         arrays = [np.asarray(x) for x in maps]

@@ -106,9 +106,7 @@ _MAIN = {
 }
 _EXTENDED = {
     'ari_joined': _Metric('ARI, joined', True, lambda c: c.joined.adapted_rand_fscore()),
-    'voi_joined': _Metric(
-        'VOI, joined', False, lambda c: sum(c.joined.variation_of_information())
-    ),
+    'voi_joined': _Metric('VOI, joined', False, lambda c: sum(c.joined.variation_of_information())),
     'v_rand': _Metric('V_rand', True, lambda c: c.grown_overlaps.v_rand()),
     'v_info': _Metric('V_info', True, lambda c: c.grown_overlaps.v_info()),
     'cremi_score': _Metric('CREMI score', False, lambda c: c.cremi_score()),
@@ -170,10 +168,11 @@ def section_scores(
     Returns:
         `MAIN`: dice (of the cell interior), dice_membrane, ari, voi (= voi_split + voi_merge;
         bits), betti_error (loops in a patch).
-        `EXTENDED`: ari_joined and voi_joined, for which all predicted membrane is one segment,
-            where for ari and voi each pixel of it is one; v_rand and v_info of ISBI 2012, after the predicted segments have grown until
-        they touch, at this threshold (the challenge's is the maximum over thresholds:
-        `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the membrane;
+        `EXTENDED`: ari_joined and voi_joined, with all predicted membrane as one segment, where for
+        ari and voi each pixel of it is one; v_rand and v_info of ISBI 2012, after the predicted
+        segments have grown until they touch, at this threshold (the challenge's is the maximum over
+        thresholds: `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the
+        membrane;
         betti_matching_error, in dimensions _0 and _1 and as their sum; false_splits, false_merges.
 
     Raises:

@@ -22,12 +22,13 @@ MODELS: dict[str, type[Network]] = {
 }
 
 
-def create_model(settings: Any, precision: str) -> Network:
+def create_model(settings: Any, precision: str, axis_name: str | None = None) -> Network:
     """The network that the settings name.
 
     Args:
         settings: `config.model`.
         precision: of its arithmetic, 'float32' or 'bfloat16'; parameters and logits are float32.
+        axis_name: of the devices over which it is trained, to normalise by the batch of all.
 
     Raises:
         InputError: there is no model of that name.
@@ -36,21 +37,26 @@ def create_model(settings: Any, precision: str) -> Network:
         raise InputError(
             f'Expected config.model.name to be one of {", ".join(MODELS)}; found {settings.name!r}.'
         )
-    return MODELS[settings.name].from_settings(settings, jnp.dtype(precision))
+    return MODELS[settings.name].from_settings(settings, jnp.dtype(precision), axis_name)
 
 
-def iterated_logits(network: Network, params: Any, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+def iterated_logits(
+    network: Network, variables: Any, image: jax.Array
+) -> tuple[jax.Array, jax.Array, Any]:
     """What a training step takes the loss of: the logits of each iteration, and their weights.
 
     Args:
         network: all but `Mosinska` have one iteration.
-        params: its parameters.
+        variables: its parameters and statistics.
         image: normalised windows, `[batch, slices, height, width]`.
 
     Returns:
         (logits `[iterations, batch, slices, height, width]`, the last of them the prediction;
-        weights of their losses `[iterations]`, which sum to 1: k / Z with k from 1).
+        weights of their losses `[iterations]`, which sum to 1: k / Z with k from 1; its statistics
+        after this batch).
     """
-    logits: Any = network.apply({'params': params}, image, method='iterations')
+    logits, statistics = network.apply(
+        variables, image, train=True, method='iterations', mutable=['batch_stats']
+    )
     weights = jnp.arange(1, len(logits) + 1, dtype=jnp.float32)
-    return logits, weights / weights.sum()
+    return logits, weights / weights.sum(), statistics

@@ -97,7 +97,7 @@ class ConvLSTM(Network):
     dtype: Any = jnp.float32
 
     @classmethod
-    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
         return cls(tuple(settings.hidden), settings.kernel, dtype)
 
     def reach_px(self, slices: int) -> int:
@@ -105,7 +105,7 @@ class ConvLSTM(Network):
         return self.kernel // 2 * (len(self.hidden) + slices)
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         slices = image.shape[1]
         x = image[..., None].astype(self.dtype)

@@ -41,7 +41,7 @@ class DIVE(Network):
     dtype: Any = jnp.float32
 
     @classmethod
-    def from_settings(cls, settings: Any, dtype: Any) -> Self:
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
         return cls(tuple(settings.features) or cls.features, dtype)
 
     @property
@@ -54,7 +54,7 @@ class DIVE(Network):
         return 3 * (self.stride - 1)
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         *stages, connected = self.features
         height, width = image.shape[2:]

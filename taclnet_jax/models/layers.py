@@ -1,73 +1,42 @@
 """What the networks of this package are built of. All arrays are `[n, height, width, channels]`."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 Convolution = partial(nn.Conv, kernel_init=nn.initializers.he_normal())
 """A convolution, He-initialised (He et al. 2015); zeros beyond the border."""
 
 
-class LayerNorm(nn.Module):
-    """Layer normalisation (Ba et al. 2016): each pixel's channels to mean 0, variance 1.
+Norm = Callable[[], nn.Module]
 
-    Nothing of a pixel enters another, so tiles of a section are normalised as the whole is. On CPUs
-    it is faster than `flax.linen.LayerNorm` (`python -m benchmarks.layers`).
 
-    Attributes:
-        dtype: of the result; the moments are taken in float32.
+def batch_norm(train: bool, axis_name: str | None, dtype: Any) -> Norm:
+    """Batch normalisation (Ioffe & Szegedy 2015), to be called where a layer of it is wanted.
+
+    In training by mean and variance of the batch, of all devices; otherwise by their running means,
+    which are the same for a tile of a section as for the whole.
     """
-
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
-        bias = self.param('bias', nn.initializers.zeros, x.shape[-1:])
-        return (_normalised(x) * scale + bias).astype(self.dtype)
-
-
-@jax.custom_vjp
-def _normalised(x: jax.Array) -> jax.Array:
-    return _normalised_forward(x)[0]
-
-
-def _normalised_forward(x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    exact = x.astype(jnp.float32)
-    mean = exact.mean(-1, keepdims=True)
-    variance = jnp.square(exact - mean).mean(-1, keepdims=True)
-    # Without the barrier XLA works them out for each channel again.
-    mean, factor = lax.optimization_barrier((mean, lax.rsqrt(variance + 1e-6)))
-    return (exact - mean) * factor, (x, mean, factor)
-
-
-def _normalised_backward(residuals: tuple[jax.Array, ...], upstream: jax.Array) -> tuple[jax.Array]:
-    x, mean, factor = residuals
-    y = (x.astype(jnp.float32) - mean) * factor
-    constant, slope = lax.optimization_barrier(
-        (upstream.mean(-1, keepdims=True), (upstream * y).mean(-1, keepdims=True))
+    return partial(
+        nn.BatchNorm, use_running_average=not train, momentum=0.98, axis_name=axis_name, dtype=dtype
     )
-    return ((factor * (upstream - constant - slope * y)).astype(x.dtype),)
-
-
-_normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with `LayerNorm`, if asked for, and ReLU.
+    """Two 3x3 convolutions, each with normalisation, if there is to be any, and ReLU.
 
     Attributes:
         features: channels of the output.
-        normalise: whether to.
+        norm: makes a layer of normalisation.
         dtype: of the computation.
     """
 
     features: int
-    normalise: bool = False
+    norm: Norm | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -75,10 +44,10 @@ class Block(nn.Module):
         """`[..., channels]` to `[..., features]`."""
         for _ in range(2):
             # The normalisation has a bias of its own.
-            bias = not self.normalise
+            bias = self.norm is None
             x = Convolution(self.features, (3, 3), use_bias=bias, dtype=self.dtype)(x)
-            if self.normalise:
-                x = LayerNorm(self.dtype)(x)
+            if self.norm is not None:
+                x = self.norm()(x)
             x = nn.relu(x)
         return x
 

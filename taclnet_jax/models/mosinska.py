@@ -22,32 +22,35 @@ class Mosinska(UNet):
     what it does differently.
 
     Attributes:
-        features, normalise, dtype: see `UNet`.
+        features, normalise, dtype, axis_name: see `UNet`.
         iteration_count: how often the U-Net is applied (the paper's K, 3 there).
     """
 
     iteration_count: int = 3
 
     @classmethod
-    def from_settings(cls, settings: Any, dtype: Any) -> Self:
-        return super().from_settings(settings, dtype).clone(iteration_count=settings.iterations)
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
+        return (
+            super()
+            .from_settings(settings, dtype, axis_name)
+            .clone(iteration_count=settings.iterations)
+        )
 
     def reach_px(self, slices: int) -> int:
         return unet_reach_px(len(self.features) - 1, iterations=self.iteration_count)
 
-    def setup(self) -> None:
-        self.body = UNetBody(self.features, self.normalise, self.dtype)
-
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Last logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
-        return self.iterations(image)[-1]
+        return self.iterations(image, train)[-1]
 
-    def iterations(self, image: jax.Array) -> jax.Array:
+    @nn.compact
+    def iterations(self, image: jax.Array, train: bool = False) -> jax.Array:
         """The logits of every iteration, `[iterations, batch, slices, height, width]`, float32."""
+        body = UNetBody(self.features, self.norm(train), self.dtype, name='body')
         sections = image.reshape(-1, *image.shape[2:])
         prob = jnp.zeros(sections.shape, jnp.float32)
         logits = []
         for _ in range(self.iteration_count):
-            logits.append(self.body(jnp.stack([sections, prob], axis=-1)))
+            logits.append(body(jnp.stack([sections, prob], axis=-1)))
             prob = nn.sigmoid(logits[-1])
         return jnp.stack(logits).reshape(self.iteration_count, *image.shape)

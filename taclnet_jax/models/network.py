@@ -10,13 +10,17 @@ class Network(nn.Module):
     """From normalised windows `[batch, slices, height, width]` to logits of membrane, likewise.
 
     A new one says in `__call__` what it computes, in `reach_px` how far it sees, and has a line in
-    `taclnet_jax.models.MODELS`. It takes any height and width, and has parameters and nothing else,
-    neither batch statistics nor dropout.
+    `taclnet_jax.models.MODELS`. It takes any height and width. Beside parameters it may have
+    running statistics (`batch_stats`) of what it normalises in training; outside of training they
+    stay as they are, so that it does the same to a tile of a section as to the whole.
     """
 
     @classmethod
-    def from_settings(cls, settings: Any, dtype: Any) -> Self:
-        """The network of the settings `config.model`, which computes in `dtype`."""
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
+        """The network of the settings `config.model`, which computes in `dtype`.
+
+        In training it normalises by the batch of all devices of the axis, if there is one.
+        """
         raise NotImplementedError
 
     @property
@@ -31,6 +35,6 @@ class Network(nn.Module):
         """How many rows or columns away a pixel of a window can still influence a logit."""
         raise NotImplementedError
 
-    def iterations(self, image: jax.Array) -> jax.Array:
+    def iterations(self, image: jax.Array, train: bool = False) -> jax.Array:
         """All logits that training takes a loss of, `[iterations, *image.shape]`, the last last."""
-        return self(image)[None]
+        return self(image, train)[None]

@@ -55,15 +55,16 @@ class RecurrentUNet(UNet):
         return unet_reach_px(len(self.features) - 1, 2 + slices)
 
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         batch, slices, height, width = image.shape
+        norm = self.norm(train)
         *features, deepest = self.features
         x = image.reshape(-1, height, width, 1).astype(self.dtype)
         x = pad_to_multiple(x, self.stride)
-        x, levels = Contraction(features, self.normalise, self.dtype)(x)
-        x = Block(deepest, self.normalise, self.dtype)(x)
+        x, levels = Contraction(features, norm, self.dtype)(x)
+        x = Block(deepest, norm, self.dtype)(x)
         windows = x.reshape(batch, slices, *x.shape[1:])
         x += BidirectionalConvLSTM(deepest, self.dtype)(windows).reshape(x.shape)
-        logits = Expansion(features, self.normalise, self.dtype)(x, levels)
+        logits = Expansion(features, norm, self.dtype)(x, levels)
         return logits[:, :height, :width, 0].reshape(image.shape)

@@ -7,7 +7,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.layers import Block, Convolution, UpConvolution, max_pool, pad_to_multiple
+from taclnet_jax.models.layers import (
+    Block,
+    Convolution,
+    Norm,
+    UpConvolution,
+    batch_norm,
+    max_pool,
+    pad_to_multiple,
+)
 from taclnet_jax.models.network import Network
 
 PUBLISHED = (64, 128, 256, 512, 1024)
@@ -19,12 +27,12 @@ class Contraction(nn.Module):
 
     Attributes:
         features: channels of the levels, from full resolution down.
-        normalise: see `Block`.
+        norm: see `Block`.
         dtype: of the computation.
     """
 
     features: Sequence[int]
-    normalise: bool = False
+    norm: Norm | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -32,7 +40,7 @@ class Contraction(nn.Module):
         """`[n, height, width, channels]` to that after the last pooling, and each level's maps."""
         levels = []
         for features in self.features:
-            levels.append(Block(features, self.normalise, self.dtype)(x))
+            levels.append(Block(features, self.norm, self.dtype)(x))
             x = max_pool(levels[-1])
         return x, levels
 
@@ -42,12 +50,12 @@ class Expansion(nn.Module):
 
     Attributes:
         features: channels of the levels, from full resolution down.
-        normalise: see `Block`.
+        norm: see `Block`.
         dtype: of the computation.
     """
 
     features: Sequence[int]
-    normalise: bool = False
+    norm: Norm | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -55,7 +63,7 @@ class Expansion(nn.Module):
         """Logits `[n, height, width, 1]`, float32."""
         for features, level in zip(self.features[::-1], levels[::-1], strict=True):
             x = UpConvolution(features, self.dtype)(x)
-            x = Block(features, self.normalise, self.dtype)(jnp.concatenate([level, x], axis=-1))
+            x = Block(features, self.norm, self.dtype)(jnp.concatenate([level, x], axis=-1))
         return Convolution(1, (1, 1), dtype=self.dtype)(x).astype(jnp.float32)
 
 
@@ -63,7 +71,7 @@ class UNetBody(nn.Module):
     """The U-Net of images with any number of channels, height and width; see `UNet`."""
 
     features: Sequence[int]
-    normalise: bool = False
+    norm: Norm | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -72,9 +80,9 @@ class UNetBody(nn.Module):
         height, width = x.shape[1:3]
         *features, deepest = self.features
         x = pad_to_multiple(x.astype(self.dtype), 2 ** len(features))
-        x, levels = Contraction(features, self.normalise, self.dtype)(x)
-        x = Block(deepest, self.normalise, self.dtype)(x)
-        logits = Expansion(features, self.normalise, self.dtype)(x, levels)
+        x, levels = Contraction(features, self.norm, self.dtype)(x)
+        x = Block(deepest, self.norm, self.dtype)(x)
+        logits = Expansion(features, self.norm, self.dtype)(x, levels)
         return logits[:, :height, :width, 0]
 
 
@@ -93,17 +101,20 @@ class UNet(Network):
 
     Attributes:
         features: channels of the levels, from full resolution down.
-        normalise: layer normalisation of each pixel after each 3x3 convolution.
+        normalise: batch normalisation after each 3x3 convolution.
         dtype: of the computation; parameters stay float32.
+        axis_name: of the devices that share a batch in training.
     """
 
     features: Sequence[int] = (16, 32, 64, 128, 256)
     normalise: bool = False
     dtype: Any = jnp.float32
+    axis_name: str | None = None
 
     @classmethod
-    def from_settings(cls, settings: Any, dtype: Any) -> Self:
-        return cls(tuple(settings.features) or cls.features, settings.normalise, dtype)
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
+        features = tuple(settings.features) or cls.features
+        return cls(features, settings.normalise, dtype, axis_name)
 
     @property
     def stride(self) -> int:
@@ -113,11 +124,15 @@ class UNet(Network):
     def reach_px(self, slices: int) -> int:
         return unet_reach_px(len(self.features) - 1)
 
+    def norm(self, train: bool) -> Norm | None:
+        """What `Block` takes."""
+        return batch_norm(train, self.axis_name, self.dtype) if self.normalise else None
+
     @nn.compact
-    def __call__(self, image: jax.Array) -> jax.Array:
+    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         sections = image.reshape(-1, *image.shape[2:], 1)
-        body = UNetBody(self.features, self.normalise, self.dtype)
+        body = UNetBody(self.features, self.norm(train), self.dtype)
         return body(sections).reshape(image.shape)
 
 

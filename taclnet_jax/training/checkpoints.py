@@ -19,8 +19,8 @@ class Checkpoints:
 
     `last/` holds the last few, from which an interrupted run goes on; `best/` the one with the best
     validation metric; `phase_one/` the end of phase one, from which other runs of the same phase
-    one can start. Each holds the parameters, the optimizer's state, the ITA memory (by sample id,
-    whatever the number of devices), the step, and the run's configuration.
+    one can start. Each holds the network's variables, the optimizer's state, the ITA memory (by
+    sample id, whatever the number of devices), the step, and the run's configuration.
 
     Args:
         workdir: the run's folder.
@@ -90,15 +90,15 @@ class Checkpoints:
         manager.save(
             step,
             args=ocp.args.Composite(
-                params=ocp.args.StandardSave(state.params),
+                variables=ocp.args.StandardSave(state.variables),
                 training=ocp.args.StandardSave(_training(state)),
                 info=ocp.args.JsonSave(info),
             ),
         )
 
 
-def best_params(workdir: Path) -> tuple[int, Any]:
-    """(step, parameters) of a run's best state, or its last where no validation chose one.
+def best_variables(workdir: Path) -> tuple[int, Any]:
+    """(step, variables) of a run's best network, or its last where no validation chose one.
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -106,8 +106,8 @@ def best_params(workdir: Path) -> tuple[int, Any]:
     folder = Path(workdir).absolute() / 'checkpoints'
     for name in ('best', 'last'):
         if (step := _latest(folder / name)) is not None:
-            params = ocp.args.StandardRestore()
-            return step, _restored(folder / name, step, params=params)['params']
+            variables = ocp.args.StandardRestore()
+            return step, _restored(folder / name, step, variables=variables)['variables']
     raise InputError(
         f'Expected a trained network in {folder}, found no checkpoint; train first, with '
         '--mode=train and this --workdir.'
@@ -164,10 +164,10 @@ def _state(folder: Path, step: int, template: TrainState) -> TrainState:
     restored = _restored(
         folder,
         step,
-        params=ocp.args.StandardRestore(template.params),
+        variables=ocp.args.StandardRestore(template.variables),
         training=ocp.args.StandardRestore(_training(template)),
     )
-    return TrainState(params=restored['params'], **({'memory': None} | restored['training']))
+    return TrainState(variables=restored['variables'], **({'memory': None} | restored['training']))
 
 
 def _info(folder: Path, step: int) -> dict[str, Any]:

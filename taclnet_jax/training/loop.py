@@ -49,7 +49,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
         stop_signals() as signals,
     ):
         if first_step == 0:
-            reporter.print(parameter_overview.get_parameter_overview(state.params))
+            reporter.print(parameter_overview.get_parameter_overview(state.variables['params']))
         elif first_step < training.steps:
             reporter.print(f'Going on from step {first_step} of {training.steps}.')
         state = state.to_devices()
@@ -68,7 +68,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
             if step == (epoch + 1) * per_epoch:
                 scores: dict[str, float] = {}
                 if validate and (last or (epoch + 1) % settings.evaluate.every_epochs == 0):
-                    scores, picture = validate(host.params)
+                    scores, picture = validate(host.variables)
                     reporter.image(step, 'attention', picture)
                 reporter.metrics(
                     step,

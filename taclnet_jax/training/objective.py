@@ -13,7 +13,7 @@ from taclnet_jax.models import Network, iterated_logits
 from taclnet_jax.training.vgg19 import load_vgg19
 
 Arrays = dict[str, Any]
-Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None]]]
+Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None, Any]]]
 
 
 def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two: bool) -> Loss:
@@ -70,17 +70,25 @@ def create_objective(
         losses: what is minimised.
 
     Returns:
-        A function of `params`, `batch` and the keywords `history` and `beta` of ITA to
-        (loss, (P `[batch, slices, height, width]`, o of the targets or None)).
+        A function of the network's parameters, all its variables, a batch and the keywords
+        `history` and `beta` of ITA to (loss, (P `[batch, slices, height, width]`, o of the targets
+        or None, the variables that are no parameters, as they are from now on)).
     """
     loss_fn = create_loss(losses, attention, phase_two)
     target = slices // 2
     attends = phase_two and attention.kind != 'none'
 
     def objective(
-        params: Any, batch: Arrays, *, history: jax.Array | None = None, beta: Any = 0.0
-    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None]]:
-        logits, weights = iterated_logits(network, params, batch['image'])
+        params: Any,
+        variables: Any,
+        batch: Arrays,
+        *,
+        history: jax.Array | None = None,
+        beta: Any = 0.0,
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array | None, Any]]:
+        logits, weights, statistics = iterated_logits(
+            network, {**variables, 'params': params}, batch['image']
+        )
         probs = jax.nn.sigmoid(logits)
         prob, membrane, valid = probs[-1], batch['membrane'], batch['valid']
         if phase_two:
@@ -90,11 +98,11 @@ def create_objective(
             loss = attention_loss(
                 attention.form, loss_fn, prob[:, target], refined, o, membrane, valid
             )
-            return loss, (prob, o)
+            return loss, (prob, o, statistics)
         terms = [
             weight * loss_fn(p[:, target] if phase_two else p, membrane, valid)
             for p, weight in zip(probs, weights, strict=True)
         ]
-        return sum(terms, jnp.zeros(())), (prob, None)
+        return sum(terms, jnp.zeros(())), (prob, None, statistics)
 
     return objective

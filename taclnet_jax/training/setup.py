@@ -21,6 +21,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.models import Network, create_model
 from taclnet_jax.topology import check_callbacks_can_run
+from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints, restore_phase_one
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
@@ -114,7 +115,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
         sampling.augment,
         balanced_weights(seen, samples) if sampling.crops_balanced else None,
     )
-    network = create_model(settings.model, settings.precision)
+    network = create_model(settings.model, settings.precision, parallel.AXIS)
     optimizer = create_optimizer(settings.training, loader.steps_per_epoch)
     new = create_train_state(
         network,

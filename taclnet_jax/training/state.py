@@ -73,13 +73,14 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
         step: updates so far, int32.
-        params: of the network, float32.
+        variables: of the network, float32: 'params', which the optimizer changes, and 'batch_stats'
+            where it normalises.
         opt_state: of the optimizer.
         memory: of ITA; None for runs without it.
     """
 
     step: Any
-    params: Any
+    variables: Any
     opt_state: Any
     memory: ITAMemory | None
 
@@ -115,8 +116,11 @@ def create_train_state(
     # The parameters depend on the number of slices, not on the size of the crop.
     window = jnp.zeros((1, slices, 8, 8), jnp.float32)
     # Compiled as a whole: one by one, the initialisers take twice as long.
-    params = jax.jit(network.init)(jax.random.key(seed), window)['params']
+    variables = jax.jit(network.init)(jax.random.key(seed), window)
     state = TrainState(
-        step=np.zeros((), np.int32), params=params, opt_state=optimizer.init(params), memory=memory
+        step=np.zeros((), np.int32),
+        variables=variables,
+        opt_state=optimizer.init(variables['params']),
+        memory=memory,
     )
     return jax.tree.map(np.asarray, state)

@@ -39,14 +39,17 @@ def create_step(
             memory = state.memory
             ita['history'], ita['beta'] = memory.read(batch['sample_id'], batch['symmetry'], beta)
         gradient_fn = jax.value_and_grad(objective, has_aux=True)
-        (loss, (prob, attention)), gradients = gradient_fn(state.params, batch, **ita)
+        params = state.variables['params']
+        (loss, (prob, attention, statistics)), gradients = gradient_fn(
+            params, state.variables, batch, **ita
+        )
         loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         if memory is not None:
             memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            variables={'params': optax.apply_updates(params, updates), **statistics},
             opt_state=opt_state,
             memory=memory or state.memory,
         )

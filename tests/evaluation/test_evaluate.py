@@ -65,7 +65,7 @@ def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def model(**changes: Any) -> Any:
     settings = small_settings(**changes)
-    return SimpleNamespace(settings=settings, params=None, step=7, inference=lambda: None)
+    return SimpleNamespace(settings=settings, variables=None, step=7, inference=lambda: None)
 
 
 @pytest.mark.usefixtures('no_pictures')

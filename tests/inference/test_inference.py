@@ -21,7 +21,7 @@ MODEL = ConvLSTM(hidden=(2,))
 
 @cache
 def params():
-    return initialise(MODEL, np.zeros((1, 3, 8, 8), np.float32))['params']
+    return initialise(MODEL, np.zeros((1, 3, 8, 8), np.float32))
 
 
 @cache

@@ -38,12 +38,12 @@ def test_training_and_prediction_take_linear_memory() -> None:
         options = training.settings.inference_options
         infer = create_inference(training.network, views=1, **options)
         step = training.create_step(phase_two=True)
-        params = training.new.params
+        variables = training.new.variables
         state, shards = training.new.to_devices(), parallel.shard(batch)
         window = np.asarray(batch['image'])[0]
         compiled = {
             'train': step.lower(state, shards).compile(),
-            'network': infer.network.lower(params, window).compile(),
+            'network': infer.network.lower(variables, window).compile(),
             'attention': infer.attend.lower(window).compile(),
         }
         for name, function in compiled.items():
@@ -55,5 +55,5 @@ def test_training_and_prediction_take_linear_memory() -> None:
     # And it runs, at the largest of them.
     _, output = step(state, shards)
     assert np.isfinite(np.asarray(output['loss'])).all()
-    prob, output = infer(params, window, 1, range(3))
+    prob, output = infer(variables, window, 1, range(3))
     assert jax.tree.map(np.shape, (prob, output.refined)) == ((3, 512, 512), (512, 512))

@@ -25,19 +25,21 @@ def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
     """A model at its default settings but for `changes`, made-up parameters, and inference of P."""
     model, rng, slices = MODELS[name](**changes), np.random.default_rng(0), SLICES.get(name, 1)
 
-    def parameter(leaf: Any) -> jax.Array:
+    def parameter(path: Any, leaf: Any) -> jax.Array:
+        if path[-1].key == 'var':
+            return jnp.asarray(rng.uniform(0.5, 2, leaf.shape), leaf.dtype)
         deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
         return jnp.asarray(rng.normal(0, min(deviation, 0.3), leaf.shape), leaf.dtype)
 
     window = jnp.zeros((1, slices, model.stride, model.stride))
-    shapes = jax.eval_shape(model.init, jax.random.key(0), window)['params']
+    shapes = jax.eval_shape(model.init, jax.random.key(0), window)
     infer = create_inference(
         model, slices=slices, downsample=1, views=1, tile_px=model.stride, attention={}
     )
     # Compiled in a third of the time.
     network = jax.jit(infer.network, compiler_options={'xla_backend_optimization_level': 0})
     infer = dataclasses.replace(infer, network=network, attend=lambda prob: None)
-    return model, jax.tree.map(parameter, shapes), infer
+    return model, jax.tree_util.tree_map_with_path(parameter, shapes), infer
 
 
 @pytest.mark.parametrize('name', MODELS)

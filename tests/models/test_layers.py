@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -13,41 +10,11 @@ import pytest
 from jax import lax
 
 from taclnet_jax.models import convolution
-from taclnet_jax.models.layers import Block, LayerNorm, UpConvolution, max_pool, pad_to_multiple
+from taclnet_jax.models.layers import Block, UpConvolution, batch_norm, max_pool, pad_to_multiple
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
-
-
-@pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
-def test_layer_norm_is_that_of_flax_with_its_gradients(dtype: str) -> None:
-    x, upstream = (3 + 2 * normal(2, 5, 6, 12)).astype(dtype), normal(2, 5, 6, 12, seed=3)
-    params = {'params': {'scale': normal(12, seed=1), 'bias': normal(12, seed=2)}}
-
-    @partial(jax.jit, static_argnums=0)
-    def value_and_gradients(layer: nn.Module, params: Any, x: jax.Array) -> Any:
-        y, pull_back = jax.vjp(layer.apply, params, x)
-        return y, pull_back(upstream.astype(dtype))
-
-    theirs = nn.LayerNorm(dtype=dtype, use_fast_variance=False)
-    expected, got = (
-        value_and_gradients(layer, params, x) for layer in (theirs, LayerNorm(jnp.dtype(dtype)))
-    )
-    assert jax.tree.map(lambda x: x.dtype, got) == jax.tree.map(lambda x: x.dtype, expected)
-    as_float32 = jax.tree.map(lambda x: x.astype(jnp.float32), (got, expected))
-    tolerance = 1e-5 if dtype == 'float32' else 0.02
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), *as_float32)
-
-
-def test_layer_norm_of_constant_pixels_is_finite() -> None:
-    params = {'params': {'scale': jnp.ones(8), 'bias': jnp.zeros(8)}}
-
-    @jax.jit
-    def slope(x: jax.Array) -> jax.Array:
-        return jax.grad(lambda x: jnp.sum(jnp.square(LayerNorm().apply(params, x)) * x))(x)
-
-    assert np.isfinite(slope(jnp.full((1, 4, 4, 8), 1e3))).all()
 
 
 def test_max_pool_is_that_of_flax() -> None:
@@ -76,11 +43,25 @@ def test_padding_mirrors_the_lower_and_the_right_border() -> None:
 
 def test_a_block_without_normalisation_has_biases_instead() -> None:
     x, key = jnp.zeros((1, 4, 4, 2)), jax.random.key(0)
-    normalised = jax.eval_shape(Block(8, normalise=True).init, key, x)['params']
-    plain = jax.eval_shape(Block(8).init, key, x)['params']
-    assert set(normalised['Conv_0']) == {'kernel'}
-    assert set(plain) == {'Conv_0', 'Conv_1'}
-    assert set(plain['Conv_0']) == {'kernel', 'bias'}
+    normalised = jax.eval_shape(Block(8, batch_norm(True, None, jnp.float32)).init, key, x)
+    plain = jax.eval_shape(Block(8).init, key, x)
+    assert set(normalised['params']['Conv_0']) == {'kernel'}
+    assert set(plain['params']) == {'Conv_0', 'Conv_1'} and set(plain) == {'params'}
+    assert set(plain['params']['Conv_0']) == {'kernel', 'bias'}
+
+
+def test_normalisation_by_the_batch_in_training_and_by_running_means_otherwise() -> None:
+    x = 3 + 2 * normal(4, 6, 5, 7)
+    train, use = (batch_norm(train, None, jnp.float32)() for train in (True, False))
+    variables = train.init(jax.random.key(0), x)
+    y, updated = train.apply(variables, x, mutable=['batch_stats'])
+    mean, deviation = np.mean(x, (0, 1, 2)), np.std(x, (0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / deviation, atol=1e-4)
+    statistics = updated['batch_stats']
+    np.testing.assert_allclose(statistics['mean'], 0.02 * mean, rtol=1e-5)
+    y = use.apply({**variables, **updated}, x)
+    expected = (x - 0.02 * mean) / np.sqrt(0.98 + 0.02 * deviation**2)
+    np.testing.assert_allclose(y, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize('room', [1, 3000, 40000, 1 << 30])  # of a row, of rows, of images

@@ -149,17 +149,14 @@ def test_dense_dive_gives_what_the_patch_classifier_gives() -> None:
 def both(model: nn.Module) -> Callable[..., Any]:
     """The iterations' logits with their weights, and the model's own logits."""
     return compiled(
-        lambda params, image: (
-            iterated_logits(model, params['params'], image),
-            model.apply(params, image),
-        )
+        lambda params, image: (iterated_logits(model, params, image), model.apply(params, image))
     )
 
 
 def test_mosinska_refines_its_prediction_with_the_same_weights() -> None:
     model, image = tiny('mosinska'), windows(2, 1, 16, 16)
     params = initialise(model, image)
-    (logits, weights), last = both(model)(params, image)
+    (logits, weights, _), last = both(model)(params, image)
     assert logits.shape == (2, 2, 1, 16, 16)
     np.testing.assert_allclose(weights, [1 / 3, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(last, logits[-1], atol=1e-6)
@@ -177,7 +174,7 @@ def test_mosinska_refines_its_prediction_with_the_same_weights() -> None:
 def test_models_that_do_not_iterate_have_one_iteration() -> None:
     model, image = tiny('unet'), windows(1, 2, 8, 8)
     params = initialise(model, image)
-    (logits, weights), last = both(model)(params, image)
+    (logits, weights, _), last = both(model)(params, image)
     np.testing.assert_allclose(logits, last[None], atol=1e-6)
     np.testing.assert_array_equal(weights, [1])
 
@@ -208,13 +205,13 @@ def test_learns_one_crop_with_all_its_parameters(name: str) -> None:
     membrane = jnp.broadcast_to(membrane, (1, 2, 32, 32))
     image = 0.7 * (0.5 - membrane) + 0.3 * windows(1, 2, 32, 32)
     model = tiny(name)
-    params = initialise(model, image)['params']
+    params = initialise(model, image)
     optimizer = optax.adam(1e-2)
 
     @compiled
     def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array, Any]:
         def loss_of(params: Any) -> jax.Array:
-            logits, weights = iterated_logits(model, params, image)
+            logits, weights, _ = iterated_logits(model, params, image)
             losses = optax.sigmoid_binary_cross_entropy(logits, membrane).mean((1, 2, 3, 4))
             return jnp.sum(weights * losses)
 

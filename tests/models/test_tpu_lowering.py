@@ -97,7 +97,7 @@ def test_inference(model: str, precision: str) -> None:
     training = training_for(model, precision)
     infer = create_inference(training.network, views=1, **training.settings.inference_options)
     window = of_shape(infer.slices, 40, 24)
-    assert not ON_HOST.search(lowered(infer.network, training.new.params, window))
+    assert not ON_HOST.search(lowered(infer.network, training.new.variables, window))
     assert not ON_HOST.search(lowered(infer.attend, window))
 
 

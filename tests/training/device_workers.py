@@ -21,8 +21,8 @@ def ita_problem() -> tuple[Training, TrainState]:
     settings = small_settings(phase_two__learning_rate=0.0, phase_one__learning_rate=0.0)
     training = prepare(settings)
     # At the start all probabilities are about 0.5: scale the logits so that there are loops.
-    params = jax.tree.map(lambda x: x * 3, training.new.params)
-    return training, training.new.replace(params=params)
+    variables = jax.tree.map(lambda x: x * 3, training.new.variables)
+    return training, training.new.replace(variables=variables)
 
 
 def ita() -> list[np.ndarray]:

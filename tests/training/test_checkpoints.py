@@ -16,7 +16,7 @@ from commands import Run, arguments, environment, small_settings
 from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.inference import load
-from taclnet_jax.training.checkpoints import Checkpoints, best_params
+from taclnet_jax.training.checkpoints import Checkpoints, best_variables
 from taclnet_jax.training.loop import train
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.training.setup import prepare
@@ -33,7 +33,7 @@ def scores(best: int, metric: str) -> Callable[[Any], tuple[dict[str, float], np
     calls = iter(range(EPOCHS))
     sign = 1 if metric == 'dice' else -1
 
-    def validate(params: Any) -> tuple[dict[str, float], np.ndarray]:
+    def validate(variables: Any) -> tuple[dict[str, float], np.ndarray]:
         return {metric: 0.5 - sign * 0.1 * abs(next(calls) - best)}, np.zeros((4, 4, 3), np.uint8)
 
     return validate
@@ -59,7 +59,7 @@ def test_every_validation_can_become_the_best(
     assert list(values) == [2, 4, 6, 8]  # one step an epoch
     choose = max if metric == 'dice' else min
     expected = choose(values, key=values.__getitem__)
-    assert best_params(tmp_path)[0] == load(tmp_path).step == expected == 2 * best + 2
+    assert best_variables(tmp_path)[0] == load(tmp_path).step == expected == 2 * best + 2
     assert steps(tmp_path / 'checkpoints' / 'last') == [4, 8]
 
 
@@ -76,7 +76,7 @@ def steps(folder: Path) -> list[int]:
 
 def state(step: int) -> TrainState:
     weights = {'w': np.full((2, 3), step, np.float32)}
-    return TrainState(step=np.int32(step), params=weights, opt_state=np.zeros(2), memory=None)
+    return TrainState(step=np.int32(step), variables=weights, opt_state=np.zeros(2), memory=None)
 
 
 def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> None:
@@ -95,8 +95,8 @@ def test_the_last_few_are_kept(tmp_path: Path) -> None:
     checkpoints.close()
     assert steps(tmp_path / 'checkpoints' / 'last') == [2, 3]
     # Without a validation the last one is taken.
-    step, params = best_params(tmp_path)
-    assert step == 3 and (params['w'] == 3).all()
+    step, variables = best_variables(tmp_path)
+    assert step == 3 and (variables['w'] == 3).all()
 
 
 # --- Readers
@@ -116,7 +116,7 @@ def busy(trained: Run, tmp_path: Path) -> Path:
     workdir = trained.copy(tmp_path / 'run')
     for name in ('last', 'best', 'phase_one'):
         partial = workdir / 'checkpoints' / name / '12.orbax-checkpoint-tmp'
-        (partial / 'params.orbax-checkpoint-tmp').mkdir(parents=True)
+        (partial / 'variables.orbax-checkpoint-tmp').mkdir(parents=True)
         (partial / '_CHECKPOINT_METADATA').write_text('{}')
     return workdir
 
@@ -159,7 +159,7 @@ def test_a_damaged_best_checkpoint_is_named(
 ) -> None:
     workdir = trained.copy(tmp_path / 'run')
     (best,) = (workdir / 'checkpoints' / 'best').glob('[0-9]*')
-    for path in (best / 'params').rglob('*'):
+    for path in (best / 'variables').rglob('*'):
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
     assert f'{best} cannot be read' in refused('--mode=evaluate', f'--workdir={workdir}')

@@ -45,7 +45,7 @@ def expected() -> list[np.ndarray]:
 
     @compiled
     def apply(image: jax.Array) -> jax.Array:
-        prob = jax.nn.sigmoid(training.network.apply({'params': state.params}, image))
+        prob = jax.nn.sigmoid(training.network.apply(state.variables, image))
         return sta_attention(prob, **attention.options).attention
 
     memory = np.full((len(loader.samples), *loader.samples.crop), NO_HISTORY, np.float32)

@@ -85,7 +85,7 @@ MOMENTS = {
     'in the middle of an epoch': ('step', '5', 3),
     'when a checkpoint is half there': (
         'os.rename',
-        'checkpoints/last/6.orbax-checkpoint-tmp/params.',
+        'checkpoints/last/6.orbax-checkpoint-tmp/variables.',
         3,
     ),
     'when a checkpoint is there but for its name': ('os.rename', 'checkpoints/last/6.', 3),
@@ -191,7 +191,7 @@ def test_a_run_goes_on_with_another_number_of_devices(
     assert int(got.step) == int(expected.step)
     # Sums over two devices are rounded differently.
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), got.params, expected.params
+        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-3), got.variables, expected.variables
     )
     assert np.abs(got.memory.current - expected.memory.current).mean() < 0.02
 
