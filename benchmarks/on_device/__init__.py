@@ -12,8 +12,13 @@ NETWORKS = ('convlstm', BACKBONE)
 PRECISIONS = ('float32', 'bfloat16')
 
 
-def precisions(quick: bool) -> tuple[str, ...]:
+def networks(quick: bool) -> tuple[str, ...]:
     """Those that are measured; in rehearsals one, as compiling takes most of their time."""
+    return NETWORKS[-1:] if quick else NETWORKS
+
+
+def precisions(quick: bool) -> tuple[str, ...]:
+    """Those that are measured; in rehearsals one, likewise."""
     return PRECISIONS[:1] if quick else PRECISIONS
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from benchmarks.on_device import NETWORKS, network_settings
+from benchmarks.on_device import network_settings, networks
 from benchmarks.step import training_of
 from taclnet_jax.files import write_bytes
 from taclnet_jax.training import parallel
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 def cases(quick: bool) -> Iterator[tuple[str, str, bool]]:
     """(name, network, whether it is of phase two); in rehearsals phase two alone."""
-    for network in NETWORKS:
+    for network in networks(quick):
         for phase in (2,) if quick else (1, 2):
             yield f'{network}, phase {phase}', network, phase == 2
 

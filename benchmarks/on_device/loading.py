@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from benchmarks.loader import augmentations, volumes, waiting, windows_per_second
-from benchmarks.on_device import NETWORKS, network_settings
+from benchmarks.on_device import network_settings, networks
 from benchmarks.on_device.report import Report
 from benchmarks.on_device.timing import begin
 from benchmarks.step import training_of
@@ -23,15 +23,15 @@ def measure(report: Report) -> None:
         network: waiting(
             training_of('none', 3, batch, crop, **network_settings(network, report.quick))
         )
-        for network in NETWORKS
+        for network in networks(report.quick)
     }
     names = augmentations()
     table = report.table(
         f'Windows of 3x{crop}x{crop} a second',
         [
             *(f'made, augmentation {name}' for name in names),
-            *(f'eaten by {network}' for network in NETWORKS),
-            *(f'{network} waits, %' for network in NETWORKS),
+            *(f'eaten by {network}' for network in networks(report.quick)),
+            *(f'{network} waits, %' for network in networks(report.quick)),
         ],
         first='volume',
         note=f'Made by {WORKERS} threads, and thrown away. Eaten and waited for: phase one, '

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.on_device import NETWORKS, network_settings, precisions
+from benchmarks.on_device import network_settings, networks, precisions
 from benchmarks.on_device.report import Report, Table
 from benchmarks.on_device.timing import begin
 from benchmarks.step import training_of
@@ -27,7 +27,7 @@ def measure(report: Report) -> None:
     size = 64 if report.quick else 1024
     cases = [
         (network, precision, backend)
-        for network in reversed(NETWORKS)
+        for network in reversed(networks(report.quick))
         for precision in reversed(precisions(report.quick))
         for backend in reversed(BACKENDS)
     ]

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.on_device import NETWORKS, network_settings, precisions
+from benchmarks.on_device import network_settings, networks, precisions
 from benchmarks.on_device.report import Report, Table
 from benchmarks.on_device.timing import begin, cost, in_threads, milliseconds
 from benchmarks.step import jax_step, training_of
@@ -92,12 +92,16 @@ def measure(report: Report) -> None:
     for group in ((3,),) if report.quick else ((3,), (1, 5)):
         shapes = [Shape(batch, slices, crop) for slices in group for batch in batches]
         for shape in shapes:
-            for network in NETWORKS:
+            for network in networks(report.quick):
                 _time_group(report, times[shape.windows], bounds, shape, network, volume)
             _time_topology(report, topology, shape)
         for shape in shapes:
-            for network in NETWORKS:
+            for network in networks(report.quick):
                 _time_torch(report, times[shape.windows], shape, network, volume)
+
+
+def _kinds(quick: bool) -> list[str]:
+    return [*KINDS][::3] if quick else [*KINDS]
 
 
 def _tables(
@@ -107,7 +111,8 @@ def _tables(
     columns = [
         f'l = {n}, {precision}' for n in all_slices for precision in precisions(report.quick)
     ]
-    rows = [f'{network}, {kind}' for network in NETWORKS for kind in (*KINDS, TORCH)]
+    kinds = (*_kinds(report.quick), TORCH)
+    rows = [f'{network}, {kind}' for network in networks(report.quick) for kind in kinds]
     times = {
         batch: report.table(
             f'One training step of {batch} windows of {crop}x{crop}, median (fastest) ms',
@@ -137,7 +142,11 @@ def _tables(
 def _time_group(
     report: Report, times: Table, bounds: Table, shape: Shape, network: str, volume: Volume
 ) -> None:
-    cases = [Case(shape, network, kind, p) for p in precisions(report.quick) for kind in KINDS]
+    cases = [
+        Case(shape, network, kind, p)
+        for p in precisions(report.quick)
+        for kind in _kinds(report.quick)
+    ]
     compiled = in_threads([partial(_compile, case, volume, report.quick) for case in cases])
     for case, future in zip(cases, compiled, strict=True):
         with report.part(f'{shape.windows} windows, {case.column}, {case.row}'):

@@ -24,9 +24,9 @@ from jax import lax
 # Half of the neighbours; the others are their opposites.
 _STRAIGHT = ((0, 1), (1, 0))
 _DIAGONAL = ((1, 1), (1, -1))
-# The list of edges is looked at in so many parts, those without edges not at all; more of them cost
-# more calls on an accelerator (`python -m benchmarks.topology`).
-_PARTS = 128
+# The list of edges is looked at in up to so many parts, of at least so many places; those without
+# edges are not looked at. A part costs some calls (`python -m benchmarks.topology`).
+_PARTS, _LEAST_PLACES = 128, 2048
 _LOWEST = np.iinfo(np.int32).min
 
 
@@ -187,8 +187,8 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
     """
     nodes, places = age.shape[0], one.shape[0]
     # The first `count` places hold edges. Only so many parts of the list are looked at as hold any.
-    part = -(-places // _PARTS)
-    lists = tuple(jnp.pad(x, (0, _PARTS * part - places)) for x in (one, two, low))
+    part = max(-(-places // _PARTS), _LEAST_PLACES)
+    lists = tuple(jnp.pad(x, (0, -places % part)) for x in (one, two, low))
 
     def edges(lists: tuple[jax.Array, ...], i: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(lax.dynamic_slice(x, (i * part,), (part,)) for x in lists)
@@ -205,7 +205,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
             one, two, low = edges(lists, i)
             one, two = _followed(parent, one, two)
             joins = (one != two) & (i * part + jnp.arange(part) < before)
-            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, _PARTS * part)
+            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, len(lists[0]))
             kept = zip(lists, (one, two, low), strict=True)
             lists = tuple(x.at[place].set(new, mode='drop') for x, new in kept)
             return lists, count + jnp.sum(joins)
@@ -250,7 +250,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         return lists, count, parent, saddle
 
     # In shard_map the loop's state has to depend on what differs between devices.
-    zero = 0 * one[0]
+    zero = 0 * jnp.max(one, initial=0)
     parent = jnp.arange(nodes, dtype=jnp.int32) + zero
     state = lists, places + zero, parent, jnp.full(nodes, -1, jnp.int32) + zero
     return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]
@@ -264,7 +264,7 @@ def _followed(parent: jax.Array, one: jax.Array, two: jax.Array) -> tuple[jax.Ar
         further = parent[one], parent[two]
         return *further, jnp.any((further[0] != one) | (further[1] != two))
 
-    one, two, _ = lax.while_loop(lambda s: s[2], step, (one, two, one[0] == one[0]))
+    one, two, _ = lax.while_loop(lambda s: s[2], step, (one, two, jnp.any(one >= 0)))
     return one, two
 
 
