@@ -186,8 +186,10 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         age: of all nodes; high is old, and of the same age the one of the higher `older * node`.
     """
     nodes, places = age.shape[0], one.shape[0]
+    if not places:  # for there are no images
+        return jnp.full(nodes, -1, jnp.int32)
     # The first `count` places hold edges. Only so many parts of the list are looked at as hold any.
-    part = max(-(-places // _PARTS), _LEAST_PLACES)
+    part = min(max(-(-places // _PARTS), _LEAST_PLACES), places)
     lists = tuple(jnp.pad(x, (0, -places % part)) for x in (one, two, low))
 
     def edges(lists: tuple[jax.Array, ...], i: jax.Array) -> tuple[jax.Array, ...]:
@@ -250,7 +252,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         return lists, count, parent, saddle
 
     # In shard_map the loop's state has to depend on what differs between devices.
-    zero = 0 * jnp.max(one, initial=0)
+    zero = 0 * one[0]
     parent = jnp.arange(nodes, dtype=jnp.int32) + zero
     state = lists, places + zero, parent, jnp.full(nodes, -1, jnp.int32) + zero
     return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]
