@@ -74,6 +74,9 @@ class DataSettings(Settings):
         'Id 0 is unlabelled wherever a disc of this radius has no other id; 0: all is membrane.',
         low=0,
     )
+    sections: tuple[int, int] | tuple[()] = setting(
+        (), 'Only those from the first to before the second of two numbers; () takes all.'
+    )
     downsample: Literal[1, 2] = setting(
         1, '2: the network sees half the resolution in y and x; scores are those of the whole.'
     )

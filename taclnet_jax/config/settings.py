@@ -30,7 +30,12 @@ class ModelSettings(Settings, block='model'):
     normalise: bool = setting(
         False, 'unet, recurrent_unet, mosinska: batch normalisation after each 3x3 convolution.'
     )
-    iterations: int = setting(3, 'mosinska: how often the U-Net refines its prediction.', low=1)
+    iterations: int = setting(
+        0,
+        'The others but dive: how often they are applied, each time seeing what they predicted '
+        "before; 0 = the model's own default: 3 of mosinska, else 1.",
+        low=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -25,7 +25,7 @@ def load_volume(settings: DataSettings) -> Volume:
         InputError: the volume's files are missing or unfit.
     """
     volume: Volume = importlib.import_module(DATA_SETS[settings.dataset]).load(settings)
-    return volume
+    return volume.only(*settings.sections) if settings.sections else volume
 
 
 def training_volume(volume: Volume, downsample: int) -> Volume:

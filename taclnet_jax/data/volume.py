@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import Sections, read_whole
+from taclnet_jax.volumes import Sections, only_sections, read_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +75,35 @@ class Volume:
         sections, height, width = self.image.shape
         return sections, height, width
 
+    def only(self, first: int, stop: int) -> Volume:
+        """The sections `first` to `stop` - 1 alone, which are counted from 0 anew.
+
+        Raises:
+            InputError: there are no such sections.
+        """
+        depth = self.shape[0]
+        if not 0 <= first < stop <= depth:
+            raise InputError(
+                f'{self.name}: expected config.sections to be two numbers from 0 to {depth}, the '
+                f'first below the second; found {first} and {stop}.'
+            )
+        parts = [range(max(p.start, first), min(p.stop, stop)) for p in self.parts]
+        chosen: dict[str, Any] = {
+            name: only_sections(stack, first, stop) for name, stack in self._stacks()
+        }
+        chosen['parts'] = tuple(range(p.start - first, p.stop - first) for p in parts if p)
+        return dataclasses.replace(self, **chosen)
+
     def in_memory(self) -> Volume:
         """The same volume, all of it read."""
-        stacks = ((name, getattr(self, name)) for name in ('image', 'membrane', 'ids', 'ignore'))
-        read: dict[str, Any] = {
-            name: read_whole(stack) for name, stack in stacks if stack is not None
-        }
+        read: dict[str, Any] = {name: read_whole(stack) for name, stack in self._stacks()}
         return dataclasses.replace(self, **read)
+
+    def _stacks(self) -> Iterator[tuple[str, Sections]]:
+        """Those that there are, by name."""
+        for name in ('image', 'membrane', 'ids', 'ignore'):
+            if (stack := getattr(self, name)) is not None:
+                yield name, stack
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

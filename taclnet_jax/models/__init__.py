@@ -46,7 +46,7 @@ def iterated_logits(
     """What a training step takes the loss of: the logits of each iteration, and their weights.
 
     Args:
-        network: all but `Mosinska` have one iteration.
+        network: `Mosinska` has three iterations by default, the others one.
         variables: its parameters and statistics.
         image: normalised windows, `[batch, slices, height, width]`.
 

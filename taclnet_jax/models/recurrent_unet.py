@@ -1,15 +1,14 @@
 """A U-Net whose deepest level is a ConvLSTM over the sections of a window."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from taclnet_jax.models.convlstm import ConvLSTMLayer
-from taclnet_jax.models.layers import Block, pad_to_multiple
-from taclnet_jax.models.unet import Contraction, Expansion, UNet, unet_reach_px
+from taclnet_jax.models.unet import UNet, UNetBody, unet_reach_px
 
 
 class BidirectionalConvLSTM(nn.Module):
@@ -28,6 +27,14 @@ class BidirectionalConvLSTM(nn.Module):
         down = ConvLSTMLayer(half, dtype=self.dtype)(x)
         up = ConvLSTMLayer(self.features - half, dtype=self.dtype)(x[:, ::-1])[:, ::-1]
         return jnp.concatenate([down, up], axis=-1)
+
+
+class RecurrentUNetBody(UNetBody):
+    """The network of windows with any number of channels; see `RecurrentUNet`."""
+
+    def across(self, x: jax.Array, slices: int) -> jax.Array:
+        windows = x.reshape(-1, slices, *x.shape[1:])
+        return x + BidirectionalConvLSTM(x.shape[-1], self.dtype)(windows).reshape(x.shape)
 
 
 class RecurrentUNet(UNet):
@@ -50,21 +57,8 @@ class RecurrentUNet(UNet):
 
     features: Sequence[int] = (16, 32, 64, 96)
 
+    body: ClassVar[type[UNetBody]] = RecurrentUNetBody
+
     def reach_px(self, slices: int) -> int:
         """The ConvLSTM adds a pixel of the deepest level for each section."""
-        return unet_reach_px(len(self.features) - 1, 2 + slices)
-
-    @nn.compact
-    def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
-        """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
-        batch, slices, height, width = image.shape
-        norm = self.norm(train)
-        *features, deepest = self.features
-        x = image.reshape(-1, height, width, 1).astype(self.dtype)
-        x = pad_to_multiple(x, self.stride)
-        x, levels = Contraction(features, norm, self.dtype)(x)
-        x = Block(deepest, norm, self.dtype)(x)
-        windows = x.reshape(batch, slices, *x.shape[1:])
-        x += BidirectionalConvLSTM(deepest, self.dtype)(windows).reshape(x.shape)
-        logits = Expansion(features, norm, self.dtype)(x, levels)
-        return logits[:, :height, :width, 0].reshape(image.shape)
+        return unet_reach_px(len(self.features) - 1, 2 + slices, self.iteration_count)

@@ -1,7 +1,7 @@
 """U-Net (Ronneberger et al. 2015), on each section of a window alone."""
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
@@ -68,22 +68,28 @@ class Expansion(nn.Module):
 
 
 class UNetBody(nn.Module):
-    """The U-Net of images with any number of channels, height and width; see `UNet`."""
+    """The U-Net of sections with any number of channels, height and width; see `UNet`."""
 
     features: Sequence[int]
     norm: Norm | None = None
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[n, height, width, channels]` to logits `[n, height, width]`, float32."""
-        height, width = x.shape[1:3]
+    def __call__(self, windows: jax.Array) -> jax.Array:
+        """`[batch, slices, height, width, channels]` to logits without the channels, float32."""
+        height, width, channels = windows.shape[2:]
         *features, deepest = self.features
-        x = pad_to_multiple(x.astype(self.dtype), 2 ** len(features))
+        x = windows.reshape(-1, height, width, channels).astype(self.dtype)
+        x = pad_to_multiple(x, 2 ** len(features))
         x, levels = Contraction(features, self.norm, self.dtype)(x)
         x = Block(deepest, self.norm, self.dtype)(x)
+        x = self.across(x, windows.shape[1])
         logits = Expansion(features, self.norm, self.dtype)(x, levels)
-        return logits[:, :height, :width, 0]
+        return logits[:, :height, :width, 0].reshape(windows.shape[:-1])
+
+    def across(self, x: jax.Array, slices: int) -> jax.Array:
+        """What a window's sections tell each other at the deepest level: nothing."""
+        return x
 
 
 class UNet(Network):
@@ -96,25 +102,34 @@ class UNet(Network):
     Deviations from the paper, for all systems to be trained by one protocol: same-size
     convolutions of the whole crop (the paper's shrink it, after mirroring the image around it; here
     the image is mirrored only to a multiple of the pooling), one logit a pixel instead of two, no
-    dropout, no weight map in the loss. Normalisation is not in the paper either, and left out by
-    default: in short runs validation scores are better without (docs/findings.md).
+    dropout, no weight map in the loss. Normalisation is not in the paper either.
 
     Attributes:
         features: channels of the levels, from full resolution down.
         normalise: batch normalisation after each 3x3 convolution.
         dtype: of the computation; parameters stay float32.
         axis_name: of the devices that share a batch in training.
+        iteration_count: how often it is applied, with the same weights. If more than once, it sees
+            what it predicted the time before as a second channel, zeros at first.
     """
 
     features: Sequence[int] = (16, 32, 64, 128, 256)
     normalise: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    iteration_count: int = 1
+
+    body: ClassVar[type[UNetBody]] = UNetBody
 
     @classmethod
     def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
-        features = tuple(settings.features) or cls.features
-        return cls(features, settings.normalise, dtype, axis_name)
+        return cls(
+            tuple(settings.features) or cls.features,
+            settings.normalise,
+            dtype,
+            axis_name,
+            settings.iterations or cls.iteration_count,
+        )
 
     @property
     def stride(self) -> int:
@@ -122,18 +137,23 @@ class UNet(Network):
         return 2 ** (len(self.features) - 1)
 
     def reach_px(self, slices: int) -> int:
-        return unet_reach_px(len(self.features) - 1)
+        return unet_reach_px(len(self.features) - 1, iterations=self.iteration_count)
 
-    def norm(self, train: bool) -> Norm | None:
-        """What `Block` takes."""
-        return batch_norm(train, self.axis_name, self.dtype) if self.normalise else None
-
-    @nn.compact
     def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
-        sections = image.reshape(-1, *image.shape[2:], 1)
-        body = UNetBody(self.features, self.norm(train), self.dtype)
-        return body(sections).reshape(image.shape)
+        return self.iterations(image, train)[-1]
+
+    @nn.compact
+    def iterations(self, image: jax.Array, train: bool = False) -> jax.Array:
+        norm = batch_norm(train, self.axis_name, self.dtype) if self.normalise else None
+        body = self.body(self.features, norm, self.dtype, name='body')
+        if self.iteration_count == 1:
+            return body(image[..., None])[None]
+        logits, prob = [], jnp.zeros_like(image)
+        for _ in range(self.iteration_count):
+            logits.append(body(jnp.stack([image, prob], axis=-1)))
+            prob = nn.sigmoid(logits[-1])
+        return jnp.stack(logits)
 
 
 def unet_reach_px(poolings: int, deepest: int = 2, iterations: int = 1) -> int:

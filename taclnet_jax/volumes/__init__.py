@@ -7,6 +7,7 @@ from taclnet_jax.volumes.opening import open_array as open_array
 from taclnet_jax.volumes.sections import LazySections as LazySections
 from taclnet_jax.volumes.sections import Sections as Sections
 from taclnet_jax.volumes.sections import StoredArray as StoredArray
+from taclnet_jax.volumes.sections import only_sections as only_sections
 from taclnet_jax.volumes.sections import read_whole as read_whole
 from taclnet_jax.volumes.tiff import read_stack as read_stack
 from taclnet_jax.volumes.writing import FORMATS as FORMATS

@@ -218,3 +218,14 @@ def concatenated(stacks: Sequence[Sections]) -> LazySections:
         return stacks[i][z - int(ends[i]) + stacks[i].shape[0], rows, columns]
 
     return LazySections((int(ends[-1]), *stacks[0].shape[1:]), stacks[0].dtype, read)
+
+
+def only_sections(stack: Sections, first: int, stop: int) -> Sections:
+    """The sections `first` to `stop` - 1 of a stack: a view of what is in memory."""
+    if isinstance(stack, np.ndarray):
+        return stack[first:stop]
+
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        return stack[first + z, rows, columns]
+
+    return LazySections((stop - first, *stack.shape[1:]), stack.dtype, read)

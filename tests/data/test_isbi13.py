@@ -69,14 +69,18 @@ def test_a_volume_comes_with_ids_and_membranes(raw: Path, prepared: Path, monkey
     assert volume.parts == (range(4),) and volume.ids.dtype == np.uint32
 
 
-def test_zeros_far_from_every_id_are_ignored(tmp_path: Path, prepared: Path):
+def test_zeros_wider_than_membranes_are_ignored(tmp_path: Path, prepared: Path):
     ids = np.zeros((3, 30, 40), np.uint16)
     ids[0, 10:12, 15:25] = 7
     ids[1, :, :] = 3
     write_raw(tmp_path, np.zeros(ids.shape, np.uint8), ids)
     y, x = np.mgrid[:30, :40]
     dy, dx = np.clip(y, 10, 11) - y, np.clip(x, 15, 24) - x
-    expected = np.stack([np.hypot(dy, dx) > 8, np.zeros_like(y, bool), np.ones_like(y, bool)])
+    # Wherever a disc without ids reaches.
+    centres = np.argwhere(np.hypot(dy, dx) > 8)
+    wide = np.any([np.hypot(y - a, x - b) <= 8 for a, b in centres], axis=0)
+    expected = np.stack([wide, np.zeros_like(y, bool), np.ones_like(y, bool)])
+    assert (np.hypot(dy, dx)[wide] < 8).any()
     np.testing.assert_array_equal(read_whole(load_isbi13(tmp_path, prepared).ignore), expected)
     assert load_isbi13(tmp_path, prepared, unlabelled_beyond_px=0).ignore is None
 

@@ -146,3 +146,19 @@ def test_who_changes_what_was_read_changes_nothing_for_the_next(stack: LazySecti
 def test_sections_outside_the_stack_are_refused():
     with pytest.raises(IndexError):
         lazy(IDS)[3]
+
+
+@pytest.mark.parametrize('in_memory', [True, False])
+def test_some_sections_of_a_volume(in_memory: bool):
+    image = RNG.integers(0, 256, (9, 6, 5)).astype(np.uint8)
+    parts = (range(0, 3), range(3, 7), range(7, 9))
+    stored = image if in_memory else lazy(image)
+    volume = Volume('v', stored, image > 99, None, (50, 4, 4), parts=parts)
+    some = volume.only(2, 7)
+    assert some.parts == (range(0, 1), range(1, 5)) and some.shape == (5, 6, 5)
+    np.testing.assert_array_equal(read_whole(some.image), image[2:7])
+    np.testing.assert_array_equal(some.image[3, 1:4, 2:], image[5, 1:4, 2:])
+    np.testing.assert_array_equal(some.membrane, image[2:7] > 99)
+    for first, stop in ((3, 3), (-1, 4), (0, 10)):
+        with pytest.raises(InputError, match='from 0 to 9'):
+            volume.only(first, stop)

@@ -77,7 +77,7 @@ def test_without_augmentation_windows_are_crops_of_normalised_sections(
     batch = loader.batch(epoch=3, step=0)
     assert {name: (a.shape, a.dtype.name) for name, a in batch.items()} == {
         'image': ((5, 3, *crop), 'float32'),
-        'membrane': ((5, 3, *crop), 'uint8'),
+        'membrane': ((5, 3, *crop), 'float32'),
         'valid': ((5, 3, *crop), 'uint8'),
         'sample_id': ((5,), 'int32'),
         'symmetry': ((5,), 'int32'),

@@ -1,0 +1,142 @@
+"""Which network and training are the best: variants at equal time, judged on three rotations.
+
+    TACLNET_DATA_DIR=/data python -m benchmarks.screening --minutes=15 --workdir=runs/screening
+
+Sections 20-29 of ISBI12, on which fold 3 is scored, are left alone. Of sections 0-19 each rotation
+holds out a third to judge on and trains on the others, which choose the cuts too: one change at a
+time, without attention in training, one view. How many epochs fit into the minutes is measured
+first, so nothing else should run on the machine's core. Runs that are there are not made again, and
+one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from taclnet_jax.commandline import allow_callbacks, with_messages
+from taclnet_jax.files import write_text
+
+SECTIONS = (0, 20)
+ROTATIONS = (1, 2, 3)
+MAPS = ('P_closed', 'P_hat_closed')
+SCORES = ('ari', 'voi', 'betti_error', 'dice')
+
+BASE: dict[str, Any] = {
+    'model.name': 'recurrent_unet',
+    'phase_one.learning_rate': 3e-3,
+    'attention.kind': 'none',
+    'phase_two.epochs': 0,
+    'sections': SECTIONS,
+    'validation_sections': 0,
+    'evaluate.threshold_from': 'training',
+    'evaluate.views': 1,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    'base': {},
+    'unet': {'model.name': 'unet'},
+    'normalised': {'model.normalise': True},
+    'normalised, elastic': {'model.normalise': True, 'augment.elastic': 0.5},
+    'normalised, soft Dice loss': {'model.normalise': True, 'loss': 'cross_entropy_dice'},
+    'two iterations': {'model.iterations': 2},
+    'normalised, two iterations': {'model.normalise': True, 'model.iterations': 2},
+    'normalised, one section': {'model.normalise': True, 'slices': 1},
+    'normalised, five levels': {'model.normalise': True, 'model.features': (16, 32, 64, 96, 128)},
+    'normalised, wide': {'model.normalise': True, 'model.features': (24, 48, 96, 144)},
+    'normalised, full resolution': {
+        'model.normalise': True,
+        'model.features': (16, 32, 64, 96, 128),
+        'downsample': 1,
+        'crop': (256, 256),
+    },
+}
+"""By name: what each changes of `BASE`, which changes what it says of configs/isbi12.py."""
+
+
+def configured(variant: str, rotation: int) -> Any:
+    """The configuration of a run but for its epochs."""
+    from taclnet_jax.config.shipped import read_config_file
+
+    config = read_config_file('isbi12')
+    config.update_from_flattened_dict(BASE | VARIANTS[variant])
+    config.fold = rotation
+    return config
+
+
+def scored(variant: str, rotation: int, minutes: float, folder: Path) -> dict[str, Any]:
+    """The result of a run, which is made where it is not there."""
+    path = folder / 'screened.json'
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    from reproduction.budget import measure_costs
+    from taclnet_jax.config import run_settings
+    from taclnet_jax.data import load_volume
+    from taclnet_jax.main import train_and_evaluate
+
+    config = configured(variant, rotation)
+    planned = folder / 'epochs'
+    if not planned.exists():
+        costs = measure_costs(config, load_volume(run_settings(config).data))
+        write_text(planned, f'{max(round(60 * minutes / costs.epochs[0]), 1)}\n')
+    config.phase_one.epochs = int(planned.read_text())
+    state = train_and_evaluate(config, folder)
+    results = json.loads((folder / 'results.json').read_text())
+    result = {
+        'updates': int(state.step),
+        **{name: {score: results[name]['mean'][score] for score in SCORES} for name in MAPS},
+    }
+    write_text(path, json.dumps(result, indent=1) + '\n')
+    return result
+
+
+def main() -> None:
+    """Makes what is missing, and prints the table after each run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--minutes', type=float, default=15, help='of training, for each run')
+    parser.add_argument('--workdir', type=Path, default=Path('runs/screening'))
+    parser.add_argument('--variants', nargs='+', default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument('--rotations', nargs='+', type=int, default=ROTATIONS, choices=ROTATIONS)
+    parser.add_argument('--core', type=int, help='the one to use')
+    args = parser.parse_args()
+    if args.core is not None:
+        os.sched_setaffinity(0, {args.core})
+    allow_callbacks()
+    results: dict[str, dict[int, dict[str, Any]]] = {}
+    for rotation in args.rotations:
+        for variant in args.variants:
+            folder = args.workdir / f'{variant.replace(", ", "_").replace(" ", "_")}_{rotation}'
+            found = scored(variant, rotation, args.minutes, folder)
+            results.setdefault(variant, {})[rotation] = found
+            print(table(results, args.minutes), flush=True)
+
+
+def table(results: dict[str, dict[int, dict[str, Any]]], minutes: float) -> str:
+    """Means over the rotations that there are."""
+    titles = [f'{score} {name.split("_closed")[0]}' for name in MAPS for score in SCORES]
+    lines = [
+        f'{minutes:g} minutes of one core each',
+        '',
+        '| variant | rotations | updates | ' + ' | '.join(titles) + ' |',
+        '|---' * (3 + len(titles)) + '|',
+    ]
+    for variant, runs in results.items():
+
+        def mean(name: str, score: str, runs: Any = runs) -> float:
+            return sum(run[name][score] for run in runs.values()) / len(runs)
+
+        updates = '-'.join(str(n) for n in sorted({run['updates'] for run in runs.values()}))
+        cells = [f'{mean(name, score):.3f}' for name in MAPS for score in SCORES]
+        lines.append(
+            f'| {variant} | {",".join(map(str, runs))} | {updates} | ' + ' | '.join(cells) + ' |'
+        )
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    with_messages(main)
