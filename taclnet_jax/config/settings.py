@@ -151,6 +151,9 @@ class TrainingSettings(Settings):
         'A run of the same phase one to go on from: its <workdir>/checkpoints/phase_one.',
         role='free',
     )
+    initialise_from: str = setting(
+        '', 'A run of the same network, whose parameters are the first: its workdir.', role='free'
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -158,6 +161,11 @@ class TrainingSettings(Settings):
             raise InputError(
                 'Expected at least one epoch in config.phase_one.epochs or '
                 'config.phase_two.epochs; found none.'
+            )
+        if self.start_from and self.initialise_from:
+            raise InputError(
+                'Expected config.start_from, which goes on from the end of a phase one, or '
+                'config.initialise_from, which begins anew; found both.'
             )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from taclnet_jax.config import differences, read_settings, run_settings
@@ -22,7 +23,7 @@ from taclnet_jax.files import write_text
 from taclnet_jax.models import Network, create_model
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
-from taclnet_jax.training.checkpoints import Checkpoints, restore_phase_one
+from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
@@ -130,20 +131,21 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
 def begin(training: Training, workdir: str | Path) -> tuple[Checkpoints, TrainState]:
     """Opens the folder of a run, with the state to go on from, on the host.
 
-    That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new.
+    That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
+    with the parameters of the run that `initialise_from` names.
 
     Raises:
-        InputError: the folder holds another configuration's run, or what `start_from` names cannot
-            be used; then nothing is written.
+        InputError: the folder holds another configuration's run, or what `start_from` or
+            `initialise_from` names cannot be used; then nothing is written.
     """
     settings, folder = training.settings, Path(workdir)
     # Before the workdir is made. A run that goes on from its own checkpoint needs no other.
     begun = (folder / 'checkpoints').exists()
-    other = None if begun else start_from(settings, training.new)
+    first = None if begun else first_state(settings, training.new)
     open_workdir(settings, folder)
     checkpoints = Checkpoints(folder, settings.checkpoint, as_nested(settings))
     state = checkpoints.restore_last(training.new)
-    return checkpoints, state or other or start_from(settings, training.new) or training.new
+    return checkpoints, state or first or first_state(settings, training.new)
 
 
 def open_workdir(settings: RunSettings, folder: Path) -> None:
@@ -172,11 +174,21 @@ def check_same_run(
         )
 
 
-def start_from(settings: RunSettings, new: TrainState) -> TrainState | None:
-    """The end of the phase one that `start_from` names; None where it names none."""
-    folder = settings.training.start_from
+def first_state(settings: RunSettings, new: TrainState) -> TrainState:
+    """What a run begins with: the end of another's phase one, another's parameters, or new."""
+    folder, other = settings.training.start_from, settings.training.initialise_from
+    if other:
+        _, variables = best_variables(Path(other))
+        there, here = (jax.tree.map(np.shape, x) for x in (variables, new.variables))
+        if there != here:
+            raise InputError(
+                f'Expected config.initialise_from to name a run of the same network; {other} has '
+                'other parameters. Give config.model and config.slices the values in its '
+                'config.json.'
+            )
+        return new.replace(variables=variables)
     if not folder:
-        return None
+        return new
     state, config = restore_phase_one(folder, new)
     if found := differences(settings, run_settings(config), in_phase_one=True):
         raise InputError(

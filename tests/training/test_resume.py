@@ -19,7 +19,7 @@ from commands import Run, arguments, environment, run, small_settings
 from taclnet_jax.config import to_config
 from taclnet_jax.evaluation.scoring import Validation
 from taclnet_jax.main import train_and_evaluate
-from taclnet_jax.training.checkpoints import Checkpoints
+from taclnet_jax.training.checkpoints import Checkpoints, best_variables
 from taclnet_jax.training.reporting import Reporter, read_metrics
 from taclnet_jax.training.setup import prepare
 from taclnet_jax.training.state import TrainState
@@ -234,3 +234,26 @@ def test_what_phase_one_cannot_be_shared_with_is_refused(
     nothing = arguments(tmp_path / 'run', start_from=tmp_path)
     assert f'found no checkpoint in {tmp_path}' in refused(*nothing)
     assert not (tmp_path / 'run').exists()
+
+
+def test_another_run_begins_with_the_parameters(
+    whole: Run, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    still = {
+        'seed': 1,
+        'optimizer.name': 'adamw',
+        'phase_one.learning_rate': 0.0,
+        'phase_two.learning_rate': 0.0,
+    }
+    status, output = run(
+        *arguments(tmp_path / 'run', initialise_from=whole.workdir, **(FAST | still))
+    )
+    assert status == 0, output
+    _, expected = best_variables(whole.workdir)
+    jax.tree.map(np.testing.assert_array_equal, best_variables(tmp_path / 'run')[1], expected)
+
+    other = {'initialise_from': whole.workdir, 'model.hidden': (5,)}
+    assert 'a run of the same network' in refused(*arguments(tmp_path / 'other', **other))
+    both = {'initialise_from': whole.workdir, 'start_from': whole.workdir}
+    assert 'found both' in refused(*arguments(tmp_path / 'other', **both))
+    assert not (tmp_path / 'other').exists()
