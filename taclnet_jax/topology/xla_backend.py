@@ -26,7 +26,7 @@ _STRAIGHT = ((0, 1), (1, 0))
 _DIAGONAL = ((1, 1), (1, -1))
 # The list of edges is looked at in up to so many parts, of at least so many places; those without
 # edges are not looked at. A part costs some calls (`python -m benchmarks.topology`).
-_PARTS, _LEAST_PLACES = 128, 2048
+_PARTS, _LEAST_PLACES = 128, 512
 _LOWEST = np.iinfo(np.int32).min
 
 
@@ -186,11 +186,11 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         age: of all nodes; high is old, and of the same age the one of the higher `older * node`.
     """
     nodes, places = age.shape[0], one.shape[0]
-    if not places:  # for there are no images
+    if places == 0:  # for there are no images
         return jnp.full(nodes, -1, jnp.int32)
     # The first `count` places hold edges. Only so many parts of the list are looked at as hold any.
-    part = min(max(-(-places // _PARTS), _LEAST_PLACES), places)
-    lists = tuple(jnp.pad(x, (0, -places % part)) for x in (one, two, low))
+    part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
+    lists = tuple(jnp.pad(x, (0, part)) for x in (one, two, low))
 
     def edges(lists: tuple[jax.Array, ...], i: jax.Array) -> tuple[jax.Array, ...]:
         return tuple(lax.dynamic_slice(x, (i * part,), (part,)) for x in lists)
@@ -207,7 +207,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
             one, two, low = edges(lists, i)
             one, two = _followed(parent, one, two)
             joins = (one != two) & (i * part + jnp.arange(part) < before)
-            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, len(lists[0]))
+            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, lists[0].shape[0])
             kept = zip(lists, (one, two, low), strict=True)
             lists = tuple(x.at[place].set(new, mode='drop') for x, new in kept)
             return lists, count + jnp.sum(joins)
@@ -252,7 +252,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         return lists, count, parent, saddle
 
     # In shard_map the loop's state has to depend on what differs between devices.
-    zero = 0 * one[0]
+    zero = 0 * lists[0][0]
     parent = jnp.arange(nodes, dtype=jnp.int32) + zero
     state = lists, places + zero, parent, jnp.full(nodes, -1, jnp.int32) + zero
     return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]

@@ -44,7 +44,7 @@ def train(folder: Path, dataset: str, data_dir: Path, *settings: str) -> dict:
         assert len(results[name]['per_section']) == len(results['sections'])
         for scores in results[name]['per_section']:
             assert all(np.isfinite(value) for value in scores.values())
-            assert 0 < scores['dice'] < 1 and scores['voi'] > 0
+            assert 0 <= scores['dice'] < 1 and scores['voi'] > 0
     return results
 
 

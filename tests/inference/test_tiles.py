@@ -26,8 +26,8 @@ def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
     model, rng, slices = MODELS[name](**changes), np.random.default_rng(0), SLICES.get(name, 1)
 
     def parameter(path: Any, leaf: Any) -> jax.Array:
-        if path[-1].key == 'var':
-            return jnp.asarray(rng.uniform(0.5, 2, leaf.shape), leaf.dtype)
+        if path[-1].key in ('scale', 'var'):
+            return jnp.asarray(rng.uniform(0.5, 1, leaf.shape), leaf.dtype)
         deviation = np.sqrt(2 / np.prod(leaf.shape[:-1]))
         return jnp.asarray(rng.normal(0, min(deviation, 0.3), leaf.shape), leaf.dtype)
 

@@ -20,7 +20,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.models import MODELS, Network, create_model, iterated_logits
 from taclnet_jax.models.dive import DIVE
 from taclnet_jax.models.mosinska import Mosinska
-from taclnet_jax.models.recurrent_unet import RecurrentUNet
+from taclnet_jax.models.recurrent_unet import RecurrentUNet, RecurrentUNetBody
 from taclnet_jax.models.unet import PUBLISHED, UNet, UNetBody
 
 TINY = {'recurrent_unet': (4, 8), 'unet': (4, 8), 'dive': (4, 6, 8), 'mosinska': (4, 8)}
@@ -28,7 +28,9 @@ TWO_DIMENSIONAL = ('unet', 'dive', 'mosinska')
 
 
 def tiny(name: str, precision: str = 'float32', **changes: Any) -> Network:
-    changes = {'hidden': (4,), 'features': TINY.get(name, ()), 'iterations': 2} | changes
+    iterations = 2 if name == 'mosinska' else 0
+    small = {'hidden': (4,), 'features': TINY.get(name, ()), 'iterations': iterations}
+    changes = small | changes
     return create_model(ModelSettings(name=name, **changes), precision)
 
 
@@ -153,21 +155,25 @@ def both(model: nn.Module) -> Callable[..., Any]:
     )
 
 
-def test_mosinska_refines_its_prediction_with_the_same_weights() -> None:
-    model, image = tiny('mosinska'), windows(2, 1, 16, 16)
+@pytest.mark.parametrize(
+    ('name', 'body'),
+    [('mosinska', UNetBody), ('unet', UNetBody), ('recurrent_unet', RecurrentUNetBody)],
+)
+def test_the_prediction_is_refined_with_the_same_weights(name: str, body: type[UNetBody]) -> None:
+    model, image = tiny(name, iterations=2), windows(2, 3, 16, 16)
     params = initialise(model, image)
     (logits, weights, _), last = both(model)(params, image)
-    assert logits.shape == (2, 2, 1, 16, 16)
+    assert logits.shape == (2, 2, 3, 16, 16)
     np.testing.assert_allclose(weights, [1 / 3, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(last, logits[-1], atol=1e-6)
 
     @compiled
-    def body(previous: jax.Array) -> Any:
-        inputs = jnp.stack([image[:, 0], previous[:, 0]], axis=-1)
-        return UNetBody(TINY['mosinska']).apply({'params': params['params']['body']}, inputs)
+    def once(previous: jax.Array) -> Any:
+        inputs = jnp.stack([image, previous], axis=-1)
+        return body(TINY[name]).apply({'params': params['params']['body']}, inputs)
 
-    np.testing.assert_allclose(logits[0, :, 0], body(jnp.zeros_like(image)), atol=1e-5)
-    np.testing.assert_allclose(logits[1, :, 0], body(jax.nn.sigmoid(logits[0])), atol=1e-5)
+    np.testing.assert_allclose(logits[0], once(jnp.zeros_like(image)), atol=1e-5)
+    np.testing.assert_allclose(logits[1], once(jax.nn.sigmoid(logits[0])), atol=1e-5)
     assert np.abs(logits[1] - logits[0]).max() > 1e-3
 
 

@@ -83,13 +83,13 @@ MOMENTS = {
     'in the first epoch': ('step', '2', 0),
     'when phase one ends': ('os.rename', 'checkpoints/phase_one/3.orbax-checkpoint-tmp', 0),
     'in the middle of an epoch': ('step', '5', 3),
+    'when the best is exchanged': ('os.rename', 'checkpoints/best/', 3),
     'when a checkpoint is half there': (
         'os.rename',
         'checkpoints/last/6.orbax-checkpoint-tmp/variables.',
         3,
     ),
     'when a checkpoint is there but for its name': ('os.rename', 'checkpoints/last/6.', 3),
-    'when the best is exchanged': ('os.rename', 'checkpoints/best/', 3),
     'in validation': ('validation', '2', 6),
 }
 
