@@ -9,8 +9,8 @@ That is exact. A component that is absorbed always left by its highest way out, 
 brings along is connected above every edge that remains.
 
 In the first round every pixel is a component, and goes to its oldest neighbour: that leaves the
-basins of the peaks. After it only edges between basins matter. They are put into ever shorter lists
-as they become fewer, and of those that join the same two basins the highest is kept.
+basins of the peaks. After it only edges between basins matter. They stand in a list from which each
+round drops those inside of a component, and a round costs as much as there are edges left.
 """
 
 import functools
