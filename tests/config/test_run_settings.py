@@ -143,6 +143,7 @@ def test_which_settings_no_result_hangs_on() -> None:
         'cache_mb',
         'attention.backend',
         'start_from',
+        'initialise_from',
         'checkpoint.every_epochs',
         'checkpoint.keep',
         'evaluate.tile_px',
