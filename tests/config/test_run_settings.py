@@ -26,6 +26,7 @@ from taclnet_jax.errors import InputError
 # Another value of each setting that has no choices to take one from.
 OTHER: dict[str, Any] = {
     'crop': (64, 48),
+    'sections': (1, 9),
     'synthetic.shape': (9, 48, 48),
     'custom.resolution_nm': (30.0, 4.0, 4.0),
 }
