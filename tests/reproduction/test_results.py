@@ -39,7 +39,7 @@ def test_results_are_read_as_they_were_written(result, tmp_path):
         (lambda text: '[]', 'found no dataset'),
         (lambda text: text.replace('"fold": 3', '"fold": "3"'), 'found no fold'),
         (
-            lambda text: re.sub(r'"sections": \[(?=\s*\d)', '"sections": [7, ', text),
+            lambda text: re.sub(r'"sections": \[(?=\s*2)', '"sections": [7, ', text),
             'of 3 sections',
         ),
         (lambda text: text.replace('"phase_one.epochs"', '"epochs"'), 'no phase_one.epochs'),
