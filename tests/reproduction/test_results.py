@@ -38,10 +38,7 @@ def test_results_are_read_as_they_were_written(result, tmp_path):
         (lambda text: text[: len(text) // 2], 'is damaged'),
         (lambda text: '[]', 'found no dataset'),
         (lambda text: text.replace('"fold": 3', '"fold": "3"'), 'found no fold'),
-        (
-            lambda text: re.sub(r'"sections": \[(?=\s*2)', '"sections": [7, ', text),
-            'of 3 sections',
-        ),
+        (lambda text: re.sub(r'"sections": \[(?=\s*2)', '"sections": [7, ', text), 'of 3 sections'),
         (lambda text: text.replace('"phase_one.epochs"', '"epochs"'), 'no phase_one.epochs'),
         (lambda text: text.replace('"config": {', '"config": {"memory": 1, '), 'unknown memory'),
         (lambda text: text.replace('"fold": 3', '"fold": 2'), 'fold2'),
