@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from taclnet_jax.commandline import allow_callbacks, with_messages
@@ -68,29 +69,29 @@ def configured(variant: str, rotation: int) -> Any:
 
 def scored(variant: str, rotation: int, minutes: float, folder: Path) -> dict[str, Any]:
     """The result of a run, which is made where it is not there."""
-    path = folder / 'screened.json'
-    if path.exists():
-        found: dict[str, Any] = json.loads(path.read_text())
-        return found
-    from reproduction.budget import measure_costs
-    from taclnet_jax.config import run_settings
-    from taclnet_jax.data import load_volume
-    from taclnet_jax.main import train_and_evaluate
+    path = folder / 'results.json'
+    if not path.exists():
+        make(configured(variant, rotation), minutes, folder)
+    results = json.loads(path.read_text())
+    # Without validation sections it is the last checkpoint that is scored.
+    return {'updates': results['step'], **{name: results[name]['mean'] for name in MAPS}}
 
-    config = configured(variant, rotation)
+
+def make(config: Any, minutes: float, folder: Path) -> None:
+    """Trains for as many epochs as fit into the minutes, and evaluates."""
+    from reproduction.budget import time_steps
+    from taclnet_jax.main import train_and_evaluate
+    from taclnet_jax.training.setup import prepare
+
     planned = folder / 'epochs'
     if not planned.exists():
-        costs = measure_costs(config, load_volume(run_settings(config).data))
-        write_text(planned, f'{max(round(60 * minutes / costs.epochs[0]), 1)}\n')
+        training = prepare(config)
+        step, loader = training.create_step(phase_two=False), training.loader
+        _, seconds = time_steps(step, training.new, loader.batch(0, 0))
+        epochs = 60 * minutes / (loader.steps_per_epoch * seconds)
+        write_text(planned, f'{max(round(epochs), 1)}\n')
     config.phase_one.epochs = int(planned.read_text())
-    state = train_and_evaluate(config, folder)
-    results = json.loads((folder / 'results.json').read_text())
-    result = {
-        'updates': int(state.step),
-        **{name: {score: results[name]['mean'][score] for score in SCORES} for name in MAPS},
-    }
-    write_text(path, json.dumps(result, indent=1) + '\n')
-    return result
+    train_and_evaluate(config, folder)
 
 
 def main() -> None:
@@ -126,12 +127,12 @@ def table(results: dict[str, dict[int, dict[str, Any]]], minutes: float) -> str:
         '|---' * (3 + len(titles)) + '|',
     ]
     for variant, runs in results.items():
-
-        def mean(name: str, score: str, runs: Any = runs) -> float:
-            return sum(run[name][score] for run in runs.values()) / len(runs)
-
         updates = '-'.join(str(n) for n in sorted({run['updates'] for run in runs.values()}))
-        cells = [f'{mean(name, score):.3f}' for name in MAPS for score in SCORES]
+        cells = [
+            f'{mean(run[name][score] for run in runs.values()):.3f}'
+            for name in MAPS
+            for score in SCORES
+        ]
         lines.append(
             f'| {variant} | {",".join(map(str, runs))} | {updates} | ' + ' | '.join(cells) + ' |'
         )

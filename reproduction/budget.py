@@ -59,7 +59,7 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
     batch = training.loader.batch(0, 0)
     compile_seconds, step_seconds = 0.0, []
     for phase_two in (False, True):
-        first, later = _time_steps(training.create_step(phase_two), training.new, batch)
+        first, later = time_steps(training.create_step(phase_two), training.new, batch)
         compile_seconds += first
         step_seconds.append(later)
     chooses = settings.threshold_from != 'fixed'
@@ -132,7 +132,7 @@ def needed_seconds(runs: Sequence[Costs], schedule: Mapping[str, Any], jobs: int
     return max(free)
 
 
-def _time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, float]:
+def time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, float]:
     """(first, later) seconds of a training step; the first one compiles."""
     state = state.to_devices()
     times = []
