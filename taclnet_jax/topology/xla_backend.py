@@ -142,13 +142,17 @@ def _absorb(
     def flat(offset: tuple[int, int]) -> int:
         return offset[0] * width + offset[1]
 
+    def is_older(offset: tuple[int, int]) -> jax.Array:
+        """Whether such a neighbour, where there is one, is older."""
+        other = across(age, offset)
+        return other >= age if older * flat(offset) > 0 else other > age
+
     oldest, to = age, node
     # In an order in which the later of two neighbours of the same age is the older one.
     both_ways = (*neighbours, *((-y, -x) for y, x in neighbours))
     for offset in sorted(both_ways, key=lambda offset: older * flat(offset)):
         other = across(age, offset)
-        is_older = other >= age if older * flat(offset) > 0 else other > age
-        steeper = there(offset) & is_older & (other >= oldest)
+        steeper = there(offset) & is_older(offset) & (other >= oldest)
         oldest = jnp.where(steeper, other, oldest)
         to = jnp.where(steeper, node + flat(offset), to)
     if outside:
@@ -165,9 +169,7 @@ def _absorb(
     # An edge is as high as the younger of its ends.
     edges = []
     for offset in neighbours:
-        other = across(age, offset)
-        is_younger = other < age if older * flat(offset) > 0 else other <= age
-        low = jnp.where(is_younger, node + flat(offset), node)
+        low = jnp.where(is_older(offset), node, node + flat(offset))
         edges.append((peak, jnp.where(there(offset), across(peak, offset), peak), low))
     one, two, low = (jnp.stack(ends).reshape(-1) for ends in zip(*edges, strict=True))
 
@@ -192,8 +194,12 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
     part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
     lists = tuple(jnp.pad(x, (0, part)) for x in (one, two, low))
 
-    def edges(lists: tuple[jax.Array, ...], i: jax.Array) -> tuple[jax.Array, ...]:
-        return tuple(lax.dynamic_slice(x, (i * part,), (part,)) for x in lists)
+    def edges(
+        lists: tuple[jax.Array, ...], count: jax.Array, i: jax.Array
+    ) -> tuple[jax.Array, ...]:
+        """A part of the lists, and which of its places hold edges."""
+        found = (lax.dynamic_slice(x, (i * part,), (part,)) for x in lists)
+        return *found, i * part + jnp.arange(part) < count
 
     def over_parts(count: jax.Array, body: Any, start: Any) -> Any:
         return lax.fori_loop(0, -(-count // part), body, start)
@@ -204,9 +210,9 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         def keep(i: jax.Array, state: Any) -> Any:
             """Follows components to what absorbed them, and drops edges inside of one."""
             lists, count = state
-            one, two, low = edges(lists, i)
+            one, two, low, real = edges(lists, before, i)
             one, two = _followed(parent, one, two)
-            joins = (one != two) & (i * part + jnp.arange(part) < before)
+            joins = real & (one != two)
             place = jnp.where(joins, count + jnp.cumsum(joins) - 1, lists[0].shape[0])
             kept = zip(lists, (one, two, low), strict=True)
             lists = tuple(x.at[place].set(new, mode='drop') for x, new in kept)
@@ -218,8 +224,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
             """Of each component's chosen edges the highest key."""
 
             def in_part(i: jax.Array, highest: jax.Array) -> jax.Array:
-                one, two, low = edges(lists, i)
-                real = i * part + jnp.arange(part) < count
+                one, two, low, real = edges(lists, count, i)
                 for end in (one, two):
                     value = jnp.where(real & chosen(end, low), key(low), _LOWEST)
                     highest = highest.at[end].max(value)
@@ -234,8 +239,7 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
 
         def absorb(i: jax.Array, state: Any) -> Any:
             parent, saddle = state
-            one, two, low = edges(lists, i)
-            real = i * part + jnp.arange(part) < count
+            one, two, low, real = edges(lists, count, i)
             ages = age[one], age[two]
             two_is_older = (ages[1] > ages[0]) | (
                 (ages[1] == ages[0]) & (older * two > older * one)
