@@ -23,9 +23,11 @@ class Table:
         self._report, self._rows = report, entry['rows']
 
     def set(self, row: str, column: str, value: Value) -> None:
-        """Fills a cell; a row that was not planned is added."""
-        self._rows.setdefault(row, {})[column] = value
-        self._report.save()
+        """Fills a cell; a row that was not planned is added. The file is written if it changes."""
+        cells = self._rows.setdefault(row, {})
+        if cells.get(column) != value:
+            cells[column] = value
+            self._report.save()
 
 
 class Report:
