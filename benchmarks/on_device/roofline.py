@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -17,6 +16,7 @@ import numpy as np
 import taclnet_jax
 from benchmarks.on_device.report import Report
 from benchmarks.on_device.timing import begin, milliseconds
+from reproduction.jobs import available_cores
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'gudhi', 'torch')
 ENOUGH_MS = 20.0
@@ -102,8 +102,7 @@ def describe(report: Report) -> None:
     for name, value in nvidia().items():
         table.set(name, 'value', value)
     table.set('platform', 'value', ' '.join(device.client.platform_version.split()))
-    linux = hasattr(os, 'sched_getaffinity')
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    cores = len(available_cores())
     table.set('host', 'value', f'{cores} {platform.machine()} cores, {_processor()}')
     versions = [f'taclnet_jax {taclnet_jax.__version__}', f'Python {platform.python_version()}']
     for name in PACKAGES:

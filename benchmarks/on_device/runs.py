@@ -19,6 +19,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.on_device.report import Report, Table
+from reproduction.jobs import available_cores
 from reproduction.systems import SYSTEMS, Run
 
 SAVING_S = 12
@@ -112,8 +113,7 @@ def measure(report: Report) -> None:
 
 def side_by_side(report: Report) -> int:
     """As many as have cores to score with and, each, a part of the device's memory."""
-    linux = hasattr(os, 'sched_getaffinity')
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
+    cores = len(available_cores())
     if report.known('platform') == 'tpu':  # which one process holds
         return 1
     memory = report.known('memory_bytes')
