@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from benchmarks.on_device.page import NOT_MEASURED, markdown
-from taclnet_jax.commandline import fail, with_messages
+from taclnet_jax.commandline import fail, interrupt, with_messages
 from taclnet_jax.files import write_text
 
 ROOT = Path(__file__).parents[1]
@@ -254,16 +254,12 @@ def _stages(text: str) -> tuple[Stage, ...]:
     return tuple(stage for stage in STAGES if str(stage.number) in numbers)
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
-    raise KeyboardInterrupt(number)
-
-
 def main() -> None:
     """Runs the stages."""
     args = _parsed()
     args.output.mkdir(parents=True, exist_ok=True)
     # As by Ctrl-C: the stage that runs is ended, too.
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     if not Measurement(args.stages, args.output, 60 * args.minutes, args.quick).run():
         sys.exit(1)
 

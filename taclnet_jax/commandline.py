@@ -54,7 +54,7 @@ def run(
             logging.getLogger(name).setLevel(logging.CRITICAL)
         allow_callbacks()
         keep_compiled()
-        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGTERM, interrupt)
         sys.unraisablehook = _unraisable
         with_messages(main)
 
@@ -196,7 +196,8 @@ def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]
     return rest
 
 
-def _interrupt(number: int, frame: Any) -> NoReturn:
+def interrupt(number: int, frame: Any) -> NoReturn:
+    """Handles a signal: KeyboardInterrupt with its number, which `with_messages` tells."""
     raise KeyboardInterrupt(number)
 
 
