@@ -172,8 +172,8 @@ def section_scores(
         ari and voi each pixel of it is one; v_rand and v_info of ISBI 2012, after the predicted
         segments have grown until they touch, at this threshold (the challenge's is the maximum over
         thresholds: `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the
-        membrane;
-        betti_matching_error, in dimensions _0 and _1 and as their sum; false_splits, false_merges.
+        membrane; betti_matching_error, in dimensions _0 and _1 and as their sum; false_splits,
+        false_merges.
 
     Raises:
         InputError: the shapes differ, a name is unknown, or the resolution is missing.
