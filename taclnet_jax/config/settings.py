@@ -117,6 +117,13 @@ class OptimizerSettings(Settings, block='optimizer'):
     name: str = setting('rmsprop', 'By name.', registry='taclnet_jax.training.optimizer:OPTIMIZERS')
     decay: float = setting(0.99, "Of rmsprop's mean square.", low=0, high=1)
     weight_decay: float = setting(0.0, 'Of the parameters.', low=0)
+    average: float = setting(
+        0.0,
+        'A moving average of the parameters, of which each update leaves so much, is what is '
+        'validated and used after training; 0 = the parameters themselves.',
+        low=0,
+        high=1,
+    )
 
 
 @dataclass(frozen=True)

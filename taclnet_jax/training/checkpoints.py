@@ -90,7 +90,7 @@ class Checkpoints:
         manager.save(
             step,
             args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(state.variables),
+                variables=ocp.args.StandardSave(state.final),
                 training=ocp.args.StandardSave(_training(state)),
                 info=ocp.args.JsonSave(info),
             ),
@@ -150,9 +150,11 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    tree = {'step': state.step, 'opt_state': state.opt_state}
+    tree = {'step': state.step, 'opt_state': state.opt_state, 'memory': state.memory}
+    if state.average is not None:  # What is used after training is stored apart.
+        tree['variables'] = state.variables
     # Orbax does not store None.
-    return tree if state.memory is None else tree | {'memory': state.memory}
+    return {key: value for key, value in tree.items() if value is not None}
 
 
 def _latest(folder: Path) -> int | None:
@@ -164,10 +166,12 @@ def _state(folder: Path, step: int, template: TrainState) -> TrainState:
     restored = _restored(
         folder,
         step,
-        variables=ocp.args.StandardRestore(template.variables),
+        variables=ocp.args.StandardRestore(template.final),
         training=ocp.args.StandardRestore(_training(template)),
     )
-    return TrainState(variables=restored['variables'], **({'memory': None} | restored['training']))
+    final, training = restored['variables'], restored['training']
+    average = None if template.average is None else final
+    return TrainState(**({'variables': final, 'average': average, 'memory': None} | training))
 
 
 def _info(folder: Path, step: int) -> dict[str, Any]:

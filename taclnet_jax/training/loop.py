@@ -21,7 +21,7 @@ from taclnet_jax.training.state import TrainState
 from taclnet_jax.training.step import Step, time_topology
 
 Validate = Callable[[Any], tuple[dict[str, float], np.ndarray]]
-"""From the network's parameters to scores by name and a picture `[height, width, 3]` uint8."""
+"""From the network's variables to scores by name and a picture `[height, width, 3]` uint8."""
 
 
 def train(training: Training, workdir: str | Path, validate: Validate | None = None) -> TrainState:
@@ -68,7 +68,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
             if step == (epoch + 1) * per_epoch:
                 scores: dict[str, float] = {}
                 if validate and (last or (epoch + 1) % settings.evaluate.every_epochs == 0):
-                    scores, picture = validate(host.variables)
+                    scores, picture = validate(host.final)
                     reporter.image(step, 'attention', picture)
                 reporter.metrics(
                     step,

@@ -78,7 +78,10 @@ class Training:
         )
         remembers = phase_two and settings.attention.kind == 'ita'
         return create_step(
-            objective, self.optimizer, settings.attention.beta if remembers else None
+            objective,
+            self.optimizer,
+            settings.training.optimizer.average,
+            settings.attention.beta if remembers else None,
         )
 
 
@@ -123,6 +126,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
         optimizer,
         slices=sampling.slices,
         seed=settings.seed,
+        average=settings.training.optimizer.average > 0,
         memory=ITAMemory.create(len(samples), sampling.crop) if remembers else None,
     )
     return Training(settings, volume, split, loader, network, optimizer, new)
@@ -186,7 +190,8 @@ def first_state(settings: RunSettings, new: TrainState) -> TrainState:
                 'other parameters. Give config.model and config.slices the values in its '
                 'config.json.'
             )
-        return new.replace(variables=variables)
+        average = None if new.average is None else variables
+        return new.replace(variables=variables, average=average)
     if not folder:
         return new
     state, config = restore_phase_one(folder, new)

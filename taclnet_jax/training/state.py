@@ -75,14 +75,21 @@ class TrainState(struct.PyTreeNode):
         step: updates so far, int32.
         variables: of the network, float32: 'params', which the optimizer changes, and 'batch_stats'
             where it normalises.
+        average: their moving average; None for runs without it.
         opt_state: of the optimizer.
         memory: of ITA; None for runs without it.
     """
 
     step: Any
     variables: Any
+    average: Any
     opt_state: Any
     memory: ITAMemory | None
+
+    @property
+    def final(self) -> Any:
+        """The variables that are validated and used after training."""
+        return self.variables if self.average is None else self.average
 
     def to_devices(self) -> TrainState:
         """Replicates parameters and optimizer, shards the ITA memory by sample."""
@@ -102,6 +109,7 @@ def create_train_state(
     *,
     slices: int,
     seed: int,
+    average: bool,
     memory: ITAMemory | None,
 ) -> TrainState:
     """The state before the first step, on the host.
@@ -111,6 +119,7 @@ def create_train_state(
         optimizer: its state is initialised.
         slices: sections in a window.
         seed: of the parameters.
+        average: whether the state holds a moving average of its variables.
         memory: of ITA; None for runs without it.
     """
     # The parameters depend on the number of slices, not on the size of the crop.
@@ -120,6 +129,7 @@ def create_train_state(
     state = TrainState(
         step=np.zeros((), np.int32),
         variables=variables,
+        average=variables if average else None,
         opt_state=optimizer.init(variables['params']),
         memory=memory,
     )

@@ -19,13 +19,17 @@ Step = Callable[[TrainState, Arrays], tuple[TrainState, Arrays]]
 
 
 def create_step(
-    objective: Objective, optimizer: optax.GradientTransformation, beta: float | None = None
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    average: float = 0.0,
+    beta: float | None = None,
 ) -> Step:
     """One update, compiled for all local devices; it donates the state.
 
     Args:
         objective: of `create_objective`.
         optimizer: what takes its gradient.
+        average: what an update leaves of the moving average of variables, where the state has one.
         beta: weight of the epoch before in ITA; None without ITA.
 
     Returns:
@@ -47,9 +51,16 @@ def create_step(
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         if memory is not None:
             memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
+        variables = {'params': optax.apply_updates(params, updates), **statistics}
+        averaged = None
+        if state.average is not None:
+            # At first over fewer updates, so that it forgets where it began.
+            weight = 1 - jnp.minimum(average, (1 + state.step) / (10 + state.step))
+            averaged = optax.incremental_update(variables, state.average, weight)
         state = TrainState(
             step=state.step + 1,
-            variables={'params': optax.apply_updates(params, updates), **statistics},
+            variables=variables,
+            average=averaged,
             opt_state=opt_state,
             memory=memory or state.memory,
         )

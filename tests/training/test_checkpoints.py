@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from commands import Run, arguments, environment, small_settings
@@ -76,7 +77,8 @@ def steps(folder: Path) -> list[int]:
 
 def state(step: int) -> TrainState:
     weights = {'w': np.full((2, 3), step, np.float32)}
-    return TrainState(step=np.int32(step), variables=weights, opt_state=np.zeros(2), memory=None)
+    number, optimizer = np.array(step, np.int32), np.zeros(2)
+    return TrainState(number, weights, average=None, opt_state=optimizer, memory=None)
 
 
 def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> None:
@@ -86,6 +88,18 @@ def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> N
         checkpoints.offer(state(step), {'voi': voi})
         checkpoints.close()
         assert steps(best) == [kept]
+
+
+def test_a_moving_average_is_what_is_used_after_training(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(), {})
+    averaged = state(4).replace(average={'w': np.full((2, 3), 0.5, np.float32)})
+    checkpoints.save(averaged)
+    checkpoints.close()
+    np.testing.assert_array_equal(best_variables(tmp_path)[1]['w'], 0.5)
+    reopened = Checkpoints(tmp_path, CheckpointSettings(), {})
+    restored = reopened.restore_last(averaged)
+    reopened.close()
+    jax.tree.map(np.testing.assert_array_equal, restored, averaged)
 
 
 def test_the_last_few_are_kept(tmp_path: Path) -> None:

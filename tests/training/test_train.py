@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from commands import SAMPLES, Run, arguments, isbi12, small_settings
 
 from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.training.setup import prepare
@@ -48,6 +51,19 @@ def test_the_ita_memory_is_filled(trained: Run, tmp_path: Path) -> None:
     assert state is not None and state.memory is not None
     assert state.memory.current.shape == (SAMPLES, 24, 24)
     assert (state.memory.current >= 0).all() and (state.memory.previous >= 0).all()
+
+
+def test_the_moving_average_of_parameters() -> None:
+    settings = small_settings(optimizer__average=0.3)
+    training = prepare(settings)
+    step, state = training.create_step(phase_two=False), training.new.to_devices()
+    expected = training.new.variables
+    for i, kept in enumerate((1 / 10, 2 / 11, 3 / 12, 0.3, 0.3)):
+        state, _ = step(state, parallel.shard(training.loader.batch(0, i % 3)))
+        now = parallel.unreplicate(state.replace(memory=None))
+        expected = jax.tree.map(lambda a, b, d=kept: d * a + (1 - d) * b, expected, now.variables)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), now.average, expected)
+        assert now.final is now.average
 
 
 def test_constant_sections_train_and_are_scored(
