@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -72,9 +72,12 @@ class Finished:
             return maps
         return {z: doubled(x, self.volume.shape[1:]) for z, x in maps.items()}
 
-    def scores(self, maps: Maps, cut: Cut) -> dict[str, float]:
-        """Mean scores of maps of the validation sections that are cut so."""
-        evaluation = self.model.settings.evaluate
+    def scores(self, maps: Maps, cut: Cut, **changes: int) -> dict[str, float]:
+        """Mean scores of maps of the validation sections that are cut so.
+
+        `changes` are of the run's settings of evaluation.
+        """
+        evaluation = replace(self.model.settings.evaluate, **changes)
         sections = [score(evaluation, self.volume, z, x, cut) for z, x in maps.items()]
         return {name: mean for name, (mean, _) in metrics.summarise(sections).items()}
 

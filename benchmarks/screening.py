@@ -41,6 +41,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'unet': {'model.name': 'unet'},
     'normalised': {'model.normalise': True},
     'normalised, elastic': {'model.normalise': True, 'augment.elastic': 0.5},
+    'normalised, averaged': {'model.normalise': True, 'optimizer.average': 0.98},
     'normalised, soft Dice loss': {'model.normalise': True, 'loss': 'cross_entropy_dice'},
     'two iterations': {'model.iterations': 2},
     'normalised, two iterations': {'model.normalise': True, 'model.iterations': 2},

@@ -22,6 +22,7 @@ from taclnet_jax.metrics.betti import betti_matching_error as betti_matching_err
 from taclnet_jax.metrics.cremi import CremiScore as CremiScore
 from taclnet_jax.metrics.cremi import border_mask as border_mask
 from taclnet_jax.metrics.cremi import cremi_score as cremi_score
+from taclnet_jax.metrics.masks import boundary_f as boundary_f
 from taclnet_jax.metrics.masks import cl_dice as cl_dice
 from taclnet_jax.metrics.masks import dice as dice
 from taclnet_jax.metrics.overlaps import adapted_rand_fscore as adapted_rand_fscore

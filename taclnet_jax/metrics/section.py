@@ -12,7 +12,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.metrics._arrays import of_one_shape
 from taclnet_jax.metrics.betti import betti_error, betti_matching_error
 from taclnet_jax.metrics.cremi import cremi_score
-from taclnet_jax.metrics.masks import cl_dice, dice
+from taclnet_jax.metrics.masks import boundary_f, cl_dice, dice
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.metrics.segments import grow_segments, pieces_of_ids, segment, true_segments
 
@@ -78,6 +78,10 @@ class _Comparison:
     def of_membrane(self, score: Callable[..., float], **options: int) -> float:
         return score(self.membrane, self.truth.membrane, self.truth.ignore, **options)
 
+    def of_all_cell(self, score: Callable[..., float]) -> float:
+        """What a prediction without any membrane would get."""
+        return score(np.ones_like(self.membrane), ~self.truth.membrane, self.truth.ignore)
+
     def cremi_score(self) -> float:
         if self.truth.resolution_nm is None:
             raise InputError(
@@ -105,6 +109,8 @@ _MAIN = {
     ),
 }
 _EXTENDED = {
+    'dice_all_cell': _Metric('DICE, all cell', True, lambda c: c.of_all_cell(dice)),
+    'boundary_f': _Metric('Boundary F', True, lambda c: c.of_membrane(boundary_f)),
     'ari_joined': _Metric('ARI, joined', True, lambda c: c.joined.adapted_rand_fscore()),
     'voi_joined': _Metric('VOI, joined', False, lambda c: sum(c.joined.variation_of_information())),
     'v_rand': _Metric('V_rand', True, lambda c: c.grown_overlaps.v_rand()),
@@ -168,7 +174,8 @@ def section_scores(
     Returns:
         `MAIN`: dice (of the cell interior), dice_membrane, ari, voi (= voi_split + voi_merge;
         bits), betti_error (loops in a patch).
-        `EXTENDED`: ari_joined and voi_joined, with all predicted membrane as one segment, where for
+        `EXTENDED`: dice_all_cell, the dice of no membrane at all, which says what dice is worth
+        here; boundary_f of the membrane, with a tolerance of 2 pixels; ari_joined and voi_joined, with all predicted membrane as one segment, where for
         ari and voi each pixel of it is one; v_rand and v_info of ISBI 2012, after the predicted
         segments have grown until they touch, at this threshold (the challenge's is the maximum over
         thresholds: `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the

@@ -294,6 +294,44 @@ def test_cl_dice_does_not_mind_the_width_of_lines():
     assert metrics.dice(thick, line()) == pytest.approx(0.5)
 
 
+def borders(mask):
+    """Places of the pixels of a mask with one of the four neighbours outside."""
+    grown = ndimage.binary_dilation(~mask, ndimage.generate_binary_structure(2, 1))
+    return np.argwhere(mask & grown)
+
+
+@no_deadline
+@given(MASKS, st.sampled_from((1, 2, 3)))
+def test_boundary_f_counts_border_pixels_within_the_tolerance(mask_pair, tolerance):
+    predicted, true = (np.asarray(mask, bool) for mask in mask_pair)
+    here, there = borders(predicted), borders(true)
+    if not len(here) or not len(there):
+        expected = float(len(here) == len(there))
+    else:
+        near = np.linalg.norm(here[:, None] - there, axis=-1) <= tolerance
+        precision, recall = near.any(1).mean(), near.any(0).mean()
+        total = precision + recall
+        expected = 2 * precision * recall / total if total else 0.0
+    found = metrics.boundary_f(predicted, true, tolerance=tolerance)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_boundary_f_does_not_see_what_is_ignored():
+    rng = np.random.default_rng(0)
+    predicted, true, ignore = rng.random((3, 40, 50)) < [[[0.5]], [[0.5]], [[0.0]]]
+    ignore[:, :20] = True
+    other = predicted.copy()
+    other[:, :20] ^= rng.random((40, 20)) < 0.5
+    score = metrics.boundary_f(predicted, true, ignore)
+    assert 0 < score == metrics.boundary_f(other, true, ignore)
+
+
+def test_dice_of_all_cell_says_what_dice_is_worth():
+    (_, truth), prediction = membrane_section(64), np.zeros((64, 64))
+    scores = metrics.section_scores(prediction, truth, extended=['dice_all_cell'])
+    assert scores['dice_all_cell'] == scores['dice'] < 1
+
+
 def test_cl_dice_of_empty_masks():
     assert metrics.cl_dice(np.zeros((4, 5)), np.zeros((4, 5))) == 1
     assert metrics.cl_dice(np.zeros((9, 40)), line()) == 0
