@@ -58,7 +58,7 @@ class Finished:
         stretches = split_sections(volume.parts, settings.sampling).validation
         if not stretches:
             raise InputError(f'Expected a run with validation sections; {run} held out none.')
-        infer = model.inference()
+        infer = model.inference
         image = normalised(training_volume(volume, settings.data.downsample).image)
         targets = targets_of(stretches)
         windows = {z: infer(model.variables, image, z, stretch)[0] for z, stretch in targets}

@@ -202,7 +202,7 @@ def _target(network: Network, section: int | None) -> tuple[int, range]:
 def _predict(network: Network, target: tuple[int, range]) -> SectionPrediction:
     model = network.model
     (prediction,) = predict_sections(
-        model.inference(), model.variables, network.volume.image, [target]
+        model.inference, model.variables, network.volume.image, [target]
     )
     return prediction
 

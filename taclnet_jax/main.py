@@ -27,6 +27,8 @@ from taclnet_jax.errors import InputError
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
 if TYPE_CHECKING:
+    from absl import flags
+
     from taclnet_jax.inference import Model
     from taclnet_jax.training.state import TrainState
 
@@ -111,10 +113,10 @@ def run() -> None:
         None,
         'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
     )
-    dataset = flags.DEFINE_string('input_dataset', '', 'Its dataset, inside HDF5, zarr or N5.')
     output = flags.DEFINE_string(
         'output', '', 'Folder of the predictions; <workdir>/predictions by default.'
     )
+    of_prediction = define_prediction()
 
     def main() -> None:
         if not workdir.value:
@@ -126,14 +128,47 @@ def run() -> None:
         else:
             if not input_path.value:
                 raise InputError('Expected --input, the stack to predict. See --help.')
-            from taclnet_jax.inference import predict_stack
+            from taclnet_jax.prediction.predict import Options, predict_volume
 
+            options = Options(**{flag.name: flag.value for flag in of_prediction})
             folder = output.value or Path(workdir.value) / 'predictions'
             model = load_run(config.value, workdir.value)
-            files = predict_stack(model, input_path.value, folder, dataset.value)
+            files = predict_volume(model, workdir.value, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    commandline.run(main, __doc__, [config, workdir, mode, input_path, dataset, output])
+    shown = [config, workdir, mode, input_path, output, *of_prediction]
+    commandline.run(main, __doc__, shown)
+
+
+def define_prediction() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=predict, by the names that `prediction.predict.Options` has."""
+    from absl import flags
+
+    from taclnet_jax.prediction.job import DTYPES, NAMES
+    from taclnet_jax.volumes import FORMATS
+
+    return [
+        flags.DEFINE_string('input_dataset', '', 'Of --input, inside HDF5, zarr or N5.'),
+        flags.DEFINE_list(
+            'names',
+            [],
+            f'What to write, of {", ".join(NAMES)}; by default segments and the map they are '
+            'made of.',
+        ),
+        flags.DEFINE_enum('dtype', 'uint8', DTYPES, 'Of the maps; in uint8 255 stands for 1.'),
+        flags.DEFINE_enum('format', 'tiff', FORMATS, 'Of what is written.'),
+        flags.DEFINE_string(
+            'box', '', 'What to predict: z0:z1,y0:y1,x0:x1 in voxels, or in nm with nm at the end.'
+        ),
+        flags.DEFINE_string('mask', '', 'Volume of the same size; where it is 0 is left out.'),
+        flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
+        flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
+        flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
+        flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
+        flags.DEFINE_string('scratch', '', 'Folder of unfinished work; beside --output.'),
+        flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
+        flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
+    ]
 
 
 if __name__ == '__main__':

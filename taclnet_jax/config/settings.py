@@ -207,16 +207,33 @@ class EvaluateSettings(Settings, block='evaluate'):
         1, 'After training P is the mean over so many flips (4) and rotations (8) of a section.'
     )
     tile_px: int = setting(
-        2048,
+        1024,
         'Larger sections go through the network in tiles, each with a halo as wide as the network '
-        'sees.',
+        'sees; memory follows from it.',
         low=64,
         role='free',
+    )
+    window_px: int = setting(
+        1024,
+        'Sections beyond one and a half of it are attended to in windows, on a fixed grid; in '
+        'pixels of the network.',
+        low=16,
+    )
+    window_halo_px: int = setting(
+        128, 'Width over which the attention of neighbouring windows fades into each other.', low=1
     )
     betti_patch: int = setting(64, "Side of the Betti error's patches.", low=1)
     betti_patches: int = setting(100, 'Their number.', low=1)
     betti_seed: int = setting(0, 'What draws them.', low=0)
     picture_every: int = setting(4, 'Test sections.', low=1, role='free')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if 4 * self.window_halo_px > self.window_px:
+            raise InputError(
+                'Expected config.evaluate.window_halo_px to be at most a quarter of window_px, '
+                f'{self.window_px}; found {self.window_halo_px}.'
+            )
 
 
 @dataclass(frozen=True)
@@ -254,6 +271,8 @@ class RunSettings(Settings):
             'slices': self.sampling.slices,
             'downsample': self.data.downsample,
             'tile_px': self.evaluate.tile_px,
+            'window_px': self.evaluate.window_px,
+            'window_halo_px': self.evaluate.window_halo_px,
             'attention': self.attention.options,
         }
 

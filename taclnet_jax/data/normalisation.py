@@ -1,8 +1,10 @@
 """Sections of mean 0 and variance 1."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from taclnet_jax.volumes import LazySections, Sections
 
@@ -14,12 +16,21 @@ _WHOLE_PX = 2**22
 
 _BLOCK_PX = 256
 
+# Tissue is never as flat as the padding around it, or a gap: of one grey value over such a square.
+_FLAT_PX = 9
 
-def normalised(image: Sections) -> LazySections:
-    """The image with mean 0 and variance 1 in each section, float32; a constant one is zeros."""
-    table = lru_cache(maxsize=64)(
-        lambda z: normalised_tables(section_histogram(image, z)).astype(np.float32)
-    )
+
+def normalised(
+    image: Sections, histogram: Callable[[int], np.ndarray] | None = None
+) -> LazySections:
+    """The image with mean 0 and variance 1 in each section, float32; a constant one is zeros.
+
+    Args:
+        image: uint8.
+        histogram: of a section, where they are known already (`section_histogram`).
+    """
+    counts = histogram or (lambda z: section_histogram(image, z))
+    table = lru_cache(maxsize=64)(lambda z: normalised_tables(counts(z)).astype(np.float32))
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         return table(z)[image[z, rows, columns]]
@@ -29,6 +40,8 @@ def normalised(image: Sections) -> LazySections:
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
     """Counts of a section's 256 grey values; of 8 x 8 squares spread over it if it is very large.
+
+    Padding and gaps, which are flat, do not count where there is anything else.
 
     Args:
         image: uint8.
@@ -43,7 +56,18 @@ def section_histogram(image: Sections, z: int) -> np.ndarray:
             for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
             for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
         ]
-    return np.sum([np.bincount(block.reshape(-1), minlength=256) for block in blocks], axis=0)
+    tissue = np.concatenate([block[~_flat(block)] for block in blocks])
+    if not tissue.size:
+        tissue = np.concatenate([block.reshape(-1) for block in blocks])
+    return np.bincount(tissue, minlength=256)
+
+
+def _flat(block: np.ndarray) -> np.ndarray:
+    """True in all squares of 9 x 9 pixels of one grey value."""
+    square = (_FLAT_PX, _FLAT_PX)
+    # Beyond the border is what lies at it: squares may be cut by it.
+    middle = maximum_filter(block, square) == minimum_filter(block, square)
+    return binary_dilation(middle, np.ones(square, bool)) if middle.any() else middle
 
 
 def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Half the resolution in y and x, and the way back."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
 from skimage.transform import resize
 
 from taclnet_jax.data.volume import Volume
@@ -21,6 +23,46 @@ def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     height, width = shape
     inner = resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
     return np.pad(inner, ((0, height % 2), (0, width % 2)), mode='edge')
+
+
+def resampled(sections: Sections, shape: tuple[int, int], order: int) -> LazySections:
+    """Sections of another size in y and x, interpolated as they are read.
+
+    Args:
+        sections: `[z, y, x]`.
+        shape: (height, width) to have.
+        order: 1 = linear, after smoothing where pixels become larger; 0 = the nearest pixel, for
+            ids.
+    """
+    sizes = sections.shape[1:]
+    steps = [size / new for size, new in zip(sizes, shape, strict=True)]
+    # Of the Gaussian of `skimage.transform.resize`.
+    sigmas = [max((step - 1) / 2, 0.0) if order else 0.0 for step in steps]
+
+    def read(z: int, *crop: slice) -> np.ndarray:
+        places = [
+            (np.arange(s.start, s.stop) + 0.5) * step - 0.5
+            for s, step in zip(crop, steps, strict=True)
+        ]
+        # All that the Gaussian and the interpolation reach.
+        margins = [int(4 * sigma + 0.5) + 1 for sigma in sigmas]
+        seen = [
+            slice(max(math.floor(p[0]) - m, 0), min(math.ceil(p[-1]) + m + 1, size))
+            for p, m, size in zip(places, margins, sizes, strict=True)
+        ]
+        fine = sections[z, *seen]
+        if any(sigmas):
+            fine = gaussian_filter(fine.astype(np.float32), sigmas, mode='nearest')
+        if not order:
+            nearest = (np.rint(p).astype(int) - s.start for p, s in zip(places, seen, strict=True))
+            return fine[
+                np.ix_(*(n.clip(0, size - 1) for n, size in zip(nearest, fine.shape, strict=True)))
+            ]
+        grid = np.meshgrid(*(p - s.start for p, s in zip(places, seen, strict=True)), indexing='ij')
+        values = map_coordinates(fine, grid, np.float32, order=order, mode='nearest')
+        return np.rint(values) if sections.dtype.kind == 'u' else values
+
+    return LazySections((sections.shape[0], *shape), sections.dtype, read)
 
 
 def halved(volume: Volume) -> Volume:

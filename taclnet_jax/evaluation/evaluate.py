@@ -34,7 +34,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
     split = split_sections(volume.parts, settings.sampling)
-    infer = model.inference()
+    infer = model.inference
 
     def predictions(stretches: Stretches, limit: int, what: str) -> Iterable[SectionPrediction]:
         targets = targets_of(stretches, limit)

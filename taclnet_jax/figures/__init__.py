@@ -17,4 +17,5 @@ from taclnet_jax.figures.panels import rendered as rendered
 from taclnet_jax.figures.panels import stretched as stretched
 from taclnet_jax.figures.panels import write_png as write_png
 from taclnet_jax.figures.sections import attention_panels as attention_panels
+from taclnet_jax.figures.sections import prediction_panels as prediction_panels
 from taclnet_jax.figures.sections import section_comparison as section_comparison

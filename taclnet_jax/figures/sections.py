@@ -1,6 +1,7 @@
 """Pictures of sections and of attention."""
 
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.colors import hsv_to_rgb
@@ -134,6 +135,42 @@ def section_comparison(
         top.append(Panel(r'Refined $\hat{P}$', coloured(maps['refined'], 'gray_r'), 'gray_r'))
         bottom.append(Panel(r'Segments of $\hat{P}$', _segment_colours(matched)))
     picture = grid(top + bottom, columns=len(top))
+    write_png(path, picture)
+    return picture
+
+
+_TITLES = {'membrane': 'Membrane P', 'refined': r'Refined $\hat{P}$', 'attention': 'Attention o'}
+
+
+def prediction_panels(
+    path: str | os.PathLike[str],
+    section: ArrayLike,
+    maps: Mapping[str, ArrayLike],
+    segments: ArrayLike | None,
+) -> NDArray[np.uint8]:
+    """One section beside what was predicted of it, its segments laid over it in colours.
+
+    Args:
+        path: PNG file to write.
+        section: the image, `[height, width]`, any scale.
+        maps: any of membrane, refined and attention, `[height, width]` in [0, 1].
+        segments: integers, 0 = membrane, or None.
+
+    Returns:
+        The picture, `[height, width, 3]` uint8.
+
+    Raises:
+        InputError: if the arrays are not all `[height, width]` of the section.
+        OSError: if the file cannot be written; nothing of it is left behind.
+    """
+    image, arrays = _checked(section, **maps, segments=segments)
+    panels = [Panel('Section', coloured(image, 'gray'))]
+    for name in maps:
+        colours = 'inferno' if name == 'attention' else 'gray_r'
+        panels.append(Panel(_TITLES[name], coloured(arrays[name], colours), colours))
+    if 'segments' in arrays:
+        panels.append(Panel('Segments on section', _tinted(image, arrays['segments'])))
+    picture = grid(panels, columns=len(panels))
     write_png(path, picture)
     return picture
 

@@ -5,7 +5,6 @@ from taclnet_jax.inference.cut import TITLES as TITLES
 from taclnet_jax.inference.cut import Cut as Cut
 from taclnet_jax.inference.model import Model as Model
 from taclnet_jax.inference.model import load as load
-from taclnet_jax.inference.predict import predict_stack as predict_stack
 from taclnet_jax.inference.sections import Inference as Inference
 from taclnet_jax.inference.sections import SectionPrediction as SectionPrediction
 from taclnet_jax.inference.sections import create_inference as create_inference

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ class Model:
         """Whether it was trained with attention, so that P_hat stands for it rather than P."""
         return self.settings.attention.kind != 'none'
 
+    @cached_property
     def inference(self) -> Inference:
-        """Its predictions of sections, as the run is evaluated."""
+        """Its predictions of sections, as the run is evaluated; compiled once."""
         settings = self.settings
         return create_inference(
             self.network, views=settings.evaluate.views, **settings.inference_options

@@ -12,6 +12,7 @@ from taclnet_jax.attention.sta import STAOutput, sta_attention
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.data.windows import check_slices, read_window
+from taclnet_jax.inference.windows import WindowGrid, intersection, shifted
 from taclnet_jax.models import Network
 from taclnet_jax.symmetry import inverse, symmetry
 from taclnet_jax.volumes import Sections
@@ -45,31 +46,41 @@ class Inference:
     """The prediction of a section of any size.
 
     Large sections go through the network in tiles, each with a halo of all that the network can see
-    around it, so that P does not depend on the tiles. Topology and attention see the whole section.
+    around it, so that P does not depend on the tiles. Topology and attention see a section in
+    windows, on a grid of its own (`WindowGrid`).
 
     Attributes:
-        network: compiled, from parameters and a normalised window `[slices, height, width]` to P of
-            all its sections.
+        network: compiled, from parameters and normalised sections `[slices, height, width]` to P of
+            all of them.
         attend: compiled, from these to the attention's output for the target.
-        slices: odd number of sections in a window.
+        alpha: weight of attention in P_hat.
+        slices: odd number of sections that the network sees together.
         downsample: 2 where the network sees half the resolution in y and x; attention does too.
         views: over so many of the square's symmetries P is averaged.
         stride: sections are mirrored up to a multiple of so many pixels, on which tiles lie too.
-        tile_px, halo_px: sides in pixels, multiples of the stride.
+        tile_px, halo_px: sides of the network's tiles in pixels, multiples of the stride.
+        window_px, window_halo_px: of the attention's windows.
     """
 
     network: Any
     attend: Any
+    alpha: float
     slices: int
     downsample: int
     views: int
     stride: int
     tile_px: int
     halo_px: int
+    window_px: int
+    window_halo_px: int
+
+    def windows(self, shape: tuple[int, int]) -> WindowGrid:
+        """The attention's windows of a section (height, width), as the network sees it."""
+        return WindowGrid(shape, self.window_px, self.window_halo_px)
 
     def __call__(
         self, variables: Any, image: Sections, target: int, stretch: range
-    ) -> tuple[jax.Array, STAOutput]:
+    ) -> tuple[np.ndarray, STAOutput]:
         """P of the target's window, and the attention's output for the target.
 
         Args:
@@ -78,14 +89,34 @@ class Inference:
             target: the section's number.
             stretch: the sections that its window may use.
         """
+        prob = self.prob(variables, image, target, stretch)
+        return prob, self._attended(prob)
+
+    def prob(
+        self,
+        variables: Any,
+        image: Sections,
+        target: int,
+        stretch: range,
+        part: tuple[slice, slice] | None = None,
+    ) -> np.ndarray:
+        """P of the sections around a target, `[slices, rows, columns]`.
+
+        Args:
+            variables, image, target, stretch: see `__call__`.
+            part: slices of rows and columns; the whole section if None.
+        """
         height, width = image.shape[1:]
-        whole = np.empty((self.slices, height, width), np.float32)
-        for seen_y, own_y, inner_y in self._tiles(height):
-            for seen_x, own_x, inner_x in self._tiles(width):
-                rows = slice(seen_y.start, min(seen_y.stop, height))
-                columns = slice(seen_x.start, min(seen_x.stop, width))
-                beyond = (0, 0), (0, seen_y.stop - rows.stop), (0, seen_x.stop - columns.stop)
-                window = read_window(image, target, stretch, self.slices, rows, columns)
+        rows, columns = part or (slice(0, height), slice(0, width))
+        prob = np.empty((self.slices, *(s.stop - s.start for s in (rows, columns))), np.float32)
+        for seen_y, own_y in self._tiles(height, rows):
+            for seen_x, own_x in self._tiles(width, columns):
+                there = (
+                    slice(seen_y.start, min(seen_y.stop, height)),
+                    slice(seen_x.start, min(seen_x.stop, width)),
+                )
+                beyond = (0, 0), (0, seen_y.stop - there[0].stop), (0, seen_x.stop - there[1].stop)
+                window = read_window(image, target, stretch, self.slices, *there)
                 window = np.pad(window, beyond, mode='reflect')
                 # The same prediction, had the section lain otherwise under the microscope.
                 views = (
@@ -93,25 +124,42 @@ class Inference:
                     for k in range(self.views)
                 )
                 tile = np.asarray(sum(views) / self.views)
-                whole[:, own_y, own_x] = tile[:, inner_y, inner_x]
-        prob = jax.numpy.asarray(whole)
-        return prob, self.attend(prob)
+                inside = shifted(own_y, seen_y), shifted(own_x, seen_x)
+                prob[:, shifted(own_y, rows), shifted(own_x, columns)] = tile[:, *inside]
+        return prob
 
-    def _tiles(self, size: int) -> Iterator[tuple[slice, slice, slice]]:
-        """Along a side: a tile with its halo, its own pixels, and where these are in it.
+    def _attended(self, prob: np.ndarray) -> STAOutput:
+        """The attention's output for the target of a whole section's P."""
+        whole = slice(0, prob.shape[1]), slice(0, prob.shape[2])
+        grid = self.windows(prob.shape[1:])
+        outputs = {w.place: self.attend(prob[:, *w.seen]) for w in grid.owners(whole)}
+        if len(outputs) == 1:
+            return outputs[0, 0]
+        o = grid.blended(whole, lambda w, inside: np.asarray(outputs[w.place].attention)[inside])
+        maps = [
+            grid.blended(
+                whole, lambda w, at, k=k: np.asarray(outputs[w.place].critical_maps[k])[at]
+            )
+            for k in range(self.slices)
+        ]
+        refined = np.clip(self.alpha * o + prob[self.slices // 2], 0, 1)
+        return STAOutput(refined, o, np.stack(maps))
 
-        All are of one length, so that the network is compiled once: at the section's ends, where
-        there is nothing for a halo, a tile has more pixels of its own.
+    def _tiles(self, size: int, part: slice) -> Iterator[tuple[slice, slice]]:
+        """Along a side: the tiles with pixels in a part, with their halos, and these pixels.
+
+        They lie on a grid that begins with the section, and all are of one length, so that the
+        network is compiled once: the last one is moved back to where it ends with the section.
         """
-        strides = math.ceil(size / self.stride)
-        seen = min(strides, (self.tile_px + 2 * self.halo_px) // self.stride)
-        steps = math.ceil((strides - seen) * self.stride / self.tile_px)
-        for i in range(steps + 1):
-            start = (strides - seen) * i // max(steps, 1) * self.stride
-            stop = start + seen * self.stride
-            first = start + self.halo_px if i else 0
-            last = stop - self.halo_px if i < steps else size
-            yield slice(start, stop), slice(first, last), slice(first - start, last - start)
+        whole = math.ceil(size / self.stride) * self.stride
+        seen = min(whole, self.tile_px + 2 * self.halo_px)
+        last = math.ceil((whole - seen + self.halo_px) / self.tile_px) if whole > seen else 0
+        for i in range(last + 1):
+            start = min(max(i * self.tile_px - self.halo_px, 0), whole - seen)
+            own = slice(i * self.tile_px, (i + 1) * self.tile_px if i < last else size)
+            own = intersection(own, part)
+            if own.stop > own.start:
+                yield slice(start, start + seen), own
 
 
 def create_inference(
@@ -121,6 +169,8 @@ def create_inference(
     downsample: int,
     views: int,
     tile_px: int,
+    window_px: int,
+    window_halo_px: int,
     attention: Mapping[str, Any],
 ) -> Inference:
     """The inference of a network.
@@ -131,6 +181,7 @@ def create_inference(
         network: of `create_model`.
         slices, downsample, views: see `Inference`.
         tile_px: side of a tile without its halo, rounded down to the network's stride.
+        window_px, window_halo_px: see `Inference`.
         attention: keywords of `sta_attention`.
     """
 
@@ -147,12 +198,15 @@ def create_inference(
     return Inference(
         prob_of,
         attend,
+        attention.get('alpha', 1.0),
         slices,
         downsample,
         views,
         stride,
         tile_px=max(tile_px // stride, 1) * stride,
         halo_px=math.ceil(network.reach_px(slices) / stride) * stride,
+        window_px=window_px,
+        window_halo_px=window_halo_px,
     )
 
 

@@ -28,7 +28,14 @@ def params():
 def inference(views, downsample):
     """Once each, so that it is compiled once a shape."""
     return create_inference(
-        MODEL, slices=3, downsample=downsample, views=views, tile_px=2048, attention={}
+        MODEL,
+        slices=3,
+        downsample=downsample,
+        views=views,
+        tile_px=1024,
+        window_px=1024,
+        window_halo_px=128,
+        attention={},
     )
 
 

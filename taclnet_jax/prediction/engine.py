@@ -1,0 +1,170 @@
+"""Runs passes over all blocks, in this process or in many, with daisy.
+
+daisy hands out blocks, tries those again that failed, and keeps on disk which are done, so that a
+job that was stopped goes on, and a worker that dies loses nothing.
+"""
+
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import daisy.v2 as daisy
+import numpy as np
+from daisy.logging import set_log_basedir
+from numpy.typing import NDArray
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.files import write_text
+from taclnet_jax.prediction.job import Index
+from taclnet_jax.prediction.passes import Passes
+from taclnet_jax.progress import Progress
+
+# Of a block, before it counts as failed.
+_TRIES = 3
+# Longer than any block takes; daisy would take one back that seems stuck.
+_SECONDS_A_BLOCK = 7 * 24 * 3600
+_SHOWN = 5
+
+
+def run_pass(
+    passes: Passes, name: str, needed: NDArray[np.bool_], workers: int, command: list[str]
+) -> None:
+    """Does what a pass does to all blocks that are not done yet.
+
+    Args:
+        passes: of the job.
+        name: of the pass.
+        needed: `[blocks along z, y, x]`; the others are left out.
+        workers: processes; with 1 it is this one.
+        command: what starts each worker, such as `srun`; none for processes of this machine.
+
+    Raises:
+        InputError: blocks failed; all others are done.
+    """
+    scratch = passes.scratch
+    set_log_basedir(scratch / 'logs')
+    one = daisy.Roi((0, 0, 0), (1, 1, 1))
+    alone = workers == 1 and not command
+    bar = _Bar(name, needed)
+    function: Callable[..., None]
+    if alone:
+        function = partial(_process, partial(attempt, passes, name), bar.on_progress)
+    else:
+        function = partial(start_worker, str(scratch), name, workers, command)
+    task = daisy.Task(
+        name,
+        total_roi=daisy.Roi((0, 0, 0), needed.shape),
+        read_roi=one,
+        write_roi=one,
+        process_function=function,
+        read_write_conflict=False,
+        max_workers=workers,
+        max_retries=_TRIES - 1,
+        timeout=_SECONDS_A_BLOCK,
+        tracking_path=str(scratch / 'done' / name),
+        skip_mask=~needed,
+    )
+    try:
+        states = daisy.run_blockwise(
+            task,
+            multiprocessing=not alone,
+            progress=None if alone else bar,
+            return_states=True,
+            summary=False,
+            # Processes of this machine need no other address; daisy finds one for a cluster.
+            host=None if command else '127.0.0.1',
+        )
+    except RuntimeError as error:  # workers ended again and again
+        raise _failed(scratch, name, task.failed_blocks(), str(error)) from error
+    finally:
+        bar.close()
+    state = states[name]
+    if state.completed_count < state.total_block_count:
+        raise _failed(scratch, name, task.failed_blocks(), state.last_worker_error or '')
+
+
+def attempt(passes: Passes, name: str, index: Index) -> bool:
+    """Does what a pass does to a block; whether it could. What went wrong is written down."""
+    path = passes.scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
+    try:
+        getattr(passes, name)(index)
+    except InputError as error:
+        write_text(path, f'{error}\n')
+        return False
+    except Exception as error:
+        write_text(path, f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}')
+        return False
+    path.unlink(missing_ok=True)
+    return True
+
+
+def _process(
+    attempt: Callable[[Index], bool], done: Callable[[], None], block: daisy.Block
+) -> None:
+    """A block in this process."""
+    if attempt(_index(block)):
+        done()
+    else:
+        block.status = daisy.BlockStatus.FAILED
+
+
+def start_worker(scratch: str, name: str, workers: int, command: list[str]) -> None:
+    """Called in a process of its own: works, or has the command start a process that does."""
+    if command:
+        program = [sys.executable, '-m', 'taclnet_jax.prediction.worker', scratch, name]
+        subprocess.run([*command, *program], check=True)
+    else:
+        from taclnet_jax.prediction.worker import work
+
+        work(scratch, name, workers)
+
+
+def _index(block: daisy.Block) -> Index:
+    z, y, x = block.write_roi.offset
+    return z, y, x
+
+
+class _Bar:
+    """Shows how many blocks of a pass are done; daisy calls its methods."""
+
+    def __init__(self, name: str, needed: NDArray[np.bool_]) -> None:
+        self._name = name
+        self._left_out = int((~needed).sum())
+        self._bar = Progress(0, int(needed.sum()), 'block')
+        self._shown = 0
+
+    def on_start(self, states: dict[str, daisy.TaskState]) -> None:
+        self.on_progress(states)
+
+    def on_progress(self, states: dict[str, daisy.TaskState] | None = None) -> None:
+        done = self._shown + 1
+        if states is not None:
+            done = states[self._name].completed_count - self._left_out
+        while self._shown < done:
+            self._shown += 1
+            self._bar.step(self._name)
+
+    def on_finish(self, states: dict[str, daisy.TaskState]) -> None:
+        self.on_progress(states)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) -> InputError:
+    """Names blocks that failed, and why."""
+    told = []
+    for block in blocks[:_SHOWN]:
+        index = _index(block)
+        path = scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
+        why = path.read_text().splitlines()[0] if path.exists() else reason.strip()[-200:]
+        told.append(f'block {index} ({why})')
+    more = f' and {len(blocks) - _SHOWN} more' if len(blocks) > _SHOWN else ''
+    return InputError(
+        f'Could not {name} {"; ".join(told) or reason.strip()[-500:]}{more}, after {_TRIES} tries; '
+        f'all other blocks are done. Mend the cause and start the same command again. Details are '
+        f'in {scratch / "errors"}.'
+    )

@@ -1,0 +1,69 @@
+"""What is to be predicted."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from taclnet_jax.files import write_text
+
+NAMES = ('membrane', 'refined', 'attention', 'segments')
+"""What can be predicted: P, P_hat, o, and the closed pieces of cell of each section."""
+
+DTYPES = ('uint8', 'float32')
+"""Of the maps: 255 stands for 1, or as they are."""
+
+Index = tuple[int, int, int]
+"""Of a block, along z, y and x."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be predicted; the same in every process that takes part.
+
+    Attributes:
+        workdir: of the run whose network predicts.
+        step: of its parameters.
+        settings: of the run, and of how it is used.
+        input: the volume.
+        dataset: in it.
+        box: first and end (exclusive) voxel along z, y and x, of the volume.
+        mask: a volume of the same size, '' for none: blocks where it is 0 are left out.
+        mask_dataset: in it.
+        zoom: pixels of the model's own size in a pixel of the volume, along y and x.
+        names: of `NAMES`.
+        dtype: of `DTYPES`.
+        attends: whether anything of these needs attention.
+        block: sections, and windows along y and along x, of a block.
+    """
+
+    workdir: str
+    step: int
+    settings: dict[str, Any]
+    input: str
+    dataset: str
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    mask: str
+    mask_dataset: str
+    zoom: tuple[float, float]
+    names: tuple[str, ...]
+    dtype: str
+    attends: bool
+    block: tuple[int, int]
+
+    @property
+    def map_names(self) -> tuple[str, ...]:
+        """Those of `names` that are maps."""
+        return tuple(name for name in self.names if name != 'segments')
+
+    def write(self, path: Path) -> None:
+        """Writes it as JSON."""
+        write_text(path, json.dumps(asdict(self), indent=2) + '\n')
+
+    @classmethod
+    def read(cls, path: Path) -> 'Job':
+        """What `write` wrote."""
+        entries = json.loads(path.read_text())
+        box = tuple((first, stop) for first, stop in entries.pop('box'))
+        pairs = {name: tuple(entries.pop(name)) for name in ('zoom', 'names', 'block')}
+        return cls(box=box, **pairs, **entries)

@@ -1,0 +1,176 @@
+"""What is done to a block: the network's P, attention, and the maps and segments made of both.
+
+Each pass reads what the one before left on disk, of its block and of the blocks around it, and
+writes its own block alone.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from taclnet_jax.data.normalisation import normalised
+from taclnet_jax.data.resolution import doubled, halved_image
+from taclnet_jax.files import replacing
+from taclnet_jax.inference import Model
+from taclnet_jax.inference.windows import Window, shifted
+from taclnet_jax.metrics import segment
+from taclnet_jax.prediction.job import Index, Job
+from taclnet_jax.prediction.layout import Layout, Part
+from taclnet_jax.prediction.source import model_of, open_image
+from taclnet_jax.prediction.store import chunk_side, open_store
+
+
+class Passes:
+    """A job as one process sees it. Its passes are `predict`, `attend` and `finish`, in this order.
+
+    Args:
+        scratch: folder of the job, with job.json, histograms.npy and active.npy in it.
+        model: its network, if it is loaded already.
+    """
+
+    def __init__(self, scratch: Path, model: Model | None = None) -> None:
+        self.scratch = scratch
+        self.job = Job.read(scratch / 'job.json')
+        self.model = model_of(self.job, model)
+        self.infer = self.model.inference
+        image = open_image(self.job)
+        self.stretch = range(image.shape[0])
+        self.layout = Layout(self.job, image.shape, self.infer)
+        seen = halved_image(image) if self.infer.downsample == 2 else image
+        histograms = np.load(scratch / 'histograms.npy', mmap_mode='r')
+        first = self.layout.seen_sections(self.infer.slices, len(self.stretch)).start
+        self.image = normalised(seen, lambda z: histograms[z - first])
+        self.active = np.load(scratch / 'active.npy')
+
+    def predict(self, index: Index) -> None:
+        """P of all sections that the network sees with each of the block's."""
+        part = self.layout.part_of(index)
+        y, x = (
+            slice(p.start + region.start, p.stop + region.start)
+            for p, region in zip(part, self.layout.region, strict=True)
+        )
+        for z in self.layout.sections_of(index):
+            target = self.layout.sections[z]
+            prob = self.infer.prob(self.model.variables, self.image, target, self.stretch, (y, x))
+            self._prob[:, z, *part].write(prob).result()
+
+    def attend(self, index: Index) -> None:
+        """The attention o of each of the block's windows, over all that it sees."""
+        for z in self.layout.sections_of(index):
+            for window in self._windows(index):
+                prob = self._prob[:, z, *window.seen].read().result()
+                o = np.asarray(self.infer.attend(prob).attention)
+                y, x = self._slot(window)
+                self._attention[z, y : y + o.shape[0], x : x + o.shape[1]].write(o).result()
+
+    def finish(self, index: Index) -> None:
+        """The maps, and the closed segments, numbered within each section of the block."""
+        part = self.layout.fine_part(self.layout.part_of(index))
+        shape = [p.stop - p.start for p in part]
+        lines: list[tuple[NDArray[np.int32], ...]] = []
+        for z in self.layout.sections_of(index):
+            maps = {name: np.zeros(shape, self.job.dtype) for name in self.job.map_names}
+            closed = np.ones(shape, np.float32)
+            for window in self._windows(index):
+                own = self.layout.fine_part(window.own)
+                y, x = (shifted(o, p) for o, p in zip(own, part, strict=True))
+                found = self._finished(window, z)
+                for name in maps:
+                    maps[name][y, x] = self._stored(found[name])
+                closed[y, x] = found.get('closed', 1)
+            for name, values in maps.items():
+                self.result(name)[z, *part].write(values).result()
+            if 'segments' in self.job.names:
+                pieces = segment(closed, self.model.cut(self._cut).threshold)
+                self.result('segments')[z, *part].write(pieces.astype(np.uint32)).result()
+                lines.append((pieces.max(), pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]))
+        if lines:
+            sides = zip(BORDERS, zip(*lines, strict=True), strict=True)
+            with replacing(border_file(self.scratch, index)) as path, path.open('wb') as file:
+                np.savez(file, **{name: np.stack(values) for name, values in sides})
+
+    def _finished(self, window: Window, z: int) -> dict[str, NDArray[np.float32]]:
+        """Maps of a window's own pixels, in the volume's resolution, and the closed one."""
+        prob = self._prob[self.infer.slices // 2, z, *window.seen].read().result()
+        found = {'membrane': prob}
+        if self.job.attends:
+            found['attention'] = o = self.layout.grid.blended(
+                window.seen, lambda other, inside: self._read(other, inside, z)
+            )
+            found['refined'] = np.clip(self.infer.alpha * o + prob, 0, 1)
+        seen, own = self.layout.fine_part(window.seen), self.layout.fine_part(window.own)
+        shape = tuple(s.stop - s.start for s in seen)
+        y, x = (shifted(o, s) for o, s in zip(own, seen, strict=True))
+        if self.infer.downsample == 2:
+            found = {name: doubled(values, shape) for name, values in found.items()}
+        if 'segments' in self.job.names:
+            cut = self.model.cut(self._cut)
+            source = found['refined' if self._cut.startswith('P_hat') else 'membrane']
+            found['closed'] = cut.closed(source, None)
+        return {name: values[y, x] for name, values in found.items()}
+
+    def result(self, name: str) -> ts.TensorStore:
+        """What `finish` writes, `[sections, height, width]` of the region."""
+        shape = [len(self.layout.sections), *(f.stop - f.start for f in self.layout.fine)]
+        side = self.infer.downsample * chunk_side(self.infer.window_px)
+        dtype = 'uint32' if name == 'segments' else self.job.dtype
+        return open_store(self.scratch / name, shape, dtype, (1, side, side))
+
+    @property
+    def _cut(self) -> str:
+        return 'P_hat_closed' if self.model.attends else 'P_closed'
+
+    @cached_property
+    def _prob(self) -> ts.TensorStore:
+        slices, side = self.infer.slices, chunk_side(self.infer.window_px)
+        shape = slices, len(self.layout.sections), *self.layout.grid.shape
+        return open_store(self.scratch / 'prob', shape, np.float32, (slices, 1, side, side))
+
+    @cached_property
+    def _attention(self) -> ts.TensorStore:
+        """A place for each window, as neighbours overlap."""
+        y, x = self.layout.grid.sides
+        shape = len(self.layout.sections), y.count * y.longest, x.count * x.longest
+        return open_store(self.scratch / 'attended', shape, np.float32, (1, y.longest, x.longest))
+
+    def _slot(self, window: Window) -> tuple[int, int]:
+        y, x = (
+            place * side.longest
+            for place, side in zip(window.place, self.layout.grid.sides, strict=True)
+        )
+        return y, x
+
+    def _read(self, window: Window, inside: Part, z: int) -> NDArray[np.float32] | None:
+        """Attention of a window; None if it is left out."""
+        if not self._is_active(window, z):
+            return None
+        y, x = (
+            slice(corner + i.start, corner + i.stop)
+            for corner, i in zip(self._slot(window), inside, strict=True)
+        )
+        return self._attention[z, y, x].read().result()
+
+    def _windows(self, index: Index) -> Iterator[Window]:
+        """Those of a block that are not left out."""
+        for window in self.layout.grid.owners(self.layout.part_of(index)):
+            if self.active[index[0], *window.place]:
+                yield window
+
+    def _is_active(self, window: Window, z: int) -> bool:
+        return bool(self.active[z // self.job.block[0], *window.place])
+
+    def _stored(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.rint(255 * values) if self.job.dtype == 'uint8' else values
+
+
+BORDERS = ('count', 'top', 'bottom', 'left', 'right')
+"""Of a block's segments: the largest number in each section, and the numbers along its sides."""
+
+
+def border_file(scratch: Path, index: Index) -> Path:
+    """Holds a block's `BORDERS`, each with the sections along its first axis."""
+    return scratch / 'borders' / ('_'.join(map(str, index)) + '.npz')

@@ -1,0 +1,307 @@
+"""Predicts a volume of any size."""
+
+import dataclasses
+import math
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
+
+from taclnet_jax.config.schema import as_nested
+from taclnet_jax.data.normalisation import section_histogram
+from taclnet_jax.data.resolution import halved_image
+from taclnet_jax.data.windows import check_slices
+from taclnet_jax.errors import InputError
+from taclnet_jax.files import replacing
+from taclnet_jax.inference import Model
+from taclnet_jax.prediction.engine import run_pass
+from taclnet_jax.prediction.export import Output
+from taclnet_jax.prediction.job import DTYPES, NAMES, Job
+from taclnet_jax.prediction.layout import Layout
+from taclnet_jax.prediction.numbering import Numbering
+from taclnet_jax.prediction.passes import Passes
+from taclnet_jax.prediction.source import open_image
+from taclnet_jax.progress import with_progress
+from taclnet_jax.volumes import StoredArray, check_axis_order, open_array
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is predicted of a volume, and how.
+
+    Attributes:
+        names: of `NAMES`; by default segments, and the map that they are made of.
+        dtype: of the maps: uint8, with 255 for 1, or float32.
+        format: of the results, of `taclnet_jax.volumes.FORMATS`.
+        input_dataset: the volume inside an HDF5, zarr or N5 file.
+        box: of what is to be predicted, 'z0:z1,y0:y1,x0:x1' in voxels, or in nm with 'nm' at its
+            end, which count from the volume's offset; '' for all. The network sees the data around
+            it; attention and closing end with the windows that it has pixels in.
+        mask: a volume of the same size; blocks in which it is 0 throughout are left out.
+        mask_dataset: inside its file.
+        resample: predict at the voxel size of the model's volume, and come back.
+        force: predict in spite of another voxel size.
+        overwrite: replace an older prediction, and begin anew.
+        scratch: folder of what is needed until the end; beside the output by default.
+        block: sections, and windows along a side, that are done or not as a whole.
+        workers: processes that share the blocks.
+        worker_command: starts each of them, such as 'srun -n1'; '' for processes of this machine.
+    """
+
+    names: Sequence[str] = ()
+    dtype: str = 'uint8'
+    format: str = 'tiff'
+    input_dataset: str = ''
+    box: str = ''
+    mask: str = ''
+    mask_dataset: str = ''
+    resample: bool = False
+    force: bool = False
+    overwrite: bool = False
+    scratch: str = ''
+    block: tuple[int, int] = (8, 1)
+    workers: int = 1
+    worker_command: str = ''
+
+
+# From so many times the model's voxel size on, a volume looks otherwise to the network.
+_OTHER_SIZE = 1.5
+
+
+def predict_volume(
+    model: Model,
+    workdir: str | Path,
+    input_path: str,
+    output: str | Path,
+    options: Options = Options(),
+) -> dict[str, str]:
+    """Predicts a volume of any size, in blocks; called again after an interruption, it goes on.
+
+    Args:
+        model: a trained network, `load(workdir)`, maybe with other settings of its use.
+        workdir: its run.
+        input_path: at least as many sections as the network sees together, in any format of
+            `taclnet_jax.volumes.open_array`.
+        output: folder of the results.
+        options: what is predicted, and how.
+
+    Returns:
+        The files or folders by name.
+
+    Raises:
+        InputError: the model or the volume cannot be used, something is in the way, blocks failed,
+            or a file cannot be written.
+    """
+    place = Output(output, options.format)
+    job = describe(model, workdir, input_path, options)
+    place.check(job, options.overwrite)
+    scratch = Path(options.scratch) if options.scratch else place.scratch
+    begin(scratch, job, model, options.overwrite)
+    passes = Passes(scratch, model)
+    needed = needed_blocks(passes.layout, passes.active)
+    for name in passes_of(job):
+        run_pass(passes, name, needed[name], options.workers, shlex.split(options.worker_command))
+    numbering = None
+    if 'segments' in job.names:
+        numbering = Numbering(passes.layout, scratch, needed['finish'])
+    files = place.write(passes, numbering)
+    shutil.rmtree(scratch)
+    return files
+
+
+def passes_of(job: Job) -> tuple[str, ...]:
+    """The passes that a job takes, in their order."""
+    return ('predict', 'attend', 'finish') if job.attends else ('predict', 'finish')
+
+
+def describe(model: Model, workdir: str | Path, input_path: str, options: Options) -> Job:
+    """The job, checked.
+
+    Raises:
+        InputError: see `predict_volume`.
+    """
+    names = options.names or ('refined' if model.attends else 'membrane', 'segments')
+    for name in names:
+        _check_choice('names', name, NAMES)
+    _check_choice('dtype', options.dtype, DTYPES)
+    if min(options.block) < 1:
+        raise InputError(
+            f'Expected a block of at least 1 section and 1 window, found {options.block}.'
+        )
+    source = open_array(input_path, 'image', options.input_dataset)
+    check_axis_order(source.shape, source.resolution_nm, input_path)
+    check_slices([range(source.shape[0])], model.settings.sampling.slices)
+    zoom = _zoom(model, source, options)
+    if 'segments' in names:
+        model.cut('P_hat_closed' if model.attends else 'P_closed')  # or says how it is chosen
+    if options.mask:
+        _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
+    return Job(
+        workdir=str(Path(workdir).absolute()),
+        step=model.step,
+        settings=as_nested(model.settings),
+        input=_absolute(input_path),
+        dataset=options.input_dataset,
+        box=_box(options.box, source),
+        mask=_absolute(options.mask) if options.mask else '',
+        mask_dataset=options.mask_dataset,
+        zoom=zoom,
+        names=tuple(name for name in NAMES if name in names),
+        dtype=options.dtype,
+        attends=bool({'refined', 'attention'} & set(names))
+        or ('segments' in names and model.attends),
+        block=options.block,
+    )
+
+
+def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
+    """Makes the folder of a job, or opens it if it holds the same one.
+
+    Raises:
+        InputError: it holds another job, or something else.
+    """
+    there = scratch / 'job.json'
+    if scratch.exists() and (overwrite or not any(scratch.iterdir())):
+        shutil.rmtree(scratch)
+    if scratch.exists():
+        if not there.exists():
+            raise InputError(
+                f'Expected {scratch} to be the folder of this prediction, found something else in '
+                'it. Choose another folder with --scratch.'
+            )
+        if (other := Job.read(there)) != job:
+            changed = [
+                field.name
+                for field in dataclasses.fields(job)
+                if getattr(job, field.name) != getattr(other, field.name)
+            ]
+            raise InputError(
+                f'{scratch} holds a prediction of other {", ".join(changed)} that was not '
+                'finished. Start its command again to go on, or begin this one with --overwrite.'
+            )
+        return
+    infer, image = model.inference, open_image(job)
+    layout = Layout(job, image.shape, infer)
+    with replacing(scratch) as folder:
+        folder.mkdir()
+        job.write(folder / 'job.json')
+        seen = halved_image(image) if infer.downsample == 2 else image
+        sections = layout.seen_sections(infer.slices, image.shape[0])
+        histograms = (section_histogram(seen, z) for z in sections)
+        shown = with_progress(histograms, len(sections), 'grey values', 'section')
+        np.save(folder / 'histograms.npy', np.stack(list(shown)))
+        np.save(folder / 'active.npy', active_windows(job, layout))
+
+
+def active_windows(job: Job, layout: Layout) -> NDArray[np.bool_]:
+    """Windows with pixels in the mask, `[blocks along z, windows along y, along x]`."""
+    rows, columns = (side.count for side in layout.grid.sides)
+    active = np.ones((layout.counts[0], rows, columns), bool)
+    if not job.mask:
+        return active
+    mask = open_array(job.mask, 'mask', job.mask_dataset)
+    whole = slice(0, layout.grid.shape[0]), slice(0, layout.grid.shape[1])
+    blocks = with_progress(range(len(active)), len(active), 'mask', 'layer')
+    for k in blocks:
+        for window in layout.grid.owners(whole):
+            y, x = layout.in_volume(window.own, job.zoom, mask.shape)
+            active[k, *window.place] = any(
+                mask[layout.sections[z], y, x].any() for z in layout.sections_of((k, 0, 0))
+            )
+    if not active.any():
+        raise InputError(f'The mask {job.mask} is 0 throughout the box; there is nothing to do.')
+    return active
+
+
+def needed_blocks(layout: Layout, active: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
+    """`[blocks along z, y, x]` that each pass has to do."""
+    # A window sees P of those around it.
+    around = np.stack([binary_dilation(a, np.ones((3, 3), bool)) for a in active])
+    windows = layout.block[1]
+
+    def of_blocks(wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        starts = (np.arange(0, n, windows) for n in wanted.shape[1:])
+        y, x = starts
+        return np.logical_or.reduceat(np.logical_or.reduceat(wanted, y, axis=1), x, axis=2)
+
+    return {'predict': of_blocks(around), 'attend': of_blocks(active), 'finish': of_blocks(active)}
+
+
+def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """First and end voxel along z, y and x."""
+    if not box:
+        z, y, x = ((0, size) for size in source.shape)
+        return z, y, x
+    text = box.replace(' ', '')
+    in_nm = text.endswith('nm')
+    if in_nm and source.resolution_nm is None:
+        raise InputError(
+            f'Expected --box in voxels, as {source.name} does not say its voxel size; found {box}.'
+        )
+    wrong = InputError(
+        f'Expected --box=z0:z1,y0:y1,x0:x1 within the volume of {source.shape} voxels, each end '
+        f'above its start, or the same in nm with nm at the end; found {box}.'
+    )
+    try:
+        ends = [
+            [float(end) for end in side.split(':')]
+            for side in text[: -2 if in_nm else None].split(',')
+        ]
+        if in_nm:
+            offset_nm = source.offset_nm or (0.0, 0.0, 0.0)
+            ends = [
+                [math.floor((first - o) / nm + 1e-6), math.ceil((stop - o) / nm - 1e-6)]
+                for (first, stop), o, nm in zip(
+                    ends, offset_nm, source.resolution_nm or (), strict=True
+                )
+            ]
+        z, y, x = ((int(first), int(stop)) for first, stop in ends)
+    except ValueError as error:
+        raise wrong from error
+    if not all(0 <= a < b <= n for (a, b), n in zip((z, y, x), source.shape, strict=True)):
+        raise wrong
+    return z, y, x
+
+
+def _zoom(model: Model, source: StoredArray, options: Options) -> tuple[float, float]:
+    """Pixels of the model's size in one of the volume, along y and x; (1, 1) without resampling."""
+    theirs, ours = source.resolution_nm, model.resolution_nm
+    if theirs is None or ours is None:
+        if options.resample:
+            missing = source.name if theirs is None else 'the run'
+            raise InputError(
+                f'Expected voxel sizes for --resample; {missing} does not say its own. Leave '
+                '--resample out, or evaluate the run, or store the volume with its voxel size.'
+            )
+        return 1.0, 1.0
+    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+    checked = ratios[:1] if options.resample else ratios
+    if not options.force and max(max(r, 1 / r) for r in checked) >= _OTHER_SIZE:
+        raise InputError(
+            f'Expected voxels of about {ours} nm (z, y, x), on which the model was trained; found '
+            f"{theirs} nm in {source.name}. Predict at the model's size in y and x with "
+            '--resample, or in spite of it with --force.'
+        )
+    return (ratios[1], ratios[2]) if options.resample else (1.0, 1.0)
+
+
+def _check_mask(source: StoredArray, mask: StoredArray) -> None:
+    if mask.shape != source.shape:
+        raise InputError(
+            f'Expected a mask of the size of the volume, {source.shape}; found {mask.shape} in '
+            f'{mask.name}.'
+        )
+
+
+def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise InputError(f'Expected the {what} to be one of {", ".join(choices)}; found {value!r}.')
+
+
+def _absolute(path: str) -> str:
+    return path if '://' in path else str(Path(path).absolute())
