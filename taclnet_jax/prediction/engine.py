@@ -4,8 +4,6 @@ daisy hands out blocks, tries those again that failed, and keeps on disk which a
 job that was stopped goes on, and a worker that dies loses nothing.
 """
 
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +18,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
+from taclnet_jax.prediction.worker import start_worker
 from taclnet_jax.progress import Progress
 
 # Of a block, before it counts as failed.
@@ -45,9 +44,9 @@ def run_pass(
         InputError: blocks failed; all others are done.
     """
     scratch = passes.scratch
-    set_log_basedir(scratch / 'logs')
-    one = daisy.Roi((0, 0, 0), (1, 1, 1))
     alone = workers == 1 and not command
+    set_log_basedir(None if alone else scratch / 'logs')
+    one = daisy.Roi((0, 0, 0), (1, 1, 1))
     bar = _Bar(name, needed)
     function: Callable[..., None]
     if alone:
@@ -109,17 +108,6 @@ def _process(
         done()
     else:
         block.status = daisy.BlockStatus.FAILED
-
-
-def start_worker(scratch: str, name: str, workers: int, command: list[str]) -> None:
-    """Called in a process of its own: works, or has the command start a process that does."""
-    if command:
-        program = [sys.executable, '-m', 'taclnet_jax.prediction.worker', scratch, name]
-        subprocess.run([*command, *program], check=True)
-    else:
-        from taclnet_jax.prediction.worker import work
-
-        work(scratch, name, workers)
 
 
 def _index(block: daisy.Block) -> Index:

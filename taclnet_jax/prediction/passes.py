@@ -4,7 +4,9 @@ Each pass reads what the one before left on disk, of its block and of the blocks
 writes its own block alone.
 """
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.files import replacing
-from taclnet_jax.inference import Model
+from taclnet_jax.inference import Inference, Model
 from taclnet_jax.inference.windows import Window, shifted
 from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
@@ -36,7 +38,7 @@ class Passes:
         self.scratch = scratch
         self.job = Job.read(scratch / 'job.json')
         self.model = model_of(self.job, model)
-        self.infer = self.model.inference
+        self.infer = in_blocks(self.model.inference)
         image = open_image(self.job)
         self.stretch = range(image.shape[0])
         self.layout = Layout(self.job, image.shape, self.infer)
@@ -165,6 +167,13 @@ class Passes:
 
     def _stored(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.rint(255 * values) if self.job.dtype == 'uint8' else values
+
+
+def in_blocks(infer: Inference) -> Inference:
+    """With tiles of the network that fit into the attention's windows, and so into blocks."""
+    window, stride = infer.window_px, infer.stride
+    tile = math.ceil(window / math.ceil(window / infer.tile_px) / stride) * stride
+    return replace(infer, tile_px=tile)
 
 
 BORDERS = ('count', 'top', 'bottom', 'left', 'right')

@@ -6,6 +6,7 @@ The variable DAISY_CONTEXT says where that process listens; `--worker_command` s
 """
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -38,6 +39,15 @@ def work(scratch: str, name: str, workers: int = 1) -> None:
             z, y, x = block.write_roi.offset
             if not attempt(passes, name, (z, y, x)):
                 block.status = daisy.BlockStatus.FAILED
+
+
+def start_worker(scratch: str, name: str, workers: int, command: list[str]) -> None:
+    """Called in a process of its own: works, or has the command start a process that does."""
+    if command:
+        program = [sys.executable, '-m', 'taclnet_jax.prediction.worker', scratch, name]
+        subprocess.run([*command, *program], check=True)
+    else:
+        work(scratch, name, workers)
 
 
 def share_cores(number: int, workers: int) -> None:
