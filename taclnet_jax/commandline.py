@@ -119,7 +119,7 @@ def keep_compiled() -> None:
         return
     os.environ['JAX_COMPILATION_CACHE_DIR'] = platformdirs.user_cache_dir('taclnet_jax')
     os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
-    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 
 def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from skimage.transform import resize
+import skimage as ski
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.volumes import LazySections, Sections, read_whole
@@ -19,7 +19,7 @@ def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         shape: (height, width); an odd last row or column repeats its neighbour.
     """
     height, width = shape
-    inner = resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
+    inner = ski.transform.resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
     return np.pad(inner, ((0, height % 2), (0, width % 2)), mode='edge')
 
 

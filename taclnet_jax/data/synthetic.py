@@ -15,9 +15,9 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import skimage as ski
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
-from skimage.morphology import remove_small_objects
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.labels import membranes_from_ids
@@ -281,7 +281,8 @@ def _nearest_two(
 
 def _large(mask: np.ndarray, area: float, connectivity: int = 1) -> np.ndarray:
     """The connected components of `mask` with `area` pixels or more."""
-    return remove_small_objects(mask, max_size=math.ceil(area) - 1, connectivity=connectivity)
+    smaller = math.ceil(area) - 1
+    return ski.morphology.remove_small_objects(mask, max_size=smaller, connectivity=connectivity)
 
 
 def _spline(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

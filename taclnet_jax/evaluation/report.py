@@ -1,4 +1,7 @@
-"""What an evaluation shows: pictures of sections, the table, the hardware."""
+"""What an evaluation shows: pictures of sections, the table, the hardware.
+
+Figures are imported where they are drawn: a training's first step need not wait for matplotlib.
+"""
 
 import os
 import platform
@@ -9,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from taclnet_jax import figures, metrics
+from taclnet_jax import metrics
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.inference.cut import MAPS, TITLES, Cut, map_of
 from taclnet_jax.inference.sections import SectionPrediction
@@ -19,6 +22,8 @@ def write_pictures(
     volume: Volume, prediction: SectionPrediction, cuts: Mapping[str, Cut], folder: Path
 ) -> list[str]:
     """Writes the two pictures of a section and returns their paths."""
+    from taclnet_jax import figures
+
     assert volume.membrane is not None
     z = prediction.section
     membrane = volume.membrane[z]
@@ -49,6 +54,8 @@ def attention_picture(
     volume: Volume, prediction: SectionPrediction, path: Path | None
 ) -> np.ndarray:
     """The poster's Fig. 5 of a section, written to `path` if given."""
+    from taclnet_jax import figures
+
     section = volume.image[prediction.section]
     return figures.attention_panels(path, section, *prediction.attended)
 

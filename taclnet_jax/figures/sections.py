@@ -3,9 +3,9 @@
 import os
 
 import numpy as np
+import skimage as ski
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import ArrayLike, NDArray
-from skimage.morphology import dilation, disk
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.figures.panels import (
@@ -173,7 +173,9 @@ def _widened(values: NDArray) -> NDArray:
     radius = round((7 / screen_scale(values.shape) - 3) / 2)
     if radius <= 0:
         return values
-    return dilation(np.nan_to_num(values), disk(radius, decomposition='sequence'))
+    return ski.morphology.dilation(
+        np.nan_to_num(values), ski.morphology.disk(radius, decomposition='sequence')
+    )
 
 
 def _segment_colours(segments: NDArray) -> NDArray[np.uint8]:

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 
 from taclnet_jax.data.windows import targets_of
-from taclnet_jax.figures import attention_panels
 from taclnet_jax.inference.model import Model
 from taclnet_jax.inference.sections import predict_sections
 from taclnet_jax.progress import with_progress
@@ -35,6 +34,8 @@ def predict_stack(
     Raises:
         InputError: the model or the stack cannot be used, or a file cannot be written.
     """
+    from taclnet_jax.figures import attention_panels  # matplotlib, for which training need not wait
+
     stored = open_array(input_path, 'image', dataset)
     image = as_uint8_sections(stored, str(input_path))
     depth = image.shape[0]

@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from taclnet_jax import figures
 from taclnet_jax.errors import Interrupted
 from taclnet_jax.training import parallel
 from taclnet_jax.training.reporting import Reporter, read_metrics
@@ -92,6 +91,8 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                     'command again to go on.',
                 )
         checkpoints.close()
+    from taclnet_jax import figures  # matplotlib, for which the first step need not wait
+
     figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
     return state.to_host(samples)
 

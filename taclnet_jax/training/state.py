@@ -122,15 +122,13 @@ def create_train_state(
         average: whether the state holds a moving average of its variables.
         memory: of ITA; None for runs without it.
     """
-    # The parameters depend on the number of slices, not on the size of the crop.
-    window = jnp.zeros((1, slices, 8, 8), jnp.float32)
-    # Compiled as a whole: one by one, the initialisers take twice as long.
-    variables = jax.jit(network.init)(jax.random.key(seed), window)
-    state = TrainState(
-        step=np.zeros((), np.int32),
-        variables=variables,
-        average=variables if average else None,
-        opt_state=optimizer.init(variables['params']),
-        memory=memory,
-    )
-    return jax.tree.map(np.asarray, state)
+
+    @jax.jit  # as a whole: one by one, what makes arrays takes twice as long
+    def create(key: jax.Array) -> TrainState:
+        # The parameters depend on the number of slices, not on the size of the crop.
+        variables = network.init(key, jnp.zeros((1, slices, 8, 8), jnp.float32))
+        opt_state, step = optimizer.init(variables['params']), jnp.zeros((), jnp.int32)
+        return TrainState(step, variables, variables if average else None, opt_state, memory=None)
+
+    state = jax.tree.map(np.asarray, create(jax.random.key(seed)))
+    return state.replace(memory=memory)

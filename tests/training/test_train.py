@@ -62,7 +62,9 @@ def test_the_moving_average_of_parameters() -> None:
         state, _ = step(state, parallel.shard(training.loader.batch(0, i % 3)))
         now = parallel.unreplicate(state.replace(memory=None))
         expected = jax.tree.map(lambda a, b, d=kept: d * a + (1 - d) * b, expected, now.variables)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), now.average, expected)
+        jax.tree.map(
+            partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), now.average, expected
+        )
         assert now.final is now.average
 
 
