@@ -15,6 +15,7 @@ import platformdirs
 from absl import app, flags
 from absl import logging as absl_logging
 
+from taclnet_jax.cores import available_cores
 from taclnet_jax.errors import InputError, Interrupted
 
 # Of what was compiled; the least recently used goes first.
@@ -103,9 +104,7 @@ def allow_callbacks() -> None:
         r'xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
     )
     devices = max([1, *map(int, asked)])
-    linux = hasattr(os, 'sched_getaffinity')
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    if cores <= devices:
+    if len(available_cores()) <= devices:
         os.environ['NPROC'] = str(devices + 1)
 
 

@@ -40,9 +40,8 @@ def grey_tables(
 ) -> np.ndarray:
     """For each section a table from grey value to normalised, augmented intensity.
 
-    Sections of a real stack differ in contrast from one to the next, so each has its own draw. The
-    gamma is applied to the grey values; the mean and variance that normalise the section are those
-    after it, so that only `gain`, `offset` and `dark` move them from 0 and 1.
+    Each section has its own draw. A section is normalised after its gamma, so that only `gain`,
+    `offset` and `dark` move its mean and variance from 0 and 1.
 
     Args:
         rng: the sample's generator.

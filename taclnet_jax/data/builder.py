@@ -35,9 +35,8 @@ _FILE_BYTES = 2**26
 class VolumeBuilder(tfds.core.ShardBasedBuilder):
     """Prepares a volume: one example a section, in order, several to a file.
 
-    Needs little memory however many sections there are. The raw files lie below the download
-    configuration's `manual_dir`. Prepare it under a configuration named by their `fingerprint`:
-    changed files are then other data.
+    The raw files lie below the download configuration's `manual_dir`. Prepare it under a
+    configuration named by their `fingerprint`: changed files are then other data.
     """
 
     VERSION = tfds.core.Version('2.0.0')  # of the prepared data's layout

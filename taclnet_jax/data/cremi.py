@@ -53,8 +53,8 @@ def load(settings: DataSettings) -> Volume:
         by section, (40, 4, 4) nm.
 
     Raises:
-        InputError: an unknown sample, a raw file cannot be had or is unfit, or the prepared data
-            cannot be written or read.
+        InputError: a sample is unknown, raw files cannot be had or are unfit, or prepared ones not
+            written or read.
     """
     samples = settings.cremi.samples
     if not samples or len(set(samples)) < len(samples) or not set(samples) <= SHA256.keys():

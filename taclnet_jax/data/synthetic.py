@@ -1,10 +1,9 @@
 """A made-up EM volume: anisotropic, with exact labels, from a seed alone.
 
 Cells are the regions of a multiplicatively weighted Voronoi diagram (each pixel belongs to the cell
-whose centre is nearest in units of that cell's size, so borders are arcs of circles), seen through
-a smooth distortion. Centres, sizes and distortion change slowly with depth, so membranes drift from
-section to section, and neurites swell, taper, begin and end. The labels stay closed where the image
-shows gaps.
+whose centre is nearest in units of that cell's size), seen through a smooth distortion. All change
+slowly with depth, so membranes drift from section to section, and neurites swell, taper, begin and
+end. The labels stay closed where the image shows gaps.
 
 Everything is computed section by section and only with operations that IEEE 754 rounds exactly
 (add, multiply, divide, square root), so that a seed gives the same voxels on any machine.

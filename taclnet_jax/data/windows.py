@@ -69,22 +69,14 @@ def window_sections(target: int, stretch: range, slices: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A fixed grid of crops; the sample id is the index into these arrays.
+    """A fixed grid of crops; the sample id is the index into these arrays."""
 
-    Attributes:
-        section: `[samples]` the target section.
-        y, x: `[samples]` the crop's first row and column.
-        stretch: `[samples, 2]` first section and end (exclusive) that the window may use.
-        crop: (height, width) in pixels.
-        section_shape: (height, width) of the whole section.
-    """
-
-    section: np.ndarray
-    y: np.ndarray
-    x: np.ndarray
-    stretch: np.ndarray
-    crop: tuple[int, int]
-    section_shape: tuple[int, int]
+    section: np.ndarray  # `[samples]`, the target
+    y: np.ndarray  # `[samples]`, the crop's first row
+    x: np.ndarray  # and column
+    stretch: np.ndarray  # `[samples, 2]`, first section and end (exclusive) that the window may use
+    crop: tuple[int, int]  # (height, width) in pixels
+    section_shape: tuple[int, int]  # of the whole section, likewise
 
     def __len__(self) -> int:
         return len(self.section)
@@ -146,13 +138,10 @@ def labelled_samples(volume: Volume, samples: Samples) -> Samples:
 
 
 def balanced_weights(volume: Volume, samples: Samples) -> np.ndarray:
-    """Probabilities that draw crops with little and with much membrane equally often.
+    """Probabilities `[samples]` that draw crops with little and with much membrane equally often.
 
     Crops are sorted into ten classes by their share of membrane; each class that has any is drawn
     with the same probability.
-
-    Returns:
-        `[samples]`, summing to 1.
     """
     assert volume.membrane is not None
     share = np.array([crop.mean() for crop in target_crops(volume.membrane, samples)])
@@ -225,13 +214,5 @@ def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
 def read_window(
     sections: Sections, target: int, stretch: range, slices: int, rows: slice, columns: slice
 ) -> np.ndarray:
-    """Part of the window around a target section, `[slices, rows, columns]`.
-
-    Args:
-        sections: normalised, for a network.
-        target: the section in the middle.
-        stretch: the sections that the window may use.
-        slices: odd number of sections in a window.
-        rows, columns: which part.
-    """
+    """Part of the window of `window_sections`, `[slices, rows, columns]`."""
     return np.stack([sections[z, rows, columns] for z in window_sections(target, stretch, slices)])

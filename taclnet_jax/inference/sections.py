@@ -18,21 +18,13 @@ from taclnet_jax.volumes import Sections
 
 
 class SectionPrediction(NamedTuple):
-    """What the model says of one section.
+    """What the model says of one section; maps `[height, width]` in [0, 1]."""
 
-    Attributes:
-        section: its number in the volume.
-        prob: P, `[height, width]` in [0, 1].
-        critical_map: CP, likewise.
-        attention: o, likewise; without ITA, which is for training.
-        refined: P_hat, likewise.
-    """
-
-    section: int
-    prob: np.ndarray
-    critical_map: np.ndarray
-    attention: np.ndarray
-    refined: np.ndarray
+    section: int  # its number in the volume
+    prob: np.ndarray  # P
+    critical_map: np.ndarray  # CP
+    attention: np.ndarray  # o, without ITA, which is for training
+    refined: np.ndarray  # P_hat
 
     @property
     def attended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -47,24 +39,17 @@ class Inference:
     Large sections go through the network in tiles, each with a halo of all that the network can see
     around it, so that P does not depend on the tiles. Topology and attention see the whole section.
 
-    Attributes:
-        network: compiled, from parameters and a normalised window `[slices, height, width]` to P of
-            all its sections.
-        attend: compiled, from these to the attention's output for the target.
-        slices: odd number of sections in a window.
-        downsample: 2 where the network sees half the resolution in y and x; attention does too.
-        views: over so many of the square's symmetries P is averaged.
-        stride: sections are mirrored up to a multiple of so many pixels, on which tiles lie too.
-        tile_px, halo_px: sides in pixels, multiples of the stride.
+    `network` is compiled, from parameters and a normalised window `[slices, height, width]` to P of
+    all its sections; `attend`, from these to the attention's output for the target.
     """
 
     network: Any
     attend: Any
-    slices: int
-    downsample: int
-    views: int
-    stride: int
-    tile_px: int
+    slices: int  # in a window, odd
+    downsample: int  # 2 where the network sees half the resolution in y and x; attention does too
+    views: int  # over so many of the square's symmetries P is averaged
+    stride: int  # sections are mirrored up to a multiple of so many pixels, on which tiles lie too
+    tile_px: int  # sides in pixels, multiples of the stride
     halo_px: int
 
     def __call__(

@@ -29,15 +29,14 @@ def perceptual_distance(
 ) -> jax.Array:
     """How differently VGG19 sees prediction and truth (Mosinska et al. 2018, their L_top).
 
+    It is the mean squared difference of a layer's features, summed over the layers.
+
     Args:
         params: of `load_vgg19`.
         prob: probabilities in [0, 1], `[..., height, width]`, at least 4x4.
         truth: 1 where there is membrane, 0 elsewhere, the same shape; a constant to the gradient.
             Where nothing is known, give both the same value.
         layers: whose features are compared, `relu1_1` to `relu3_4`.
-
-    Returns:
-        The mean squared difference of a layer's features, summed over the layers.
     """
     predicted = vgg19_features(params, prob.astype(jnp.float32), layers)
     true = vgg19_features(params, lax.stop_gradient(truth.astype(jnp.float32)), layers)

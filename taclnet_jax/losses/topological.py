@@ -81,12 +81,11 @@ def matching_cost(
     it has not: there is no pixel that could make one.
 
     Hu et al. 2019, "Topology-preserving deep image segmentation", define the loss as the sum of
-    these distances under an optimal matching and match by persistence in their code, which is what
-    is done here. That is optimal if distances are sums of absolute differences (1-Wasserstein). For
-    their squares a point of somewhat less persistence can be the better match, if its birth and
-    death lie more evenly around 1/2. Their code moves the points that belong on the diagonal by
-    sqrt(2) to 2 times the gradient that follows from the definition, and leaves points of a
-    persistence of up to 0.03 there; the distances here are those of the definition.
+    these distances under an optimal matching and match by persistence in their code, as is done
+    here: optimal for sums of absolute differences, and not always for squares. Their code moves the
+    points that belong on the diagonal by sqrt(2) to 2 times the gradient that follows from the
+    definition, and leaves points of a persistence of up to 0.03; the distances here are those of
+    the definition.
 
     Args:
         diagram: births and deaths in superlevel sets, `[..., K, 2]`, most persistent first, as

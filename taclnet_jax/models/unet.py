@@ -23,15 +23,9 @@ PUBLISHED = (64, 128, 256, 512, 1024)
 
 
 class Contraction(nn.Module):
-    """The levels on the way down: a `Block` each, pooling after it.
+    """The levels on the way down, from full resolution: a `Block` each, pooling after it."""
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        norm: see `Block`.
-        dtype: of the computation.
-    """
-
-    features: Sequence[int]
+    features: Sequence[int]  # channels of each
     norm: Norm | None = None
     dtype: Any = jnp.float32
 
@@ -46,15 +40,9 @@ class Contraction(nn.Module):
 
 
 class Expansion(nn.Module):
-    """The levels on the way up, each of which sees those of `Contraction` too.
+    """The levels on the way up, each of which sees that of `Contraction` too."""
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        norm: see `Block`.
-        dtype: of the computation.
-    """
-
-    features: Sequence[int]
+    features: Sequence[int]  # channels of each, from full resolution down
     norm: Norm | None = None
     dtype: Any = jnp.float32
 

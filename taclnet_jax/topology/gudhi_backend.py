@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taclnet_jax.cores import available_cores
+
 # float64 counts exactly up to here.
 _EXACT_BITS = 53
 _FRAME = -1.0
@@ -32,7 +34,7 @@ def check_callbacks_can_run() -> None:
     if jax.default_backend() != 'cpu':
         return
     devices = len(jax.local_devices(backend='cpu'))
-    workers = max(int(os.environ.get('NPROC') or _cores()), devices)
+    workers = max(int(os.environ.get('NPROC') or len(available_cores())), devices)
     if workers <= devices:
         raise RuntimeError(
             f"backend='gudhi' could hang: its callbacks need more worker threads than the "
@@ -43,11 +45,7 @@ def check_callbacks_can_run() -> None:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix='persistence')
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return ThreadPoolExecutor(max_workers=len(available_cores()), thread_name_prefix='persistence')
 
 
 @functools.cache
@@ -128,7 +126,7 @@ def _call_back(
         images = np.ascontiguousarray(prob, np.float32)
         stack = images.reshape(-1, *images.shape[-2:])
         found = [np.zeros((len(stack), *shape), dtype) for shape, dtype in results]
-        chunks = min(len(stack), _cores())
+        chunks = min(len(stack), len(available_cores()))
 
         def run(start: int) -> None:
             pairs = pairs_of_images(stack[start::chunks], **options)

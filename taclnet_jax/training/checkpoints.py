@@ -18,9 +18,8 @@ class Checkpoints:
     """The checkpoints below `<workdir>/checkpoints`.
 
     `last/` holds the last few, from which an interrupted run goes on; `best/` the one with the best
-    validation metric; `phase_one/` the end of phase one, from which other runs of the same phase
-    one can start. Each holds the network's variables, the optimizer's state, the ITA memory (by
-    sample id, whatever the number of devices), the step, and the run's configuration.
+    validation metric; `phase_one/` the end of phase one, for other runs of the same. Each holds the
+    variables, the optimizer's state, the ITA memory, the step, and the run's configuration.
 
     Args:
         workdir: the run's folder.

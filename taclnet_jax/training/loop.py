@@ -29,8 +29,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
     Args:
         training: of `prepare`.
         workdir: folder of checkpoints and metrics; a run that was interrupted there goes on.
-        validate: scores the network, every `config.evaluate.every_epochs` and in the end; what it
-            finds best in the last phase is kept as the best checkpoint.
+        validate: scores the network, every `config.evaluate.every_epochs` and in the end.
 
     Returns:
         The final state, on the host.

@@ -32,25 +32,15 @@ from taclnet_jax.training.step import Step, create_step
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is made of.
-
-    Attributes:
-        settings: of the run.
-        volume: at its own resolution, labelled.
-        split: what its sections are for.
-        loader: of batches, at the network's resolution.
-        network: maps windows to logits.
-        optimizer: of both phases.
-        new: the state before the first step, on the host.
-    """
+    """What a training is made of."""
 
     settings: RunSettings
-    volume: Volume
-    split: Split
-    loader: WindowLoader
+    volume: Volume  # at its own resolution, labelled
+    split: Split  # what its sections are for
+    loader: WindowLoader  # of batches, at the network's resolution
     network: Network
-    optimizer: optax.GradientTransformation
-    new: TrainState
+    optimizer: optax.GradientTransformation  # of both phases
+    new: TrainState  # before the first step, on the host
 
     @property
     def epochs(self) -> int:

@@ -11,14 +11,7 @@ from taclnet_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Axes:
-    """Where z, y and x are among the axes on disk.
-
-    Attributes:
-        stored: the shape on disk.
-        z: its axis of sections, None for a single section.
-        y: its axis of rows.
-        x: its axis of columns. All other axes have length 1.
-    """
+    """Which axes on disk are z (None: a single section), y and x; all others have length 1."""
 
     stored: tuple[int, ...]
     z: int | None
@@ -71,11 +64,9 @@ def find_axes(
 
     Args:
         stored: the shape on disk.
-        order: of the axes without names, 'zyx' or 'xyz'. Axes of length 1 behind or before them
-            are left out (a channel, a time point).
+        order: of the axes without names, 'zyx' or 'xyz'; those of length 1 around them are none.
         names: of the axes on disk, where the file has them.
-        what: what the array holds, for the messages.
-        name: of the array.
+        what, name: what the array holds, and what it is called, for the messages.
 
     Raises:
         InputError: the array has no two axes, or more than one channel or time point.

@@ -14,14 +14,12 @@ def check_axis_order(
 ) -> None:
     """Says so where the axes look like `[x, y, z]`, as in (1250, 1250, 125).
 
-    A volume whose last axis is at most a quarter of both others is suspicious, and a wrong order
-    would train on sections cut across the tissue without any other sign. Yet a narrow strip is
-    legitimate, so the shape alone gives a warning. It becomes an error where two things are added:
-    the voxels are not cubes, and the first axis is no shorter than half the second. Such a volume
-    would be a column many times taller than wide, of sections thicker than their pixels, that is
-    thinner in x than any window; with the axes turned it is an ordinary block. Isotropic volumes
-    (FIB-SEM) have no side that is the depth by nature, and are never refused. Who does have such a
-    column swaps y and x, which changes nothing for a network.
+    A wrong order would train on sections cut across the tissue without any other sign. A last axis
+    of at most a quarter of both others gives a warning, for a narrow strip is legitimate. It is an
+    error where the voxels are not cubes, too, and the first axis is no shorter than half the
+    second: as a volume that is a column many times taller than wide, turned an ordinary block.
+    Isotropic volumes (FIB-SEM) are never refused. Who does have such a column swaps y and x, which
+    changes nothing for a network.
 
     Args:
         shape: (sections, height, width), as read.

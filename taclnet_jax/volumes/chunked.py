@@ -37,17 +37,11 @@ DRIVERS = {'zarr2': 'zarr', 'zarr3': 'zarr3', 'n5': 'n5', 'precomputed': 'neurog
 
 @dataclass(frozen=True)
 class Node:
-    """What the metadata at one place of a store say.
+    """What the metadata at one place of a store say."""
 
-    Attributes:
-        format: zarr2, zarr3, n5 or precomputed.
-        array: the metadata of an array, None for a group.
-        attributes: what users added.
-    """
-
-    format: str
-    array: dict[str, Any] | None
-    attributes: dict[str, Any] = field(default_factory=dict)
+    format: str  # of DRIVERS
+    array: dict[str, Any] | None  # None for a group
+    attributes: dict[str, Any] = field(default_factory=dict)  # what users added
 
     def describe(self) -> str:
         """Shape and type of an array, for messages."""

@@ -25,11 +25,10 @@ _SEGMENTATION_TYPES = ('uint32', 'uint64')
 
 
 def write_container(path: Path, content: Content, format_: str) -> None:
-    """Writes an array into a zarr or N5 folder.
+    """Writes an array into a zarr or N5 folder, in which others are kept if it has a name.
 
-    Without a name for the array the folder is made anew: zarr becomes an OME-Zarr image of one
-    level, 0, and N5 a pyramid of one level, s0. With one, the array has attributes of its own, and
-    others in the folder are kept.
+    Without one the folder is made anew: an OME-Zarr image of one level, 0, or an N5 pyramid of one
+    level, s0.
 
     Raises:
         InputError: there is something else in the folder.
@@ -57,12 +56,10 @@ def write_container(path: Path, content: Content, format_: str) -> None:
 def write_precomputed(path: Path, content: Content) -> None:
     """Writes a Neuroglancer precomputed volume of one scale.
 
-    uint32 and uint64 become a segmentation, compressed as Neuroglancer does it; other types an
-    image.
+    uint32 and uint64 become a segmentation, compressed as Neuroglancer's; other types an image.
 
     Raises:
-        InputError: there is something else in the folder, no voxel size, or an offset that is no
-            multiple of it.
+        InputError: the folder is taken, the voxel size missing, or the offset no multiple of it.
     """
     resolution_nm = content.geometry.resolution_nm
     if resolution_nm is None:

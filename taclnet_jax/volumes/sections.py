@@ -42,18 +42,11 @@ class Geometry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What is to be written.
+    """What is to be written."""
 
-    Attributes:
-        array: of a type that the format can store.
-        dataset: its name within the file or folder; '' where it has none.
-        chunk: (z, y, x) voxels.
-        geometry: voxel size, and position of the first voxel.
-    """
-
-    array: Sections
-    dataset: str
-    chunk: tuple[int, int, int]
+    array: Sections  # of a type that the format can store
+    dataset: str  # its name within the file or folder; '' where it has none
+    chunk: tuple[int, int, int]  # (z, y, x) voxels
     geometry: Geometry
 
 
@@ -224,8 +217,4 @@ def only_sections(stack: Sections, first: int, stop: int) -> Sections:
     """The sections `first` to `stop` - 1 of a stack: a view of what is in memory."""
     if isinstance(stack, np.ndarray):
         return stack[first:stop]
-
-    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return stack[first + z, rows, columns]
-
-    return LazySections((stop - first, *stack.shape[1:]), stack.dtype, read)
+    return cropped(stack, (first, 0, 0), (stop - first, *stack.shape[1:]))

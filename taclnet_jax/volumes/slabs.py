@@ -10,12 +10,10 @@ _SLAB_BYTES = 2**28
 
 
 def slabs(content: Content) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """Cuts a volume along its chunks.
+    """Cuts a volume into as many whole rows of chunks as 256 MiB hold, and one at least.
 
     Yields:
-        Sections and rows, and what is there, `[sections, rows, width]`, until the next is asked
-        for. Together they cover the volume once, each as many whole rows of chunks as 256 MiB hold,
-        and one at least.
+        Sections, rows, and what is there, `[sections, rows, width]`, until the next is asked for.
     """
     array, chunk = content.array, content.chunk
     depth, height, width = array.shape

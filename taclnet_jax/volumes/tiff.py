@@ -59,8 +59,7 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
     """Opens a TIFF stack. Uncompressed pages are memory-mapped, others decoded when asked for.
 
     Args:
-        path: the file.
-        what: what it holds, for the messages.
+        path, what: as of `read_stack`.
         try_decoding: finds out now, from the first strip, whether this machine can decompress it.
 
     Raises:
