@@ -1,5 +1,6 @@
 """What the commands share: --help from the docstring, and one message instead of a traceback."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -9,6 +10,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import platformdirs
@@ -116,7 +118,12 @@ def keep_compiled() -> None:
     """
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = platformdirs.user_cache_dir('taclnet_jax')
+    folder = Path(platformdirs.user_cache_dir('taclnet_jax'))
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # JAX would warn time and again
+        return
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
     os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
     os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 

@@ -6,9 +6,6 @@ import numpy as np
 
 from taclnet_jax.volumes import LazySections, Sections
 
-GREY = np.arange(256) / 255
-"""The grey values of an 8-bit section, in [0, 1]."""
-
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
 
@@ -48,7 +45,7 @@ def section_histogram(image: Sections, z: int) -> np.ndarray:
 
 def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:
     """Tables that give a section of this histogram mean 0 and variance 1; zeros if constant."""
-    grey = GREY**gamma
+    grey = (np.arange(256) / 255) ** gamma
     weights = histograms / histograms.sum(axis=-1, keepdims=True)
     centred = grey - (weights * grey).sum(axis=-1, keepdims=True)
     deviation = np.sqrt((weights * centred**2).sum(axis=-1, keepdims=True))

@@ -51,9 +51,9 @@ def straight_through(prob: jax.Array, refined: jax.Array) -> jax.Array:
     """P_hat with another derivative: its logit moves as P's does.
 
     P_hat = clip(alpha o + P, 0, 1) has no derivative where it is 1, however wrong that is. Where it
-    is wrong and a little below 1, that of the cross-entropy is huge: for a network trained on ISBI12
-    and alpha 1, ten of 657 000 pixels held 80 % of the squared gradient. Here the derivative by the
-    logit of P is P_hat - truth everywhere, as it is P - truth without attention.
+    is wrong and a little below 1, that of the cross-entropy is huge: of a network trained on
+    ISBI12, at alpha 1, ten of 657 000 pixels held 80 % of the squared gradient. Here it is, by the
+    logit of P, P_hat - truth everywhere, as it is P - truth without attention.
 
     Args:
         prob: P in [0, 1].

@@ -14,10 +14,16 @@ import optax
 from taclnet_jax.config import differences, read_settings, run_settings
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
-from taclnet_jax.data import load_volume, training_samples, training_volume
+from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.loader import WindowLoader
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Split, balanced_weights, split_sections
+from taclnet_jax.data.windows import (
+    Split,
+    balanced_weights,
+    grid_samples,
+    labelled_samples,
+    split_sections,
+)
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.models import Network, create_model
@@ -91,7 +97,9 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     volume = volume or load_volume(settings.data)
     split = split_sections(volume.parts, sampling)
     seen = training_volume(volume, settings.data.downsample)
-    samples = training_samples(sampling, seen, split.train, settings.seed)
+    limit = sampling.crops_limit
+    grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)
+    samples = labelled_samples(seen, grid)  # their indices are the sample ids of the ITA memory
     remembers = settings.attention.kind == 'ita'
     if remembers:
         check_memory(len(samples), sampling.crop)

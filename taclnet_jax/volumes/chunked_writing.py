@@ -88,14 +88,10 @@ def write_precomputed(path: Path, content: Content) -> None:
 
 def _write_node(folder: Path, format_: str, content: Content) -> None:
     """Writes the array itself into a new folder; the group around an image has its voxel size."""
-    array, chunk = content.array, content.chunk
-    dtype, shape = np.dtype(array.dtype), list(array.shape)
     attributes = plain_attributes(content.geometry) if content.dataset else {}
     if format_ == 'zarr2':
         metadata: dict[str, Any] = {
-            'shape': shape,
-            'chunks': list(chunk),
-            'dtype': dtype.str,
+            'dtype': np.dtype(content.array.dtype).str,
             'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 5, 'shuffle': 1},
             'dimension_separator': '/',
             'fill_value': 0,
@@ -103,26 +99,22 @@ def _write_node(folder: Path, format_: str, content: Content) -> None:
     elif format_ == 'zarr3':
         blosc = {'cname': 'zstd', 'clevel': 5, 'shuffle': 'shuffle'}
         metadata = {
-            'shape': shape,
-            'data_type': dtype.name,
-            'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': list(chunk)}},
             'codecs': [
                 {'name': 'bytes', 'configuration': {'endian': 'little'}},
                 {'name': 'blosc', 'configuration': blosc},
             ],
-            'fill_value': 0,
             'dimension_names': ['z', 'y', 'x'],
             'attributes': attributes,
         }
     else:
-        metadata = {
-            'dimensions': shape[::-1],
-            'blockSize': list(chunk[::-1]),
-            'dataType': dtype.name,
-            'compression': {'type': 'gzip'},
-            **n5_attributes(content.geometry),
-        }
-    _write(folder, format_, {'metadata': metadata}, content)
+        metadata = {'compression': {'type': 'gzip'}, **n5_attributes(content.geometry)}
+    order = slice(None, None, -1 if format_ == 'n5' else 1)
+    schema = {
+        'dtype': content.array.dtype.name,
+        'domain': {'shape': content.array.shape[order]},
+        'chunk_layout': {'chunk': {'shape': content.chunk[order]}},
+    }
+    _write(folder, format_, {'metadata': metadata, 'schema': schema}, content)
     if format_ == 'zarr2' and attributes:
         _write_json(folder / '.zattrs', attributes)
 
