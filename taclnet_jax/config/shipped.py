@@ -18,14 +18,7 @@ def config_names() -> list[str]:
 
 
 def config_path(name: str) -> Path:
-    """The file of a shipped configuration.
-
-    Args:
-        name: such as 'isbi12'.
-
-    Raises:
-        InputError: there is none of that name.
-    """
+    """The file of a shipped configuration, such as 'isbi12'; InputError if there is none."""
     if name not in config_names():
         raise InputError(
             f'Expected a configuration out of {", ".join(config_names())}, or the path of a '

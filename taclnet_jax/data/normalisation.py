@@ -25,12 +25,7 @@ def normalised(image: Sections) -> LazySections:
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
-    """Counts of a section's 256 grey values; of 8 x 8 squares spread over it if it is very large.
-
-    Args:
-        image: uint8.
-        z: the section.
-    """
+    """Counts of a section's 256 grey values; of 8 x 8 squares spread over a very large one."""
     height, width = image.shape[1:]
     if height * width <= _WHOLE_PX:
         blocks = [image[z]]

@@ -12,11 +12,9 @@ from taclnet_jax.volumes import LazySections, Sections, read_whole
 
 
 def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A map of a halved section at the section's own size, linearly interpolated.
+    """A map `[height // 2, width // 2]` at the section's own size, linearly interpolated.
 
-    Args:
-        x: `[height // 2, width // 2]` in [0, 1].
-        shape: (height, width); an odd last row or column repeats its neighbour.
+    An odd last row or column of `shape`, (height, width), repeats its neighbour.
     """
     height, width = shape
     inner = ski.transform.resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')

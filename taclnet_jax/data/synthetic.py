@@ -72,14 +72,12 @@ class _Geometry(NamedTuple):
 class SyntheticTissue:
     """Sections of one made-up tissue, at any depth and in any order.
 
+    Ids are 1 to `cells`, and 0 on membranes; `id_type` is what holds them, uint16 or uint32.
+
     Args:
         seed: what to make.
         section_shape: (height, width) in pixels.
         resolution_nm: voxel size (z, y, x) in nm.
-
-    Attributes:
-        cells: how many there are; ids are 1 to `cells`, and 0 on membranes.
-        id_type: the smaller of uint16 and uint32 that holds them.
     """
 
     def __init__(

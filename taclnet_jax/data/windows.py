@@ -25,10 +25,6 @@ def fold_sections(parts: Sequence[range], fold: int) -> tuple[Stretches, Stretch
     With one part of 30 sections, fold 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19
     and trains on two stretches, 0-9 and 20-29.
 
-    Args:
-        parts: stretches of consecutive sections, as `Volume.parts`.
-        fold: the third held out, 1 to 3.
-
     Returns:
         (train, test), each a tuple of stretches of consecutive sections.
     """
@@ -54,10 +50,7 @@ def targets_of(stretches: Sequence[range], limit: int = 0) -> list[tuple[int, ra
 def window_sections(target: int, stretch: range, slices: int) -> list[int]:
     """The `slices` consecutive sections around `target`; the stretch's end sections are repeated.
 
-    Args:
-        target: the section in the middle, inside `stretch`.
-        stretch: consecutive sections that a window may use, at least `slices` of them.
-        slices: odd number of sections in a window; `check_slices` refuses others.
+    An odd number, and at most as many as the stretch has, which `check_slices` sees to.
     """
     if target not in stretch:
         raise ValueError(
@@ -187,10 +180,6 @@ class Split(NamedTuple):
 
 def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
     """Training, validation and test sections; validation is the end of the last training stretch.
-
-    Args:
-        parts: stretches of consecutive sections, as `Volume.parts`.
-        settings: fold, number of validation sections, and sections in a window.
 
     Raises:
         InputError: too few sections.

@@ -37,9 +37,7 @@ def attention_panels(
     Args:
         path: PNG file to write, or None.
         section: the image, `[height, width]`, any scale.
-        critical_map: smooth critical points CP of the section, `[height, width]` in [0, 1].
-        attention: attention map o, likewise.
-        refined: P_hat, likewise.
+        critical_map, attention, refined: CP, o and P_hat, likewise, in [0, 1].
         prob: P, likewise; adds P and P_hat as two panels beside the section.
 
     Returns:
@@ -91,11 +89,9 @@ def section_comparison(
         path: PNG file to write.
         section: the image, `[height, width]`, any scale.
         true_membrane: boolean mask of the same shape.
-        prob: P in [0, 1], likewise.
-        refined: P_hat, likewise; None, as `segments_refined`, for a system without attention.
+        prob, refined: P and P_hat in [0, 1], likewise.
         true_segments: integers, 0 = membrane, likewise.
-        segments: those of P.
-        segments_refined: those of P_hat, or None.
+        segments, segments_refined: those of P and P_hat, which are None without attention.
         segments_closed: those after `taclnet_jax.metrics.close_membranes`, over the section.
 
     Returns:

@@ -22,10 +22,9 @@ def predict_stack(
             `taclnet_jax.volumes.open_array`, of the resolution of the model's volume; where the
             network sees half of it (`config.downsample` = 2), the maps are interpolated back.
         output: folder of the results, made if it is not there: membrane.tif (P), refined.tif
-            (P_hat) and attention.tif (o), float32 in [0, 1]; segments.tif, the 4-connected
-            pieces of cell of each section after membranes were closed
-            (`taclnet_jax.metrics.close_membranes`), numbered section by section, 0 = membrane; and
-            attention.png, the poster's Fig. 5 of the middle section.
+            (P_hat) and attention.tif (o), float32 in [0, 1]; segments.tif, the segments of each
+            section by the model's `Cut`, 0 = membrane; and attention.png, the poster's Fig. 5 of
+            the middle section.
         dataset: inside an HDF5, zarr or N5 file.
 
     Returns:

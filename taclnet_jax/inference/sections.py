@@ -57,11 +57,8 @@ class Inference:
     ) -> tuple[jax.Array, STAOutput]:
         """P of the target's window, and the attention's output for the target.
 
-        Args:
-            variables: of the network.
-            image: `normalised` sections of the network's resolution.
-            target: the section's number.
-            stretch: the sections that its window may use.
+        The image is of `normalised` sections of the network's resolution, of which the window may
+        use those of the stretch.
         """
         height, width = image.shape[1:]
         whole = np.empty((self.slices, height, width), np.float32)

@@ -29,11 +29,9 @@ def attention_loss(
             matters, not what is there.
             'straight_through': the loss of P_hat, with the derivative of `straight_through`.
         loss_fn: one of `LOSSES`; for 'weighted' one that takes weights for `valid`.
-        prob: P, `[..., height, width]`.
-        refined: P_hat, likewise.
+        prob, refined: P and P_hat, `[..., height, width]`.
         attention: o in [0, 1], likewise; the weights are constants to the gradient.
-        membrane: 1 where there is membrane, 0 elsewhere, likewise.
-        valid: 1 where there is a label, 0 elsewhere, likewise.
+        membrane, valid: 1 where there is membrane, or a label, 0 elsewhere, likewise.
 
     Raises:
         ValueError: there is no such form.

@@ -48,9 +48,8 @@ def vgg19_features(params: Params, image: jax.Array, layers: Sequence[str]) -> l
     """The features `[n, height, width, channels]` of grey images, each layer's.
 
     Args:
-        params: of `load_vgg19`.
+        params, layers: of `perceptual_distance`.
         image: `[..., height, width]` in [0, 1]; n is the product of its other axes.
-        layers: from 'relu1_1' to 'relu3_4': the block, then the place in it.
 
     Raises:
         ValueError: there is no such layer.

@@ -25,9 +25,9 @@ def topological_loss(
     membranes around perfect cells, and all others are to vanish; see `matching_cost`. Only the
     pixels at which loops are born and die have a gradient.
 
-    A section is cut into the fewest patches that cover it, of one size, up to `patch` x `patch`;
-    where its size is no multiple of theirs, they overlap. Pixels without a label count as membrane
-    in P and in the truth, like what lies beyond a patch.
+    A section is cut into the fewest patches of one size, up to `patch` x `patch`, that cover it,
+    with overlaps if need be. Pixels without a label count as membrane in P and in the truth, like
+    what lies beyond a patch.
 
     Args:
         prob: probabilities of membrane in [0, 1], `[..., height, width]`.
@@ -35,8 +35,7 @@ def topological_loss(
         valid: not 0 where there is a label, the same shape.
         patch: side of the patches at most, in pixels. The authors' programs take 65 and 100.
         min_persistence: superfluous loops of no more persistence are let be, as the authors do.
-        border: 'membrane' or 'open', see `persistence_pairs`.
-        backend: 'gudhi' or 'xla', see `persistence_pairs`.
+        border, backend: 'membrane' or 'open', 'gudhi' or 'xla'; see `persistence_pairs`.
 
     Returns:
         The sum over the loops of a patch, averaged over the patches with a label; 0 if there are

@@ -175,12 +175,12 @@ def section_scores(
         `MAIN`: dice (of the cell interior), dice_membrane, ari, voi (= voi_split + voi_merge;
         bits), betti_error (loops in a patch).
         `EXTENDED`: dice_all_cell, the dice of no membrane at all, which says what dice is worth
-        here; boundary_f of the membrane, with a tolerance of 2 pixels; ari_joined and voi_joined, with all predicted membrane as one segment, where for
-        ari and voi each pixel of it is one; v_rand and v_info of ISBI 2012, after the predicted
-        segments have grown until they touch, at this threshold (the challenge's is the maximum over
-        thresholds: `best_over_thresholds`); cremi_score, of the grown segments too; cl_dice of the
-        membrane; betti_matching_error, in dimensions _0 and _1 and as their sum; false_splits,
-        false_merges.
+        here; boundary_f of the membrane, with a tolerance of 2 pixels; ari_joined and voi_joined,
+        with all predicted membrane as one segment, where for ari and voi each pixel of it is one;
+        v_rand and v_info of ISBI 2012, after the predicted segments have grown until they touch, at
+        this threshold (the challenge's is the maximum over thresholds: `best_over_thresholds`);
+        cremi_score, of the grown segments too; cl_dice of the membrane; betti_matching_error, in
+        dimensions _0 and _1 and as their sum; false_splits, false_merges.
 
     Raises:
         InputError: the shapes differ, a name is unknown, or the resolution is missing.

@@ -29,14 +29,10 @@ class DIVE(Network):
     its framework, then: small kernels (VGG), overlapping pooling (AlexNet), and a patch like the
     95x95 pixels of the classifier that had won the challenge before (Ciresan et al. 2012). No
     normalisation beyond the input's, no dropout; one logit a pixel instead of two.
-
-    Attributes:
-        features: channels of the stages, and those of the fully connected layer.
-        dtype: of the computation; parameters stay float32.
     """
 
-    features: Sequence[int] = (16, 24, 32, 48, 96)
-    dtype: Any = jnp.float32
+    features: Sequence[int] = (16, 24, 32, 48, 96)  # of the stages and the fully connected layer
+    dtype: Any = jnp.float32  # of the computation; parameters stay float32
 
     @classmethod
     def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:

@@ -46,9 +46,7 @@ class RecurrentUNet(UNet):
     sections meet: a ConvLSTM in each direction, for each map is to see the neighbours on both
     sides, added to the U-Net's own map, which it corrects instead of having to become one first.
 
-    888,593 parameters by default.
-
-    Attributes: see `UNet`.
+    888,593 parameters by default. See `UNet` for the attributes.
     """
 
     features: Sequence[int] = (16, 32, 64, 96)

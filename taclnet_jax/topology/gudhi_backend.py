@@ -27,9 +27,8 @@ def check_callbacks_can_run() -> None:
     """Raises RuntimeError where a callback could hang; training calls it before it starts.
 
     On CPU, a callback's arguments of 100 KiB and more are copied by the thread pool that also runs
-    the computations which wait for the callback. As many computations as devices can wait at once,
-    so the pool needs one worker more. It has NPROC workers (by default the cores this process may
-    use), and at least as many as devices. Any other platform does not wait there.
+    the computations which wait for it, as many as devices: the pool needs one worker more. It has
+    NPROC (by default the cores this process may use), and at least as many as devices.
     """
     if jax.default_backend() != 'cpu':
         return
@@ -62,8 +61,8 @@ def _filtration(
     """Gives each pixel of a float32 image a key of its own, in the order of (value, flat index).
 
     Returns:
-        The float64 keys `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first; int32 codes
-        `[H * W]` in the order of the values; and a function from keys to flat indices.
+        These float64 keys, `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first; int32
+        codes `[H * W]` in the order of the values; and a function from keys to flat indices.
     """
     # A constant image has no pairs, as is promised of one with NaN. max() passes NaN on.
     bits = (np.zeros_like(image) if np.isnan(image.max()) else image).view(np.int32)

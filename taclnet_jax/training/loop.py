@@ -105,11 +105,7 @@ def train_epoch(
     reporter: Reporter,
     signals: list[int],
 ) -> tuple[TrainState, dict[str, float]]:
-    """Steps `first` and on of an epoch, or those until a signal comes.
-
-    Returns:
-        (state, the epoch's mean loss and its times per step in ms).
-    """
+    """Steps `first` and on of an epoch, or until a signal; the state, mean loss and times in ms."""
     phase_two = training.is_phase_two(epoch)
     if phase_two and first == 0 and state.memory is not None:
         state = state.replace(memory=state.memory.begin_epoch())

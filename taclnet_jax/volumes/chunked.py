@@ -54,12 +54,7 @@ class Node:
 
 
 class Store:
-    """A folder or an address whose metadata can be looked at.
-
-    Args:
-        path: a folder, or an address that starts as one of `ADDRESSES`.
-        what: what it holds, for the messages.
-    """
+    """A folder, or an address that starts as one of `ADDRESSES`, and the metadata in it."""
 
     def __init__(self, path: str, what: str) -> None:
         self.path = path
@@ -172,15 +167,9 @@ def is_chunked(folder: Path) -> bool:
 
 
 def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
-    """Opens an array of a folder or an address.
+    """Opens an array of a folder, or of an address that starts as one of `ADDRESSES`.
 
-    Args:
-        path: a folder, or an address that starts as one of `ADDRESSES`.
-        dataset: the array in it; '' where there is one, or for the finest level of an image.
-        what: what it holds, for the messages.
-
-    Raises:
-        InputError: there is no such array, it is damaged or no grey stack.
+    See `open_array` for the arguments.
     """
     store = Store(path, what)
     where, node = _find(store, dataset.strip('/'))

@@ -12,8 +12,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.volumes.chunked import DRIVERS, Store
 from taclnet_jax.volumes.metadata import n5_attributes, ome_attributes, plain_attributes
-from taclnet_jax.volumes.sections import Content, Geometry, listed, place
-from taclnet_jax.volumes.slabs import slabs
+from taclnet_jax.volumes.sections import Content, Geometry, listed, place, slabs
 
 _LEVEL = {'zarr2': '0', 'zarr3': '0', 'n5': 's0'}
 _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {

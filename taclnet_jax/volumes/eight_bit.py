@@ -58,11 +58,7 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
 
 
 def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:
-    """An image in memory in 8 bits, by the rule of `as_uint8_sections`.
-
-    Args:
-        stack: `[z, y, x]`.
-        name: the file or stack, for the error messages.
+    """An image in memory, `[z, y, x]`, in 8 bits, by the rule of `as_uint8_sections`.
 
     Raises:
         InputError: another type, sections with NaN or infinity, floats outside [0, 1].
