@@ -59,9 +59,6 @@ class Model:
 def load(workdir: str | Path) -> Model:
     """The best network of a run.
 
-    Args:
-        workdir: of the run.
-
     Raises:
         InputError: there is no run, or it has no checkpoint that can be read.
     """

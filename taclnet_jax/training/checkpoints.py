@@ -120,14 +120,11 @@ def phase_one_of(workdir: Path, start_from: str) -> str:
 
 
 def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The end of another run's phase one.
-
-    Args:
-        folder: its `<workdir>/checkpoints/phase_one`.
-        template: a state of the same network and optimizer.
+    """The end of another run's phase one, in its `<workdir>/checkpoints/phase_one`.
 
     Returns:
-        (state, the run's configuration); the state has the template's ITA memory.
+        (state, the run's configuration). The template is a state of the same network and optimizer,
+        whose ITA memory the state has.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be read.

@@ -55,8 +55,8 @@ def ome_geometry(attributes: Json, level: str, axes: Axes) -> Geometry:
 def plain_geometry(attributes: Json, axes: Axes) -> Geometry:
     """The attributes `resolution` (or `voxel_size`) and `offset` on an array, nm without `units`.
 
-    They follow the axes on disk, as of CREMI, gunpowder, funlib, Paintera and Neuroglancer. Fiji and
-    ilastik have `element_size_um`.
+    They follow the axes on disk; so CREMI, gunpowder, funlib, Paintera and Neuroglancer have them.
+    Fiji and ilastik have `element_size_um`.
     """
     units = attributes.get('units', attributes.get('unit', 'nm'))
     if not isinstance(units, str | bytes):
