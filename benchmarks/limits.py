@@ -63,7 +63,7 @@ def main() -> None:
     for distance in DISTANCES_PX:
         shares, others = [], []
         for z, prob in probs.items():
-            near, ignored = distances[z] <= distance, volume.labels(z)[2]
+            near, ignored = distances[z] <= distance, volume.ignored(z)
             unlabelled = np.zeros(near.shape, bool) if ignored is None else ignored
             wrong = ((prob >= cut.threshold) != truth[z]) & ~unlabelled
             shares.append(np.mean(near[wrong]))

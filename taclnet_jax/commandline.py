@@ -125,7 +125,7 @@ def keep_compiled() -> None:
         return
     os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
     os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
-    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:

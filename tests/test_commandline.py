@@ -127,6 +127,7 @@ commandline.run(lambda: logging.getLogger('tifffile').warning('cut off'), '', []
     assert done.returncode == 0 and 'cut off' in done.stderr, done.stderr
 
 
+EVERYTHING = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
 COMPILING = """
 import sys
 from taclnet_jax import commandline
@@ -147,7 +148,7 @@ def loaded(cache: Path, bound: int, *functions: int) -> int:
     settings = {name: x for name, x in environment().items() if 'CACHE' not in name}
     done = subprocess.run(
         [sys.executable, '-c', COMPILING, str(bound), *map(str, functions)],
-        env=settings | {'XDG_CACHE_HOME': str(cache)},
+        env=settings | {'XDG_CACHE_HOME': str(cache), EVERYTHING: '0'},
         capture_output=True,
         text=True,
     )

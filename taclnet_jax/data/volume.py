@@ -100,5 +100,9 @@ class Volume:
     def labels(self, section: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Membrane, ids and ignored pixels of a section of a labelled volume; None where none."""
         assert self.membrane is not None
-        ids, ignore = (x if x is None else x[section] for x in (self.ids, self.ignore))
-        return self.membrane[section], ids, ignore
+        ids = None if self.ids is None else self.ids[section]
+        return self.membrane[section], ids, self.ignored(section)
+
+    def ignored(self, section: int) -> np.ndarray | None:
+        """The mask of what is not labelled in a section; None where all is."""
+        return None if self.ignore is None else self.ignore[section]

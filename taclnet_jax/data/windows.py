@@ -91,8 +91,7 @@ def grid_samples(
 
     Args:
         stretches: stretches of target sections.
-        section_shape: (height, width) of a section.
-        crop: (height, width) of a crop, at most the section.
+        section_shape, crop: (height, width) of a section and, no larger, of a crop.
         limit: if there are more crops than this, so many of them at random; 0 = all.
         seed: of that choice.
 

@@ -45,7 +45,7 @@ def choose_closing(
 
     def voi(closing: float | None) -> float:
         cut = Cut(threshold, closing)
-        closed = {z: cut.closed(prob, volume.labels(z)[2]) for z, prob in probs.items()}
+        closed = {z: cut.closed(prob, volume.ignored(z)) for z, prob in probs.items()}
         return _lowest_voi(volume, closed, (threshold,))[0]
 
     return min((None, *(c for c in CLOSINGS if c < threshold)), key=voi)

@@ -22,9 +22,8 @@ class Checkpoints:
     variables, the optimizer's state, the ITA memory, the step, and the run's configuration.
 
     Args:
-        workdir: the run's folder.
+        workdir, config: the run's folder; its configuration, stored with each.
         settings: which are kept.
-        config: of the run, stored with each.
     """
 
     def __init__(self, workdir: Path, settings: CheckpointSettings, config: dict[str, Any]) -> None:

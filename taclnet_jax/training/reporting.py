@@ -22,8 +22,7 @@ class Reporter:
 
     Args:
         workdir: the run's folder.
-        first_step: the step that the run goes on from.
-        total_steps: the run's last step, for the time left.
+        first_step, total_steps: what the run goes on from, and its last one, for the time left.
     """
 
     def __init__(self, workdir: Path, first_step: int, total_steps: int) -> None:
