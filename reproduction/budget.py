@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -13,10 +13,10 @@ import jax
 
 from taclnet_jax.data.loader import Batch
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Stretches, targets_of
+from taclnet_jax.data.windows import targets_of
 from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.evaluation.thresholds import choose_cuts, choose_threshold
-from taclnet_jax.inference import Inference, SectionPrediction, create_inference, predict_sections
+from taclnet_jax.inference import SectionPrediction, create_inference, predict_sections
 from taclnet_jax.inference.cut import fixed_cuts, map_of
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import prepare
@@ -80,7 +80,10 @@ def measure_costs(config: Any, volume: Volume) -> Costs:
     ) -> tuple[float, float]:
         options = training.settings.inference_options
         infer = create_inference(training.network, views=views, **options)
-        return _time_sections(infer, training.new.variables, volume, split.test, scoring)
+        targets = targets_of(split.test)[:2]
+        predicted = predict_sections(infer, training.new.variables, volume.image, targets)
+        seconds = seconds_of_sections(predicted, scoring)
+        return seconds[0], seconds[-1]
 
     first, section_seconds = time_sections(1, validate)
     views_first, views_seconds = time_sections(settings.views, evaluate)
@@ -144,18 +147,14 @@ def time_steps(step: Step, state: TrainState, batch: Batch) -> tuple[float, floa
     return times[0], median(times[1:])
 
 
-def _time_sections(
-    infer: Inference,
-    variables: Any,
-    volume: Volume,
-    stretches: Stretches,
-    scoring: Callable[[SectionPrediction], None],
-) -> tuple[float, float]:
-    """(first, later) seconds of predicting and scoring a section; the first one compiles."""
-    times = []
-    start = time.perf_counter()
-    for prediction in predict_sections(infer, variables, volume.image, targets_of(stretches)[:2]):
+def seconds_of_sections(
+    predicted: Iterable[SectionPrediction],
+    scoring: Callable[[SectionPrediction], object] = lambda prediction: None,
+) -> list[float]:
+    """What it takes to predict and score each section; the first one compiles."""
+    times, start = [], time.perf_counter()
+    for prediction in predicted:
         scoring(prediction)
         times.append(time.perf_counter() - start)
         start = time.perf_counter()
-    return times[0], times[-1]
+    return times

@@ -20,6 +20,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from taclnet_jax import commandline
+from taclnet_jax.cores import available_cores
 
 Call = Callable[[], object]
 """Something that pickle can send to another process."""
@@ -84,12 +85,6 @@ class Jobs:
                 self._shares.append(cores)
                 del self._running[name]
         return ended
-
-
-def available_cores() -> list[int]:
-    """Those that this process may use."""
-    linux = hasattr(os, 'sched_getaffinity')
-    return sorted(os.sched_getaffinity(0)) if linux else list(range(os.cpu_count() or 1))
 
 
 def shares(cores: list[int], number: int) -> list[tuple[int, ...]]:

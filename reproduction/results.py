@@ -24,7 +24,7 @@ from taclnet_jax.config.schema import entries
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
-from taclnet_jax.inference.cut import MAPS
+from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.training.reporting import read_metrics
 
 Result = dict[str, Any]

@@ -12,8 +12,8 @@ from reproduction.comparison import Cell, Row, fill_column
 from reproduction.notes import closing_notes, notes_below, sections_held_out
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
-from taclnet_jax.inference.cut import TITLES
 from taclnet_jax.metrics import COLUMNS
+from taclnet_jax.metrics.maps import TITLES
 
 # Title and decimals, as the poster has them.
 _POSTER = {

@@ -1,5 +1,6 @@
 """What the commands share: --help from the docstring, and one message instead of a traceback."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -9,12 +10,14 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import platformdirs
 from absl import app, flags
 from absl import logging as absl_logging
 
+from taclnet_jax.cores import available_cores
 from taclnet_jax.errors import InputError, Interrupted
 
 # Of what was compiled; the least recently used goes first.
@@ -103,9 +106,7 @@ def allow_callbacks() -> None:
         r'xla_force_host_platform_device_count=(\d+)', os.environ.get('XLA_FLAGS', '')
     )
     devices = max([1, *map(int, asked)])
-    linux = hasattr(os, 'sched_getaffinity')
-    cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count() or 1
-    if cores <= devices:
+    if len(available_cores()) <= devices:
         os.environ['NPROC'] = str(devices + 1)
 
 
@@ -117,9 +118,14 @@ def keep_compiled() -> None:
     """
     if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
         return
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = platformdirs.user_cache_dir('taclnet_jax')
+    folder = Path(platformdirs.user_cache_dir('taclnet_jax'))
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):  # JAX would warn time and again
+        return
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = str(folder)
     os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(_CACHE_BYTES))
-    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+    os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.1')
 
 
 def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -> str:

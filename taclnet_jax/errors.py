@@ -10,11 +10,7 @@ class InputError(ValueError):
 
 
 class Interrupted(Exception):
-    """A signal stopped a run, after its state was saved.
-
-    Attributes:
-        signal: its number.
-    """
+    """A signal, of which this has the number, stopped a run, after its state was saved."""
 
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)

@@ -84,15 +84,10 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def check_space(path: Path, need: int, setting: str) -> None:
-    """Refuses to begin what will not fit on the disk.
-
-    Args:
-        path: the file or folder to be written.
-        need: how many bytes.
-        setting: which one names the folder, for the message.
+    """Refuses to begin a file or folder of `need` bytes that will not fit on the disk.
 
     Raises:
-        InputError: less is free.
+        InputError: less is free; says which setting names the folder.
     """
     free = shutil.disk_usage(_nearest_folder(path)).free
     if need > free:

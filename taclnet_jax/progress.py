@@ -16,8 +16,7 @@ class Progress:
     """A progress bar with the time left on a terminal, a plain line now and then elsewhere.
 
     Args:
-        first: steps done before.
-        total: steps in all.
+        first, total: steps done before, and in all.
         unit: what a step is.
         seconds_between_lines: where the output is no terminal.
     """

@@ -2,9 +2,11 @@
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
-from commands import ROOT
+from commands import ROOT, environment
 
 PACKAGE = ROOT / 'taclnet_jax'
 MODULES = sorted(PACKAGE.rglob('*.py'))
@@ -44,3 +46,17 @@ def test_the_map_names_every_room_and_file_it_links() -> None:
     assert named and all(
         (PACKAGE / path).exists() or (ROOT / path).exists() for path in named if 'yours' not in path
     )
+
+
+@pytest.mark.parametrize(
+    ('module', 'late'),
+    [
+        ('taclnet_jax.main', 'jax'),  # for --help and mistakes
+        ('taclnet_jax.evaluation.evaluate, taclnet_jax.training.loop', 'matplotlib'),  # first step
+        ('reproduction.tables, reproduction.results', 'jax'),  # reads what others computed
+    ],
+)
+def test_what_is_slow_to_import_comes_late(module: str, late: str) -> None:
+    command = [sys.executable, '-c', f'import sys, {module}; print(*sys.modules)']
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert late not in done.stdout.split()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from absl import flags
@@ -124,3 +125,51 @@ commandline.run(lambda: logging.getLogger('tifffile').warning('cut off'), '', []
 """
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.returncode == 0 and 'cut off' in done.stderr, done.stderr
+
+
+EVERYTHING = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'
+COMPILING = """
+import sys
+from taclnet_jax import commandline
+commandline._CACHE_BYTES = int(sys.argv[1])
+commandline.keep_compiled()
+
+import jax
+events = []
+jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
+for k in map(int, sys.argv[2:]):
+    assert jax.jit(lambda x: k * x)(2.0) == 2 * k
+print(events.count('/jax/compilation_cache/cache_hits'))
+"""
+
+
+def loaded(cache: Path, bound: int, *functions: int) -> int:
+    """How many functions a process loads, instead of compiling them."""
+    settings = {name: x for name, x in environment().items() if 'CACHE' not in name}
+    done = subprocess.run(
+        [sys.executable, '-c', COMPILING, str(bound), *map(str, functions)],
+        env=settings | {'XDG_CACHE_HOME': str(cache), EVERYTHING: '0'},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='names the cache folder as Linux does')
+def test_what_one_process_compiles_the_next_one_loads(tmp_path: Path) -> None:
+    def size() -> int:
+        return sum(file.stat().st_size for file in (tmp_path / 'taclnet_jax').iterdir())
+
+    assert loaded(tmp_path, 10**9, 3, 5, 7) == 0
+    first = size()
+    assert loaded(tmp_path, 10**9, 3, 5, 7) > 2
+    assert 0 < size() <= first
+    # With as much room as two functions take the least recently used go.
+    assert loaded(tmp_path, 2 * first // 3, 11, 13) == 0
+    assert size() <= first
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
+    (tmp_path / 'taclnet_jax').touch()
+    assert loaded(tmp_path, 10**9, 3) == 0

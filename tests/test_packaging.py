@@ -27,7 +27,7 @@ getattr(build_meta, f'build_{sys.argv[1]}')(sys.argv[2])
 MODULES = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / 'taclnet_jax').rglob('*')
-    if path.suffix == '.py' or path.name == 'py.typed'
+    if path.suffix in ('.py', '.pyi') or path.name == 'py.typed'
 }
 CONFIGS = {path.name for path in (ROOT / 'configs').glob('*.py')}
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -14,8 +12,9 @@ from benchmarks.on_device.report import Report, Table
 from benchmarks.on_device.timing import begin
 from benchmarks.step import training_of
 from benchmarks.topology import likelihood
+from reproduction.budget import seconds_of_sections
 from taclnet_jax.data.windows import targets_of
-from taclnet_jax.inference import Inference, create_inference, predict_sections
+from taclnet_jax.inference import create_inference, predict_sections
 from taclnet_jax.topology import BACKENDS
 
 VIEWS = (1, 8)
@@ -60,11 +59,11 @@ def _time_case(report: Report, table: Table, case: tuple[str, str, str], image: 
     )
     infer = create_inference(training.network, views=1, **training.settings.inference_options)
     for views in VIEWS:
-        seconds = _seconds_of_section(
-            replace(infer, views=views), training.new.variables, image, 2 if report.quick else 5
-        )
-        voxels = image[0].size
-        table.set(_row(*case), _column(views), voxels / seconds / 1e6)
+        targets = targets_of([range(len(image))])[: 3 if report.quick else 6]
+        views_of = replace(infer, views=views)
+        predicted = predict_sections(views_of, training.new.variables, image, targets)
+        seconds = median(seconds_of_sections(predicted)[1:])
+        table.set(_row(*case), _column(views), image[0].size / seconds / 1e6)
 
 
 def _column(views: int) -> str:
@@ -73,15 +72,3 @@ def _column(views: int) -> str:
 
 def _row(network: str, precision: str, backend: str) -> str:
     return f'{network}, {precision}, `{backend}`'
-
-
-def _seconds_of_section(
-    infer: Inference, variables: Any, image: np.ndarray, sections: int
-) -> float:
-    """Median of some sections after the first, which compiles."""
-    times, start = [], time.perf_counter()
-    targets = targets_of([range(len(image))])[: sections + 1]
-    for _ in predict_sections(infer, variables, image, targets):
-        times.append(time.perf_counter() - start)
-        start = time.perf_counter()
-    return median(times[1:])

@@ -16,7 +16,7 @@ import numpy as np
 import taclnet_jax
 from benchmarks.on_device.report import Report
 from benchmarks.on_device.timing import begin, milliseconds
-from reproduction.jobs import available_cores
+from taclnet_jax.cores import available_cores
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'gudhi', 'torch')
 ENOUGH_MS = 20.0

@@ -19,8 +19,8 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.on_device.report import Report, Table
-from reproduction.jobs import available_cores
 from reproduction.systems import SYSTEMS, Run
+from taclnet_jax.cores import available_cores
 
 SAVING_S = 12
 """Before the stage ends, for runs to stop and the table to be written."""

@@ -32,14 +32,12 @@ def blockwise_attention(query: Any, keys: Any, values: Any, *, block_size: int =
     """The softmax attention for any queries, in linear memory: N^2 time, N x block_size numbers.
 
     Args:
-        query: C maps `[..., C, H, W]` with any values, or one map `[..., H, W]` that is repeated.
-        keys: `[..., C, H, W]`.
-        values: `[..., H, W]`.
+        query, keys, values: of `dense_attention`.
         block_size: pixels that are compared with all others at a time.
 
     Returns:
-        o, `[..., H, W]`, computed in the arguments' dtype, float32 or wider. The gradient takes
-        linear memory too: it computes the scores again.
+        o, as of `dense_attention`. The gradient takes linear memory too: it computes the scores
+        again.
 
     Example:
         >>> import jax.numpy as jnp

@@ -46,12 +46,9 @@ def sta_attention(
         alpha: weight of the attention in the refined probability.
         sigma: width of the critical maps' Gaussian in pixels.
         min_persistence: lowest persistence of a critical point.
-        border: 'membrane' or 'open', see `persistence_pairs`.
-        backend: 'gudhi' or 'xla', see `persistence_pairs`.
-        history: the attention of the epoch before, `[..., H, W]`, or None. A constant to the
-            gradient.
-        beta: weight of the history, a number or an array that broadcasts to `[..., 1, 1]`; 0 where
-            a sample has no history.
+        border, backend: 'membrane' or 'open', 'gudhi' or 'xla'; see `persistence_pairs`.
+        history: the attention of the epoch before, `[..., H, W]`, or None; see
+            `iterative_attention` for this and `beta`.
 
     Returns:
         `STAOutput` in `prob`'s dtype. Its gradient flows through the target slice's probability;

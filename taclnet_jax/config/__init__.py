@@ -80,10 +80,7 @@ def read_settings(workdir: str | Path) -> RunSettings:
 def differences(one: RunSettings, other: RunSettings, *, in_phase_one: bool = False) -> list[str]:
     """Lines 'key: one value, other value' of the settings in which two runs differ for good.
 
-    Args:
-        one: a run's.
-        other: another's.
-        in_phase_one: leaves out what phase one knows nothing of.
+    With `in_phase_one` what phase one knows nothing of is left out.
     """
     there = flatten(other)
     return [

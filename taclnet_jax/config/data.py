@@ -125,7 +125,7 @@ class AugmentSettings(Settings, block='augment'):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.elastic and self.elastic_px > self.elastic_spacing_px / 4:
+        if self.elastic_px > self.elastic_spacing_px / 4:
             raise InputError(
                 'Expected config.augment.elastic_px to be at most a quarter of elastic_spacing_px, '
                 f'beyond which a section can fold; found {self.elastic_px} and '

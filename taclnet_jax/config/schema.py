@@ -76,20 +76,12 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One setting of a block, with its full name.
+    """One setting of a block, with its full name."""
 
-    Attributes:
-        key: such as 'phase_one.epochs'.
-        value: its value; tuples are tuples.
-        field: as it is declared.
-        hint: its type.
-        role: see `Role`.
-    """
-
-    key: str
+    key: str  # such as 'phase_one.epochs'
     value: Any
     field: dataclasses.Field[Any]
-    hint: Any
+    hint: Any  # its type
     role: Role
 
     @property

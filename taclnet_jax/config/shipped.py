@@ -1,6 +1,6 @@
 """The configurations that come with the package: `configs/` of the checkout, or of the wheel."""
 
-import importlib.util
+import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -18,14 +18,7 @@ def config_names() -> list[str]:
 
 
 def config_path(name: str) -> Path:
-    """The file of a shipped configuration.
-
-    Args:
-        name: such as 'isbi12'.
-
-    Raises:
-        InputError: there is none of that name.
-    """
+    """The file of a shipped configuration, such as 'isbi12'; InputError if there is none."""
     if name not in config_names():
         raise InputError(
             f'Expected a configuration out of {", ".join(config_names())}, or the path of a '
@@ -36,12 +29,7 @@ def config_path(name: str) -> Path:
 
 def read_config_file(name: str) -> ConfigDict:
     """What `get_config()` of a shipped configuration returns."""
-    path = config_path(name)
-    spec = importlib.util.spec_from_file_location(f'taclnet_config_{name}', path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config: ConfigDict = module.get_config()
+    config: ConfigDict = runpy.run_path(str(config_path(name)))['get_config']()
     return config
 
 

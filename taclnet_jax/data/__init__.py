@@ -1,11 +1,9 @@
 """Volumes to train and evaluate on, and the windows cut from them."""
 
 import importlib
-from collections.abc import Sequence
 
-from taclnet_jax.config.data import DataSettings, SamplingSettings
+from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Samples, grid_samples, labelled_samples
 
 DATA_SETS = {
     'synthetic': 'taclnet_jax.data.synthetic',
@@ -38,18 +36,3 @@ def training_volume(volume: Volume, downsample: int) -> Volume:
     from taclnet_jax.data.resolution import halved
 
     return halved(volume)
-
-
-def training_samples(
-    settings: SamplingSettings, volume: Volume, stretches: Sequence[range], seed: int
-) -> Samples:
-    """The crops that a run trains on; their indices are the sample ids of its ITA memory.
-
-    Args:
-        settings: crop and limit.
-        volume: of `training_volume`.
-        stretches: its training sections.
-        seed: of the choice, where there are more than the limit.
-    """
-    grid = grid_samples(stretches, volume.shape[1:], settings.crop, settings.crops_limit, seed)
-    return labelled_samples(volume, grid)

@@ -40,17 +40,11 @@ def grey_tables(
 ) -> np.ndarray:
     """For each section a table from grey value to normalised, augmented intensity.
 
-    Sections of a real stack differ in contrast from one to the next, so each has its own draw. The
-    gamma is applied to the grey values; the mean and variance that normalise the section are those
-    after it, so that only `gain`, `offset` and `dark` move them from 0 and 1.
+    Each section has its own draw. A section is normalised after its gamma, so that only `gain`,
+    `offset` and `dark` move its mean and variance from 0 and 1.
 
-    Args:
-        rng: the sample's generator.
-        histograms: `[slices, 256]` counts of the grey values in each whole section.
-        augmentation: the strengths.
-
-    Returns:
-        `[slices, 256]` float32.
+    Histograms are `[slices, 256]` counts of the grey values in each whole section, and the tables
+    `[slices, 256]` float32.
     """
     a, slices = augmentation, len(histograms)
     draw = rng.uniform(-1, 1, (3, slices, 1))
@@ -63,10 +57,7 @@ def grey_tables(
 def degrade(rng: np.random.Generator, image: np.ndarray, augmentation: AugmentSettings) -> None:
     """Blurs sections, adds noise to them and loses one, in place; the labels know nothing of it.
 
-    Args:
-        rng: the sample's generator.
-        image: `[slices, height, width]` float32, normalised.
-        augmentation: the probabilities and strengths.
+    They are `[slices, height, width]` float32, normalised.
     """
     a, slices = augmentation, len(image)
     blur = _strengths(rng, slices, a.blur, a.blur_px)

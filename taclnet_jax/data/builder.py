@@ -35,9 +35,8 @@ _FILE_BYTES = 2**26
 class VolumeBuilder(tfds.core.ShardBasedBuilder):
     """Prepares a volume: one example a section, in order, several to a file.
 
-    Needs little memory however many sections there are. The raw files lie below the download
-    configuration's `manual_dir`. Prepare it under a configuration named by their `fingerprint`:
-    changed files are then other data.
+    The raw files lie below the download configuration's `manual_dir`. Prepare it under a
+    configuration named by their `fingerprint`: changed files are then other data.
     """
 
     VERSION = tfds.core.Version('2.0.0')  # of the prepared data's layout
@@ -95,15 +94,9 @@ class VolumeBuilder(tfds.core.ShardBasedBuilder):
 def prepared(
     kind: type[VolumeBuilder], name: str, settings: DataSettings
 ) -> dict[str, LazySections]:
-    """The features of a volume, prepared first where that has not been done.
+    """A stack for each feature of a volume, prepared first where that has not been done.
 
-    Args:
-        kind: the data set.
-        name: of the raw files' contents, by their `fingerprint`.
-        settings: where files lie.
-
-    Returns:
-        A stack for each feature; several threads may read it at once.
+    Several threads may read them at once. `name` is the `fingerprint` of the raw files' contents.
 
     Raises:
         InputError: a raw file is unfit, or the prepared data cannot be written or read.
@@ -147,8 +140,7 @@ def prepared_archive(
     """As `prepared`, of TIFF stacks published together in a zip: as they are, or out of it.
 
     Args:
-        kind: the data set.
-        settings: where files lie.
+        kind, settings: of `prepared`.
         names: the files below the folder of raw files, such as `snemi3d/train-input.tif`, each with
             its `voxels_sha256` as published: what comes out of a zip must be that.
         archive: the zip below it, such as `snemi3d/snemi.zip`; it may lie in the folder itself,

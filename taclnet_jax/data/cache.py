@@ -11,11 +11,7 @@ from taclnet_jax.volumes import LazySections, Sections
 
 
 class SectionCache:
-    """Keeps whole sections that were slow to read, the ones used last.
-
-    Args:
-        megabytes: how much it may hold.
-    """
+    """Keeps whole sections that were slow to read, so many megabytes of those used last."""
 
     def __init__(self, megabytes: float) -> None:
         self._sections: LRUCache = LRUCache(megabytes * 1e6, getsizeof=lambda array: array.nbytes)

@@ -53,8 +53,8 @@ def load(settings: DataSettings) -> Volume:
         by section, (40, 4, 4) nm.
 
     Raises:
-        InputError: an unknown sample, a raw file cannot be had or is unfit, or the prepared data
-            cannot be written or read.
+        InputError: a sample is unknown, raw files cannot be had or are unfit, or prepared ones not
+            written or read.
     """
     samples = settings.cremi.samples
     if not samples or len(set(samples)) < len(samples) or not set(samples) <= SHA256.keys():
@@ -91,12 +91,10 @@ def open_sample(path: Path) -> tuple[dict[str, Sections], Triple]:
     """Opens a file of CREMI.
 
     Returns:
-        The labelled region, `image` and `ids` of the same shape `[z, y, x]`, and the voxel size
-        (z, y, x) in nm.
+        The labelled region, `image` and `ids`, and the voxel size (z, y, x) in nm.
 
     Raises:
-        InputError: the file is damaged or lacks a dataset or attribute, or the labels do not lie in
-            the image, voxel on voxel.
+        InputError: the file is damaged or incomplete, or the labels lie not voxel on voxel in it.
     """
     raw, ids = open_array(path, 'image', RAW), open_array(path, 'labels', IDS)
     if raw.dtype != np.uint8 or not np.issubdtype(ids.dtype, np.integer):

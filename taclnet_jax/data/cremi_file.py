@@ -27,25 +27,21 @@ def write_cremi(
 ) -> None:
     """Writes one sample as CREMI publishes them: an HDF5 file, whole or not at all.
 
-    `volumes/raw` (uint8) and `volumes/labels/neuron_ids` (uint64) have the attribute `resolution`,
-    (z, y, x) in nm; with padding the labels have `offset`, where they begin inside raw, in nm. Both
-    are compressed with gzip. Section z of the image and of the ids are read one after the other, so
-    who computes them together needs to keep only one.
+    `volumes/raw` (uint8) and `volumes/labels/neuron_ids` (uint64), gzip-compressed, have the
+    attribute `resolution`, (z, y, x) in nm; with padding the labels have `offset`, where they begin
+    inside raw, in nm. Section z of image and ids are read one after the other.
 
     Args:
-        path: such as `sample_A_20160501.hdf`; an existing file is replaced once the new one is
-            complete.
+        path: such as `sample_A_20160501.hdf`.
         image: `[z, y, x]` uint8.
         ids: `[z, y, x]` integers of 0 or above, of the image's inner part.
         resolution_nm: voxel size (z, y, x) in nm.
         padding: (z, y, x), voxels of the image before the first of the ids; after the last there
             may be more or fewer.
-        synthetic: marks the file as made up, by an attribute `synthetic` of its root, so that no
-            score of it is taken for one of real tissue.
+        synthetic: marks the file as made up, by an attribute `synthetic` of its root.
 
     Raises:
-        InputError: the ids do not fit into the image, or the file cannot be written, for instance
-            because the disk is full.
+        InputError: the ids do not fit into the image, or the file cannot be written.
     """
     shape, inner = tuple(image.shape), tuple(ids.shape)
     if not (

@@ -19,9 +19,8 @@ def misalignment(
     """How far each section of a window is displaced in its plane by a fault of the alignment.
 
     As in Lee et al. 2017 (arXiv:1706.00120): half of the faults are slips, of one section against
-    all others, and half are steps, of one section and all after it. Only displacements between
-    sections tell, so the target stays where it is and the others move about it: what is known of
-    the target's pixels stays true.
+    all others, and half are steps, of one section and all after it. The target stays where it is,
+    so that what is known of its pixels stays true; the others move about it.
 
     Args:
         rng: the sample's generator.
@@ -81,11 +80,8 @@ def warp(sections: np.ndarray, displacement: np.ndarray) -> np.ndarray:
 
     Args:
         sections: `[slices, height + 2 m, width + 2 m]` float32: the crop with a margin m, of at
-            least `margin_px` of the largest displacement.
+            least `margin_px` of the largest displacement, which is taken off.
         displacement: `[2, height, width]` float32.
-
-    Returns:
-        `[slices, height, width]`.
     """
     margin = (sections.shape[2] - displacement.shape[2]) // 2
     places = displacement + np.indices(displacement.shape[1:], np.float32) + np.float32(margin)
@@ -105,7 +101,7 @@ def read_mirrored(
         corner: the crop's first row and column, any integers.
         size: (height, width) of the crop.
     """
-    if is_within(corner, size, sections.shape[1:]):
+    if inside(corner, size, sections.shape[1:]).all():
         rows, columns = (slice(c, c + n) for c, n in zip(corner, size, strict=True))
         return sections[z, rows, columns]
     down, right = (
@@ -115,14 +111,6 @@ def read_mirrored(
     top, left = int(down.min()), int(right.min())
     part = sections[z, slice(top, int(down.max()) + 1), slice(left, int(right.max()) + 1)]
     return part[(down - top)[:, None], right - left]
-
-
-def is_within(
-    corner: tuple[int, int], size: tuple[int, int], section_shape: tuple[int, ...]
-) -> bool:
-    """Whether a crop lies in its section as a whole."""
-    pairs = zip(corner, size, section_shape, strict=True)
-    return all(first >= 0 and first + count <= full for first, count, full in pairs)
 
 
 def inside(

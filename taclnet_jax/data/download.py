@@ -37,8 +37,7 @@ def fetch(
         The file's path.
 
     Raises:
-        InputError: no network, no such file there, a certificate that is not valid, other contents
-            than expected, no space left; says where to place the file by hand.
+        InputError: it cannot be had, or is another file; says where to place it by hand.
     """
     path = folder / name
     if path.exists():
@@ -88,8 +87,7 @@ def unpack(archive: Path, name: str, path: Path, check: Callable[[Path], None]) 
         check: is given the file before it takes its place, and may refuse it.
 
     Raises:
-        InputError: the archive is damaged or does not hold exactly one such file, or `path` cannot
-            be written.
+        InputError: the archive is damaged or holds not one such file, or `path` cannot be written.
     """
     try:
         with explained(path), zipfile.ZipFile(archive) as file, replacing(path) as partial:

@@ -52,15 +52,13 @@ def load(settings: DataSettings) -> Volume:
     """Loads the ISBI 2012 training stack, first downloading and preparing it where needed.
 
     In the folder of raw files `isbi12/train-volume.tif` (uint8) and `isbi12/train-labels.tif`
-    (0 = membrane, 255 = cell interior) are looked for, or `ISBI-2012-challenge.zip`, which holds
-    them.
+    (0 = membrane, 255 = cell interior) are looked for, or `ISBI-2012-challenge.zip` with both.
 
     Returns:
         Image and membrane mask in memory, (50, 4, 4) nm; the stack has no instance ids.
 
     Raises:
-        InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
-            read.
+        InputError: raw files cannot be had or are unfit, or prepared ones not written or read.
     """
     stacks = prepared_archive(Isbi12, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
     volume = Volume('isbi12', stacks['image'], stacks['membrane'], None, RESOLUTION_NM)

@@ -50,16 +50,14 @@ def load(settings: DataSettings) -> Volume:
     """Loads the SNEMI3D training volume, first downloading and preparing it where needed.
 
     In the folder of raw files `snemi3d/train-input.tif` (uint8) and `snemi3d/train-labels.tif`
-    (instance ids) are looked for, each as it is or in a zip of its own name, or `snemi.zip`, which
-    holds both.
+    (instance ids) are looked for, each as it is or in a zip of its name, or `snemi.zip` with both.
 
     Returns:
         Image, ids, the membranes between them and what to ignore, read section by section,
         (30, 6, 6) nm.
 
     Raises:
-        InputError: a raw file cannot be had or is unfit, or the prepared data cannot be written or
-            read.
+        InputError: raw files cannot be had or are unfit, or prepared ones not written or read.
     """
     stacks = prepared_archive(Isbi13, settings, VOXELS_SHA256, archive=ARCHIVE, url=URL)
     return volume_of_ids('isbi13', [stacks], RESOLUTION_NM, settings)

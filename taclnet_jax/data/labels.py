@@ -7,7 +7,7 @@ from taclnet_jax.volumes import LazySections, Sections
 
 
 def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
-    """Membranes of an instance segmentation, section by section.
+    """Membranes of an instance segmentation, `[z, y, x]` bool, section by section.
 
     A membrane is where id 0 is, and where two cells meet: the pixels of two different ids that
     touch by an edge, dilated by `dilation_px` (steps to the four neighbours).
@@ -15,9 +15,6 @@ def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
     Args:
         ids: `[z, y, x]` integers, 0 = outside every cell.
         dilation_px: 0 leaves a line two pixels wide, one on each side of the border.
-
-    Returns:
-        `[z, y, x]` bool.
     """
     halo = dilation_px + 1
 
@@ -38,7 +35,7 @@ def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
 
 
 def unlabelled_far_from_ids(ids: Sections, beyond_px: float) -> LazySections:
-    """Where id 0 is not membrane but tissue nobody labelled: wider than membranes are.
+    """Where id 0 is not membrane but tissue nobody labelled, `[z, y, x]` bool.
 
     That is wherever a disc without ids fits, so its rim along the cells around it is no membrane
     either.
@@ -46,9 +43,6 @@ def unlabelled_far_from_ids(ids: Sections, beyond_px: float) -> LazySections:
     Args:
         ids: `[z, y, x]` integers, 0 = none.
         beyond_px: radius of the disc. What is narrower is membrane or extracellular space.
-
-    Returns:
-        `[z, y, x]` bool, True = unlabelled.
     """
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:

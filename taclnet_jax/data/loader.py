@@ -18,7 +18,6 @@ from taclnet_jax.data.augmentation import degrade, grey_tables, random_corner, r
 from taclnet_jax.data.deformation import (
     elastic_displacement,
     inside,
-    is_within,
     margin_px,
     misalignment,
     read_mirrored,
@@ -50,8 +49,8 @@ class WindowLoader:
         batch_size: samples a batch.
         seed: everything random follows from it.
         augment: how windows are changed; not at all by default.
-        weights: `[samples]` probabilities by which an epoch draws as many samples as there are,
-            some of them several times and some not at all; None draws every one.
+        weights: `[samples]` probabilities by which an epoch draws as many samples as there are;
+            None draws every one.
     """
 
     volume: Volume
@@ -86,9 +85,8 @@ class WindowLoader:
         Args:
             epoch: counted from 0.
             step: 0 to `steps_per_epoch` - 1.
-            displace: also what only phase one may do, `shift` and `elastic`. With them the sample
-                id no longer stands for one crop, nor does undoing `symmetry` bring the target's
-                pixels back to their places, as it does after all else: not for the ITA memory.
+            displace: also what only phase one may do, `shift` and `elastic`. With them undoing
+                `symmetry` does not bring the target's pixels back: not for the ITA memory.
 
         Returns:
             image: `[batch, slices, height, width]` float32, normalised by section.
@@ -171,8 +169,7 @@ class WindowLoader:
             membrane[j] = read_mirrored(volume.membrane, z, *crop)
             if volume.ignore is not None:
                 valid[j] = ~read_mirrored(volume.ignore, z, *crop)
-            if not is_within(*crop, self.samples.section_shape):
-                valid[j] &= inside(*crop, self.samples.section_shape)
+            valid[j] &= inside(*crop, self.samples.section_shape)
         return image, membrane, valid
 
 
@@ -180,10 +177,8 @@ class Prefetch(Iterator[Batch], AbstractContextManager):
     """An epoch's batches in order, a few of them made ahead by threads.
 
     Iterate over it, best in a `with` block, which stops the threads early where the loop does. An
-    exception raised while a batch is made comes out where that batch would have.
-
-    Attributes:
-        seconds_waited: how long the consumer has waited for batches so far.
+    exception raised while a batch is made comes out where that batch would have. `seconds_waited`
+    is how long the consumer has waited for batches so far.
     """
 
     def __init__(self, loader: WindowLoader, epoch: int, first_step: int, displace: bool) -> None:

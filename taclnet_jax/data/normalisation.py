@@ -8,9 +8,6 @@ from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from taclnet_jax.volumes import LazySections, Sections
 
-GREY = np.arange(256) / 255
-"""The grey values of an 8-bit section, in [0, 1]."""
-
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
 
@@ -39,13 +36,9 @@ def normalised(
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
-    """Counts of a section's 256 grey values; of 8 x 8 squares spread over it if it is very large.
+    """Counts of a section's 256 grey values; of 8 x 8 squares spread over a very large one.
 
     Padding and gaps, which are flat, do not count where there is anything else.
-
-    Args:
-        image: uint8.
-        z: the section.
     """
     height, width = image.shape[1:]
     if height * width <= _WHOLE_PX:
@@ -72,7 +65,7 @@ def _flat(block: np.ndarray) -> np.ndarray:
 
 def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:
     """Tables that give a section of this histogram mean 0 and variance 1; zeros if constant."""
-    grey = GREY**gamma
+    grey = (np.arange(256) / 255) ** gamma
     weights = histograms / histograms.sum(axis=-1, keepdims=True)
     centred = grey - (weights * grey).sum(axis=-1, keepdims=True)
     deviation = np.sqrt((weights * centred**2).sum(axis=-1, keepdims=True))

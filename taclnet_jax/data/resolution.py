@@ -6,22 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import skimage as ski
 from scipy.ndimage import gaussian_filter, map_coordinates
-from skimage.transform import resize
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.volumes import LazySections, Sections, read_whole
 
 
 def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A map of a halved section at the section's own size, linearly interpolated.
+    """A map `[height // 2, width // 2]` at the section's own size, linearly interpolated.
 
-    Args:
-        x: `[height // 2, width // 2]` in [0, 1].
-        shape: (height, width); an odd last row or column repeats its neighbour.
+    An odd last row or column of `shape`, (height, width), repeats its neighbour.
     """
     height, width = shape
-    inner = resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
+    inner = ski.transform.resize(x, (2 * x.shape[0], 2 * x.shape[1]), order=1, mode='edge')
     return np.pad(inner, ((0, height % 2), (0, width % 2)), mode='edge')
 
 

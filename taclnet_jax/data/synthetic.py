@@ -1,10 +1,9 @@
 """A made-up EM volume: anisotropic, with exact labels, from a seed alone.
 
 Cells are the regions of a multiplicatively weighted Voronoi diagram (each pixel belongs to the cell
-whose centre is nearest in units of that cell's size, so borders are arcs of circles), seen through
-a smooth distortion. Centres, sizes and distortion change slowly with depth, so membranes drift from
-section to section, and neurites swell, taper, begin and end. The labels stay closed where the image
-shows gaps.
+whose centre is nearest in units of that cell's size), seen through a smooth distortion. All change
+slowly with depth, so membranes drift from section to section, and neurites swell, taper, begin and
+end. The labels stay closed where the image shows gaps.
 
 Everything is computed section by section and only with operations that IEEE 754 rounds exactly
 (add, multiply, divide, square root), so that a seed gives the same voxels on any machine.
@@ -15,9 +14,9 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import skimage as ski
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import ndimage
-from skimage.morphology import remove_small_objects
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.labels import membranes_from_ids
@@ -73,14 +72,12 @@ class _Geometry(NamedTuple):
 class SyntheticTissue:
     """Sections of one made-up tissue, at any depth and in any order.
 
+    Ids are 1 to `cells`, and 0 on membranes; `id_type` is what holds them, uint16 or uint32.
+
     Args:
         seed: what to make.
         section_shape: (height, width) in pixels.
         resolution_nm: voxel size (z, y, x) in nm.
-
-    Attributes:
-        cells: how many there are; ids are 1 to `cells`, and 0 on membranes.
-        id_type: the smaller of uint16 and uint32 that holds them.
     """
 
     def __init__(
@@ -281,7 +278,8 @@ def _nearest_two(
 
 def _large(mask: np.ndarray, area: float, connectivity: int = 1) -> np.ndarray:
     """The connected components of `mask` with `area` pixels or more."""
-    return remove_small_objects(mask, max_size=math.ceil(area) - 1, connectivity=connectivity)
+    smaller = math.ceil(area) - 1
+    return ski.morphology.remove_small_objects(mask, max_size=smaller, connectivity=connectivity)
 
 
 def _spline(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

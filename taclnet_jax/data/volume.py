@@ -15,30 +15,22 @@ from taclnet_jax.volumes import Sections, only_sections, read_whole
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Sections of tissue with what is known about them.
+    """Sections of tissue, `[z, y, x]`, with what is known about them.
 
-    Attributes:
-        name: the data set, for messages and file names.
-        image: `[z, y, x]` uint8.
-        membrane: `[z, y, x]` bool, True = membrane, or float32, the share of a pixel that is; None
-            without labels.
-        ids: `[z, y, x]` integer instance ids, 0 = none; None where only membranes are labelled.
-        resolution_nm: voxel size (z, y, x) in nm.
-        ignore: `[z, y, x]` bool, True = not labelled: neither trained on nor scored; None = all is.
-        parts: stretches of consecutive sections that belong together, in order, without gaps, such
-            as CREMI's samples laid end to end; one over all if not given.
+    A membrane is True or, float32, the share of a pixel that is. Parts are stretches of consecutive
+    sections that belong together, in order, without gaps, such as CREMI's samples laid end to end.
 
     Raises:
         InputError: labels of another size than the image, wrong types or a voxel size of 0.
     """
 
-    name: str
-    image: Sections
-    membrane: Sections | None
-    ids: Sections | None
-    resolution_nm: tuple[float, float, float]
-    ignore: Sections | None = None
-    parts: tuple[range, ...] = ()
+    name: str  # of the data set, for messages and file names
+    image: Sections  # uint8
+    membrane: Sections | None  # None without labels
+    ids: Sections | None  # of instances, 0 = none; None where only membranes are labelled
+    resolution_nm: tuple[float, float, float]  # voxel size (z, y, x)
+    ignore: Sections | None = None  # True = not labelled: neither trained on nor scored
+    parts: tuple[range, ...] = ()  # one over all if not given
 
     def __post_init__(self) -> None:
         shape = tuple(self.image.shape)
@@ -104,6 +96,12 @@ class Volume:
         for name in ('image', 'membrane', 'ids', 'ignore'):
             if (stack := getattr(self, name)) is not None:
                 yield name, stack
+
+    def labels(self, section: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Membrane, ids and ignored pixels of a section of a labelled volume; None where none."""
+        assert self.membrane is not None
+        ids = None if self.ids is None else self.ids[section]
+        return self.membrane[section], ids, self.ignored(section)
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

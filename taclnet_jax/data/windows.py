@@ -25,10 +25,6 @@ def fold_sections(parts: Sequence[range], fold: int) -> tuple[Stretches, Stretch
     With one part of 30 sections, fold 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19
     and trains on two stretches, 0-9 and 20-29.
 
-    Args:
-        parts: stretches of consecutive sections, as `Volume.parts`.
-        fold: the third held out, 1 to 3.
-
     Returns:
         (train, test), each a tuple of stretches of consecutive sections.
     """
@@ -54,10 +50,7 @@ def targets_of(stretches: Sequence[range], limit: int = 0) -> list[tuple[int, ra
 def window_sections(target: int, stretch: range, slices: int) -> list[int]:
     """The `slices` consecutive sections around `target`; the stretch's end sections are repeated.
 
-    Args:
-        target: the section in the middle, inside `stretch`.
-        stretch: consecutive sections that a window may use, at least `slices` of them.
-        slices: odd number of sections in a window; `check_slices` refuses others.
+    An odd number, and at most as many as the stretch has, which `check_slices` sees to.
     """
     if target not in stretch:
         raise ValueError(
@@ -69,22 +62,14 @@ def window_sections(target: int, stretch: range, slices: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A fixed grid of crops; the sample id is the index into these arrays.
+    """A fixed grid of crops; the sample id is the index into these arrays."""
 
-    Attributes:
-        section: `[samples]` the target section.
-        y, x: `[samples]` the crop's first row and column.
-        stretch: `[samples, 2]` first section and end (exclusive) that the window may use.
-        crop: (height, width) in pixels.
-        section_shape: (height, width) of the whole section.
-    """
-
-    section: np.ndarray
-    y: np.ndarray
-    x: np.ndarray
-    stretch: np.ndarray
-    crop: tuple[int, int]
-    section_shape: tuple[int, int]
+    section: np.ndarray  # `[samples]`, the target
+    y: np.ndarray  # `[samples]`, the crop's first row
+    x: np.ndarray  # and column
+    stretch: np.ndarray  # `[samples, 2]`, first section and end (exclusive) that the window may use
+    crop: tuple[int, int]  # (height, width) in pixels
+    section_shape: tuple[int, int]  # of the whole section, likewise
 
     def __len__(self) -> int:
         return len(self.section)
@@ -106,8 +91,7 @@ def grid_samples(
 
     Args:
         stretches: stretches of target sections.
-        section_shape: (height, width) of a section.
-        crop: (height, width) of a crop, at most the section.
+        section_shape, crop: (height, width) of a section and, no larger, of a crop.
         limit: if there are more crops than this, so many of them at random; 0 = all.
         seed: of that choice.
 
@@ -146,13 +130,10 @@ def labelled_samples(volume: Volume, samples: Samples) -> Samples:
 
 
 def balanced_weights(volume: Volume, samples: Samples) -> np.ndarray:
-    """Probabilities that draw crops with little and with much membrane equally often.
+    """Probabilities `[samples]` that draw crops with little and with much membrane equally often.
 
     Crops are sorted into ten classes by their share of membrane; each class that has any is drawn
     with the same probability.
-
-    Returns:
-        `[samples]`, summing to 1.
     """
     assert volume.membrane is not None
     share = np.array([crop.mean() for crop in target_crops(volume.membrane, samples)])
@@ -199,10 +180,6 @@ class Split(NamedTuple):
 def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
     """Training, validation and test sections; validation is the end of the last training stretch.
 
-    Args:
-        parts: stretches of consecutive sections, as `Volume.parts`.
-        settings: fold, number of validation sections, and sections in a window.
-
     Raises:
         InputError: too few sections.
     """
@@ -225,13 +202,5 @@ def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
 def read_window(
     sections: Sections, target: int, stretch: range, slices: int, rows: slice, columns: slice
 ) -> np.ndarray:
-    """Part of the window around a target section, `[slices, rows, columns]`.
-
-    Args:
-        sections: normalised, for a network.
-        target: the section in the middle.
-        stretch: the sections that the window may use.
-        slices: odd number of sections in a window.
-        rows, columns: which part.
-    """
+    """Part of the window of `window_sections`, `[slices, rows, columns]`."""
     return np.stack([sections[z, rows, columns] for z in window_sections(target, stretch, slices)])

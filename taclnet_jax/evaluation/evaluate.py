@@ -23,8 +23,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     """Scores the test sections, prints the table, writes results.json and pictures.
 
     Args:
-        model: a trained network.
-        volume: labelled, that it was trained on.
+        model, volume: a trained network, and the labelled volume that it was trained on.
         workdir: gets results.json and pictures/.
 
     Returns:

@@ -1,6 +1,8 @@
-"""What an evaluation shows: pictures of sections, the table, the hardware."""
+"""What an evaluation shows: pictures of sections, the table, the hardware.
 
-import os
+Figures are imported where they are drawn: a training's first step need not wait for matplotlib.
+"""
+
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,21 +11,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from taclnet_jax import figures, metrics
+from taclnet_jax import metrics
+from taclnet_jax.cores import available_cores
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.inference.cut import MAPS, TITLES, Cut, map_of
+from taclnet_jax.inference.cut import Cut, map_of
 from taclnet_jax.inference.sections import SectionPrediction
+from taclnet_jax.metrics.maps import MAPS, TITLES
 
 
 def write_pictures(
     volume: Volume, prediction: SectionPrediction, cuts: Mapping[str, Cut], folder: Path
 ) -> list[str]:
     """Writes the two pictures of a section and returns their paths."""
-    assert volume.membrane is not None
+    from taclnet_jax import figures
+
     z = prediction.section
-    membrane = volume.membrane[z]
-    ids = None if volume.ids is None else volume.ids[z]
-    ignore = volume.ignored(z)
+    membrane, ids, ignore = volume.labels(z)
 
     def segments(name: str) -> np.ndarray:
         return cuts[name].segments(map_of(prediction, name), ignore)
@@ -49,6 +52,8 @@ def attention_picture(
     volume: Volume, prediction: SectionPrediction, path: Path | None
 ) -> np.ndarray:
     """The poster's Fig. 5 of a section, written to `path` if given."""
+    from taclnet_jax import figures
+
     section = volume.image[prediction.section]
     return figures.attention_panels(path, section, *prediction.attended)
 
@@ -75,8 +80,6 @@ def hardware() -> str:
     """The devices and the processor that this process computes on."""
     devices = jax.local_devices()
     if jax.default_backend() == 'cpu':
-        # Those that this process may use, where the system tells.
-        linux = hasattr(os, 'sched_getaffinity')
-        cores = len(os.sched_getaffinity(0)) if linux else os.cpu_count()
+        cores = len(available_cores())
         return f'{len(devices)} CPU device(s), {cores} {platform.machine()} core(s)'
     return f'{len(devices)} x {devices[0].device_kind}'

@@ -25,12 +25,11 @@ def score(
     extended: bool = False,
 ) -> dict[str, float]:
     """The main scores of one section whose map was cut so, or all of them."""
-    assert volume.membrane is not None
-    ignore = volume.ignored(section)
+    membrane, ids, ignore = volume.labels(section)
     return metrics.section_scores(
         cut.closed(prob, ignore),
-        volume.membrane[section],
-        None if volume.ids is None else volume.ids[section],
+        membrane,
+        ids,
         ignore=ignore,
         threshold=cut.threshold,
         betti_patch=settings.betti_patch,
@@ -45,27 +44,19 @@ def score(
 class Validation:
     """Scores a network on the validation sections.
 
-    Attributes:
-        settings: of the evaluation. The threshold is that which evaluation takes if it is fixed,
-            the best one for these sections otherwise.
-        infer: of the network.
-        volume: labelled.
-        stretches: of its validation sections.
-        loss_fn: of P and the membrane, reported beside the scores.
-        refined: whether P_hat is scored, as where a run trains attention, or P.
+    At the threshold that evaluation takes if it is fixed, else at the best one for these sections.
     """
 
     settings: EvaluateSettings
-    infer: Inference
-    volume: Volume
-    stretches: Stretches
-    loss_fn: Loss
-    refined: bool
+    infer: Inference  # of the network
+    volume: Volume  # labelled
+    stretches: Stretches  # of its validation sections
+    loss_fn: Loss  # of P and the membrane, reported beside the scores
+    refined: bool  # whether P_hat is scored, as where a run trains attention, or P
 
     def __call__(self, variables: Any) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and the poster's Fig. 5 of the first section, `[height, width, 3]`."""
         volume = self.volume
-        assert volume.membrane is not None
         targets = targets_of(self.stretches, self.settings.threshold_sections)
         predictions = list(predict_sections(self.infer, variables, volume.image, targets))
         probs = {p.section: p.refined if self.refined else p.prob for p in predictions}
@@ -74,9 +65,9 @@ class Validation:
             threshold = choose_threshold(volume, probs)
         sections = []
         for z, prob in probs.items():
-            ignored = volume.ignored(z)
+            membrane, _, ignored = volume.labels(z)
             valid = np.ones(prob.shape, bool) if ignored is None else ~ignored
-            loss = self.loss_fn(*map(jnp.asarray, (prob, volume.membrane[z], valid)))
+            loss = self.loss_fn(*map(jnp.asarray, (prob, membrane, valid)))
             scores = score(self.settings, volume, z, prob, Cut(threshold))
             sections.append(scores | {'loss': float(loss), 'threshold': threshold})
         means = {key: mean for key, (mean, _) in metrics.summarise(sections).items()}

@@ -6,8 +6,9 @@ import numpy as np
 
 from taclnet_jax import metrics
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.inference import MAPS, Cut, SectionPrediction
+from taclnet_jax.inference import Cut, SectionPrediction
 from taclnet_jax.inference.cut import map_of
+from taclnet_jax.metrics.maps import MAPS
 
 THRESHOLDS = tuple(np.round(np.arange(0.05, 1, 0.05), 2).tolist())
 """That are tried on sections with labels, where config.evaluate.threshold_from says so."""
@@ -54,12 +55,7 @@ def _lowest_voi(
     volume: Volume, probs: Mapping[int, np.ndarray], thresholds: Sequence[float]
 ) -> tuple[float, float]:
     """(VOI, threshold)."""
-    assert volume.membrane is not None
+    membranes, ids, ignores = zip(*map(volume.labels, probs), strict=True)
     return metrics.best_over_thresholds(
-        list(probs.values()),
-        [volume.membrane[z] for z in probs],
-        None if volume.ids is None else [volume.ids[z] for z in probs],
-        thresholds,
-        'voi',
-        ignores=None if volume.ignore is None else [volume.ignore[z] for z in probs],
+        list(probs.values()), membranes, ids, thresholds, 'voi', ignores
     )

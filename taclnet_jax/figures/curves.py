@@ -16,7 +16,7 @@ Line = tuple[Sequence[float], Sequence[float]]  # epochs, values
 # The palette of Okabe and Ito.
 _COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 
-# Panels of a training run: the last part of a record's key, what to call it, and in which panel.
+# In each panel of a training run: the last part of a record's key, and what to call it.
 _CURVES: dict[str, dict[str, str]] = {
     'Cross-entropy': {'loss': 'loss'},
     'DICE and ARI (higher is better)': {'dice': 'DICE', 'ari': 'ARI'},
@@ -58,15 +58,7 @@ def draw_curves(
     x_label: str = 'Epoch',
     colours: Sequence[Any] = _COLOURS,
 ) -> None:
-    """Draws curves over epochs.
-
-    Args:
-        axis: where.
-        title: of the axis.
-        lines: epochs and values of each, by its name in the legend.
-        x_label: what is counted.
-        colours: of the lines, in turn.
-    """
+    """Draws curves, by their names in the legend, over epochs or whatever `x_label` says."""
     for (label, (epochs, values)), colour in zip(lines.items(), cycle(colours), strict=False):
         # A single epoch is a point, which a line alone would not show.
         marker = 'o' if len(epochs) < 40 else None

@@ -22,28 +22,19 @@ from taclnet_jax.files import write_bytes
 
 DPI = 100
 
-# On screen: a panel's side, the room for its title and note, gaps, a colour bar with its numbers,
-# the legend, letters.
+# On screen: a panel's side, room for title and note, gaps, colour bar, legend, letters.
 _PANEL_PX, _TITLE_PX, _NOTE_PX, _TITLE_WIDTH_PX, _GAP_PX = 512, 34, 26, 340, 14
 _BAR_PX, _LEGEND_PX, FONT_PX = 44, 44, 20
 
 
 class Panel(NamedTuple):
-    """A picture with its title.
+    """A picture with its title."""
 
-    Attributes:
-        title: above the picture, in smaller letters where it would be wider.
-        rgb: the picture, `[height, width, 3]`.
-        colour_map: with one, a bar from 0 to 1 stands beside the picture.
-        note: a second line below the title.
-        overlay: draws lines and areas over the picture, in its pixels.
-    """
-
-    title: str
-    rgb: NDArray[np.uint8]
-    colour_map: str | None = None
-    note: str = ''
-    overlay: Callable[[Axes], object] | None = None
+    title: str  # above the picture, in smaller letters where it would be wider
+    rgb: NDArray[np.uint8]  # `[height, width, 3]`
+    colour_map: str | None = None  # with one, a bar from 0 to 1 stands beside the picture
+    note: str = ''  # a second line below the title
+    overlay: Callable[[Axes], object] | None = None  # draws over the picture, in its pixels
 
 
 def as_bytes(rgb: NDArray[np.float64]) -> NDArray[np.uint8]:

@@ -4,9 +4,9 @@ import os
 from collections.abc import Mapping
 
 import numpy as np
+import skimage as ski
 from matplotlib.colors import hsv_to_rgb
 from numpy.typing import ArrayLike, NDArray
-from skimage.morphology import dilation, disk
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.figures.panels import (
@@ -38,9 +38,7 @@ def attention_panels(
     Args:
         path: PNG file to write, or None.
         section: the image, `[height, width]`, any scale.
-        critical_map: smooth critical points CP of the section, `[height, width]` in [0, 1].
-        attention: attention map o, likewise.
-        refined: P_hat, likewise.
+        critical_map, attention, refined: CP, o and P_hat, likewise, in [0, 1].
         prob: P, likewise; adds P and P_hat as two panels beside the section.
 
     Returns:
@@ -92,11 +90,9 @@ def section_comparison(
         path: PNG file to write.
         section: the image, `[height, width]`, any scale.
         true_membrane: boolean mask of the same shape.
-        prob: P in [0, 1], likewise.
-        refined: P_hat, likewise; None, as `segments_refined`, for a system without attention.
+        prob, refined: P and P_hat in [0, 1], likewise.
         true_segments: integers, 0 = membrane, likewise.
-        segments: those of P.
-        segments_refined: those of P_hat, or None.
+        segments, segments_refined: those of P and P_hat, which are None without attention.
         segments_closed: those after `taclnet_jax.metrics.close_membranes`, over the section.
 
     Returns:
@@ -210,7 +206,9 @@ def _widened(values: NDArray) -> NDArray:
     radius = round((7 / screen_scale(values.shape) - 3) / 2)
     if radius <= 0:
         return values
-    return dilation(np.nan_to_num(values), disk(radius, decomposition='sequence'))
+    return ski.morphology.dilation(
+        np.nan_to_num(values), ski.morphology.disk(radius, decomposition='sequence')
+    )
 
 
 def _segment_colours(segments: NDArray) -> NDArray[np.uint8]:

@@ -1,7 +1,5 @@
 """What a trained network says of sections, and how it becomes segments."""
 
-from taclnet_jax.inference.cut import MAPS as MAPS
-from taclnet_jax.inference.cut import TITLES as TITLES
 from taclnet_jax.inference.cut import Cut as Cut
 from taclnet_jax.inference.model import Model as Model
 from taclnet_jax.inference.model import load as load

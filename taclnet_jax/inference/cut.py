@@ -6,24 +6,14 @@ import numpy as np
 
 from taclnet_jax import metrics
 from taclnet_jax.inference.sections import SectionPrediction
-
-MAPS = ('P', 'P_hat', 'P_closed', 'P_hat_closed')
-"""What is scored: P and P_hat, as they are and with `taclnet_jax.metrics.close_membranes`."""
-
-TITLES = {'P': 'P', 'P_hat': 'P_hat', 'P_closed': 'P, closed', 'P_hat_closed': 'P_hat, closed'}
-"""Of `MAPS`, in tables."""
+from taclnet_jax.metrics.maps import MAPS
 
 
 class Cut(NamedTuple):
-    """How a map becomes membrane.
+    """How a map becomes membrane."""
 
-    Attributes:
-        threshold: from this on it is.
-        closing: of `taclnet_jax.metrics.close_membranes`, before that; None: none is closed.
-    """
-
-    threshold: float
-    closing: float | None = None
+    threshold: float  # from this on it is
+    closing: float | None = None  # of `metrics.close_membranes`, before that; None: none is closed
 
     def closed(self, prob: np.ndarray, ignore: np.ndarray | None) -> np.ndarray:
         """The map to which the threshold is applied, of `prob` `[height, width]`."""

@@ -10,33 +10,23 @@ from typing import Any
 from taclnet_jax.config import read_settings
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.errors import InputError
-from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
+from taclnet_jax.inference.cut import Cut, fixed_cuts
 from taclnet_jax.inference.sections import Inference, create_inference
+from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import Network, create_model
 from taclnet_jax.training.checkpoints import best_variables
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network.
+    """A trained network. Before its evaluation `chosen` is empty and `resolution_nm` None."""
 
-    Attributes:
-        settings: of the run that trained it.
-        network: maps windows to logits.
-        variables: its parameters and statistics.
-        step: updates after which they were taken.
-        chosen: the cuts that evaluation chose, by the name of the map (`MAPS`); empty as long as
-            it has not.
-        resolution_nm: (z, y, x) of the volume that it was trained on; None as long as evaluation
-            has not written it down.
-    """
-
-    settings: RunSettings
+    settings: RunSettings  # of the run that trained it
     network: Network
-    variables: Any
-    step: int
-    chosen: Mapping[str, Cut]
-    resolution_nm: tuple[float, float, float] | None
+    variables: Any  # its parameters and statistics
+    step: int  # updates after which they were taken
+    chosen: Mapping[str, Cut]  # by evaluation, by the name of the map (`MAPS`)
+    resolution_nm: tuple[float, float, float] | None  # (z, y, x) of its training volume
 
     @property
     def attends(self) -> bool:
@@ -70,9 +60,6 @@ class Model:
 
 def load(workdir: str | Path) -> Model:
     """The best network of a run.
-
-    Args:
-        workdir: of the run.
 
     Raises:
         InputError: there is no run, or it has no checkpoint that can be read.

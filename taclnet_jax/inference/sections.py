@@ -19,21 +19,13 @@ from taclnet_jax.volumes import Sections
 
 
 class SectionPrediction(NamedTuple):
-    """What the model says of one section.
+    """What the model says of one section; maps `[height, width]` in [0, 1]."""
 
-    Attributes:
-        section: its number in the volume.
-        prob: P, `[height, width]` in [0, 1].
-        critical_map: CP, likewise.
-        attention: o, likewise; without ITA, which is for training.
-        refined: P_hat, likewise.
-    """
-
-    section: int
-    prob: np.ndarray
-    critical_map: np.ndarray
-    attention: np.ndarray
-    refined: np.ndarray
+    section: int  # its number in the volume
+    prob: np.ndarray  # P
+    critical_map: np.ndarray  # CP
+    attention: np.ndarray  # o, without ITA, which is for training
+    refined: np.ndarray  # P_hat
 
     @property
     def attended(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,29 +41,20 @@ class Inference:
     around it, so that P does not depend on the tiles. Topology and attention see a section in
     windows, on a grid of its own (`WindowGrid`).
 
-    Attributes:
-        network: compiled, from parameters and normalised sections `[slices, height, width]` to P of
-            all of them.
-        attend: compiled, from these to the attention's output for the target.
-        alpha: weight of attention in P_hat.
-        slices: odd number of sections that the network sees together.
-        downsample: 2 where the network sees half the resolution in y and x; attention does too.
-        views: over so many of the square's symmetries P is averaged.
-        stride: sections are mirrored up to a multiple of so many pixels, on which tiles lie too.
-        tile_px, halo_px: sides of the network's tiles in pixels, multiples of the stride.
-        window_px, window_halo_px: of the attention's windows.
+    `network` is compiled, from parameters and normalised sections `[slices, height, width]` to P of
+    all of them; `attend`, from these to the attention's output for the target.
     """
 
     network: Any
     attend: Any
-    alpha: float
-    slices: int
-    downsample: int
-    views: int
-    stride: int
-    tile_px: int
+    alpha: float  # weight of attention in P_hat
+    slices: int  # that the network sees together, odd
+    downsample: int  # 2 where the network sees half the resolution in y and x; attention does too
+    views: int  # over so many of the square's symmetries P is averaged
+    stride: int  # sections are mirrored up to a multiple of so many pixels, on which tiles lie too
+    tile_px: int  # sides of the network's tiles in pixels, multiples of the stride
     halo_px: int
-    window_px: int
+    window_px: int  # of the attention's windows
     window_halo_px: int
 
     def windows(self, shape: tuple[int, int]) -> WindowGrid:
@@ -83,11 +66,8 @@ class Inference:
     ) -> tuple[np.ndarray, STAOutput]:
         """P of the target's window, and the attention's output for the target.
 
-        Args:
-            variables: of the network.
-            image: `normalised` sections of the network's resolution.
-            target: the section's number.
-            stretch: the sections that its window may use.
+        The image is of `normalised` sections of the network's resolution, of which the window may
+        use those of the stretch.
         """
         prob = self.prob(variables, image, target, stretch)
         return prob, self._attended(prob)
@@ -103,7 +83,7 @@ class Inference:
         """P of the sections around a target, `[slices, rows, columns]`.
 
         Args:
-            variables, image, target, stretch: see `__call__`.
+            variables, image, target, stretch: as `__call__` takes them.
             part: slices of rows and columns; the whole section if None.
         """
         height, width = image.shape[1:]

@@ -29,11 +29,9 @@ def attention_loss(
             matters, not what is there.
             'straight_through': the loss of P_hat, with the derivative of `straight_through`.
         loss_fn: one of `LOSSES`; for 'weighted' one that takes weights for `valid`.
-        prob: P, `[..., height, width]`.
-        refined: P_hat, likewise.
+        prob, refined: P and P_hat, `[..., height, width]`.
         attention: o in [0, 1], likewise; the weights are constants to the gradient.
-        membrane: 1 where there is membrane, 0 elsewhere, likewise.
-        valid: 1 where there is a label, 0 elsewhere, likewise.
+        membrane, valid: 1 where there is membrane, or a label, 0 elsewhere, likewise.
 
     Raises:
         ValueError: there is no such form.
@@ -51,10 +49,9 @@ def straight_through(prob: jax.Array, refined: jax.Array) -> jax.Array:
     """P_hat with another derivative: its logit moves as P's does.
 
     P_hat = clip(alpha o + P, 0, 1) has no derivative where it is 1, however wrong that is. Where it
-    is wrong and a little below 1, the derivative of the cross-entropy is huge, because that of P
-    does not vanish with it: for a network trained on ISBI12 and alpha 1, ten of 657 000 pixels held
-    80 % of the squared gradient. Here the derivative of the cross-entropy by the logit of P is
-    P_hat - truth everywhere, as it is P - truth without attention.
+    is wrong and a little below 1, that of the cross-entropy is huge: of a network trained on
+    ISBI12, at alpha 1, ten of 657 000 pixels held 80 % of the squared gradient. Here it is, by the
+    logit of P, P_hat - truth everywhere, as it is P - truth without attention.
 
     Args:
         prob: P in [0, 1].

@@ -29,15 +29,14 @@ def perceptual_distance(
 ) -> jax.Array:
     """How differently VGG19 sees prediction and truth (Mosinska et al. 2018, their L_top).
 
+    It is the mean squared difference of a layer's features, summed over the layers.
+
     Args:
         params: of `load_vgg19`.
         prob: probabilities in [0, 1], `[..., height, width]`, at least 4x4.
         truth: 1 where there is membrane, 0 elsewhere, the same shape; a constant to the gradient.
             Where nothing is known, give both the same value.
         layers: whose features are compared, `relu1_1` to `relu3_4`.
-
-    Returns:
-        The mean squared difference of a layer's features, summed over the layers.
     """
     predicted = vgg19_features(params, prob.astype(jnp.float32), layers)
     true = vgg19_features(params, lax.stop_gradient(truth.astype(jnp.float32)), layers)
@@ -49,9 +48,8 @@ def vgg19_features(params: Params, image: jax.Array, layers: Sequence[str]) -> l
     """The features `[n, height, width, channels]` of grey images, each layer's.
 
     Args:
-        params: of `load_vgg19`.
+        params, layers: of `perceptual_distance`.
         image: `[..., height, width]` in [0, 1]; n is the product of its other axes.
-        layers: from 'relu1_1' to 'relu3_4': the block, then the place in it.
 
     Raises:
         ValueError: there is no such layer.

@@ -25,9 +25,9 @@ def topological_loss(
     membranes around perfect cells, and all others are to vanish; see `matching_cost`. Only the
     pixels at which loops are born and die have a gradient.
 
-    A section is cut into the fewest patches that cover it, of one size, up to `patch` x `patch`;
-    where its size is no multiple of theirs, they overlap. Pixels without a label count as membrane
-    in P and in the truth, like what lies beyond a patch.
+    A section is cut into the fewest patches of one size, up to `patch` x `patch`, that cover it,
+    with overlaps if need be. Pixels without a label count as membrane in P and in the truth, like
+    what lies beyond a patch.
 
     Args:
         prob: probabilities of membrane in [0, 1], `[..., height, width]`.
@@ -35,8 +35,7 @@ def topological_loss(
         valid: not 0 where there is a label, the same shape.
         patch: side of the patches at most, in pixels. The authors' programs take 65 and 100.
         min_persistence: superfluous loops of no more persistence are let be, as the authors do.
-        border: 'membrane' or 'open', see `persistence_pairs`.
-        backend: 'gudhi' or 'xla', see `persistence_pairs`.
+        border, backend: 'membrane' or 'open', 'gudhi' or 'xla'; see `persistence_pairs`.
 
     Returns:
         The sum over the loops of a patch, averaged over the patches with a label; 0 if there are
@@ -81,12 +80,11 @@ def matching_cost(
     it has not: there is no pixel that could make one.
 
     Hu et al. 2019, "Topology-preserving deep image segmentation", define the loss as the sum of
-    these distances under an optimal matching and match by persistence in their code, which is what
-    is done here. That is optimal if distances are sums of absolute differences (1-Wasserstein). For
-    their squares a point of somewhat less persistence can be the better match, if its birth and
-    death lie more evenly around 1/2. Their code moves the points that belong on the diagonal by
-    sqrt(2) to 2 times the gradient that follows from the definition, and leaves points of a
-    persistence of up to 0.03 there; the distances here are those of the definition.
+    these distances under an optimal matching and match by persistence in their code, as is done
+    here: optimal for sums of absolute differences, and not always for squares. Their code moves the
+    points that belong on the diagonal by sqrt(2) to 2 times the gradient that follows from the
+    definition, and leaves points of a persistence of up to 0.03; the distances here are those of
+    the definition.
 
     Args:
         diagram: births and deaths in superlevel sets, `[..., K, 2]`, most persistent first, as

@@ -1,10 +1,9 @@
 """Scores of masks: DICE of an area, F of its borders, clDice of a network of thin lines."""
 
 import numpy as np
+import skimage as ski
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import distance_transform_edt
-from skimage.morphology import skeletonize
-from skimage.segmentation import find_boundaries
 
 from taclnet_jax.metrics._arrays import masks
 
@@ -57,8 +56,8 @@ def cl_dice(predicted: ArrayLike, true: ArrayLike, ignore: ArrayLike | None = No
         (0.93, 0.5)
     """
     predicted, true = masks(predicted, true, ignore=ignore, inside=False)
-    precision = _share(skeletonize(predicted), true)
-    return _harmonic_mean(precision, _share(skeletonize(true), predicted))
+    precision = _share(ski.morphology.skeletonize(predicted), true)
+    return _harmonic_mean(precision, _share(ski.morphology.skeletonize(true), predicted))
 
 
 def boundary_f(
@@ -91,7 +90,7 @@ def boundary_f(
         (1.0, 0.5)
     """
     predicted, true = masks(predicted, true, ignore=ignore, inside=False)
-    borders = [find_boundaries(mask, mode='inner') for mask in (predicted, true)]
+    borders = [ski.segmentation.find_boundaries(mask, mode='inner') for mask in (predicted, true)]
     if ignore is not None:
         beside = distance_transform_edt(~np.asarray(ignore, bool)) <= 1
         borders = [border & ~beside for border in borders]

@@ -7,11 +7,9 @@ lies or is predicted there neither joins segments nor makes one.
 from typing import Any
 
 import numpy as np
+import skimage as ski
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
-from skimage import measure
-from skimage.filters import apply_hysteresis_threshold
-from skimage.segmentation import watershed
 
 from taclnet_jax.metrics._arrays import masks, of_one_shape
 
@@ -62,7 +60,7 @@ def watershed_segments(
     """
     prob, labelled = _prob_and_labelled(prob, ignore)
     markers = segment(~_deep(prob, threshold, labelled), 0.5)
-    segments: NDArray[np.int32] = watershed(prob, markers, mask=labelled)
+    segments: NDArray[np.int32] = ski.segmentation.watershed(prob, markers, mask=labelled)
     return segments
 
 
@@ -116,7 +114,9 @@ def _deep(
 ) -> NDArray[np.bool_]:
     """Pieces of prob < threshold, of what is labelled, that are somewhere below half of it."""
     depth = np.where(labelled, -prob, -np.inf)
-    pieces: NDArray[np.bool_] = apply_hysteresis_threshold(depth, -threshold, -threshold / 2)
+    pieces: NDArray[np.bool_] = ski.filters.apply_hysteresis_threshold(
+        depth, -threshold, -threshold / 2
+    )
     return pieces
 
 
@@ -167,7 +167,7 @@ def pieces_of_ids(ids: ArrayLike, ignore: ArrayLike | None = None) -> NDArray[np
     if ignore is not None:
         ids, ignore = of_one_shape(ids, ignore)
         ids = np.where(ignore.astype(bool), ids.dtype.type(0), ids)
-    pieces: NDArray[np.intp] = measure.label(ids, background=0, connectivity=1)
+    pieces: NDArray[np.intp] = ski.measure.label(ids, background=0, connectivity=1)
     return pieces.astype(np.int32)
 
 

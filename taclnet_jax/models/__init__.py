@@ -45,10 +45,7 @@ def iterated_logits(
 ) -> tuple[jax.Array, jax.Array, Any]:
     """What a training step takes the loss of: the logits of each iteration, and their weights.
 
-    Args:
-        network: `Mosinska` has three iterations by default, the others one.
-        variables: its parameters and statistics.
-        image: normalised windows, `[batch, slices, height, width]`.
+    The image is of normalised windows, `[batch, slices, height, width]`.
 
     Returns:
         (logits `[iterations, batch, slices, height, width]`, the last of them the prediction;

@@ -22,12 +22,9 @@ class ConvLSTMCell(nn.Module):
 
     @nn.compact
     def __call__(self, state: State | None, x: jax.Array) -> tuple[State, jax.Array]:
-        """Takes (cell, hidden) and the input to the next state and its hidden part.
+        """Takes (cell, hidden), both `[batch, height, width, features]`, and the input to the next.
 
-        Args:
-            state: each `[batch, height, width, features]`; None stands for zeros and saves their
-                convolution.
-            x: `[batch, height, width, channels]`.
+        None stands for a state of zeros, and saves their convolution.
         """
         channels = x.shape[-1]
         kernel = self.param(
@@ -85,16 +82,11 @@ class ConvLSTM(Network):
 
     The last layer has one channel a section. Only its last hidden state has seen the whole window,
     so all maps are read there: a 1x1 convolution, then one sigmoid a section.
-
-    Attributes:
-        hidden: channels of the layers before the last.
-        kernel: side of the square kernels, odd.
-        dtype: of the computation; parameters stay float32.
     """
 
-    hidden: Sequence[int] = (16, 8)
-    kernel: int = 3
-    dtype: Any = jnp.float32
+    hidden: Sequence[int] = (16, 8)  # channels of the layers before the last
+    kernel: int = 3  # side of the square kernels, odd
+    dtype: Any = jnp.float32  # of the computation; parameters stay float32
 
     @classmethod
     def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:

@@ -19,26 +19,20 @@ class DIVE(Network):
     bring a patch of 91x91 pixels (`reach_px`) down to one, of which a fully connected layer and
     one logit are computed. By default 66,817 parameters.
 
-    It is not run patch by patch. Pooling keeps its resolution, and what follows it is dilated
-    instead (a trous), in the equivalent form of Giusti et al. (2013): after pooling with stride 1
-    the map is taken apart into its four sublattices of every second row and column, on which
-    dilated convolutions are plain ones. All of a section's pixels so cost one pass, and get what
-    the classifier gives for their own patches. Where a patch would reach beyond the section, each
-    layer sees zeros instead (sizes that do not divide by all poolings are mirrored up first).
+    It is not run patch by patch but in one pass (Giusti et al. 2013): after pooling with stride 1
+    the map is taken apart into its four sublattices of every second row and column, on which the
+    dilated convolutions that follow are plain ones. Each pixel gets what the classifier gives for
+    its own patch; beyond the section each layer sees zeros (sizes that do not divide by all
+    poolings are mirrored up first).
 
-    The paper's table of layers could not be had, only that its network is a deep pixel classifier
-    trained on raw intensities, in Caffe. The layers here follow what was usual in Caffe then: small
-    kernels (VGG), overlapping pooling (AlexNet), and a patch like the 95x95 pixels of the pixel
-    classifier that had won the challenge before (Ciresan et al. 2012). No normalisation beyond the
-    input's, no dropout; one logit a pixel instead of two.
-
-    Attributes:
-        features: channels of the stages, and those of the fully connected layer.
-        dtype: of the computation; parameters stay float32.
+    The paper's table of layers could not be had. The layers here follow what was usual in Caffe,
+    its framework, then: small kernels (VGG), overlapping pooling (AlexNet), and a patch like the
+    95x95 pixels of the classifier that had won the challenge before (Ciresan et al. 2012). No
+    normalisation beyond the input's, no dropout; one logit a pixel instead of two.
     """
 
-    features: Sequence[int] = (16, 24, 32, 48, 96)
-    dtype: Any = jnp.float32
+    features: Sequence[int] = (16, 24, 32, 48, 96)  # of the stages and the fully connected layer
+    dtype: Any = jnp.float32  # of the computation; parameters stay float32
 
     @classmethod
     def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 Convolution = partial(nn.Conv, kernel_init=nn.initializers.he_normal())
 """A convolution, He-initialised (He et al. 2015); zeros beyond the border."""
 
-
 Norm = Callable[[], nn.Module]
 
 
@@ -27,17 +26,11 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any) -> Norm:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with normalisation, if there is to be any, and ReLU.
+    """Two 3x3 convolutions, each with normalisation, if there is to be any, and ReLU."""
 
-    Attributes:
-        features: channels of the output.
-        norm: makes a layer of normalisation.
-        dtype: of the computation.
-    """
-
-    features: int
-    norm: Norm | None = None
-    dtype: Any = jnp.float32
+    features: int  # channels of the output
+    norm: Norm | None = None  # makes a layer of normalisation
+    dtype: Any = jnp.float32  # of the computation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -56,14 +49,10 @@ class UpConvolution(nn.Module):
     """The 2x2 convolution of stride 1/2 that doubles height and width.
 
     Its four output pixels do not overlap, so it is one matrix product and a change of shape.
-
-    Attributes:
-        features: channels of the output.
-        dtype: of the computation.
     """
 
-    features: int
-    dtype: Any = jnp.float32
+    features: int  # channels of the output
+    dtype: Any = jnp.float32  # of the computation
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:

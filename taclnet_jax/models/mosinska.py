@@ -10,10 +10,9 @@ class Mosinska(UNet):
     (the paper's y_{k+1} = f(x, y_k)). Each section of the window goes through it alone.
     1,940,961 parameters by default: those of `UNet` and the second input's.
 
-    Training needs all predictions, `iterations`; the gradient flows back through all of them. The
-    paper adds the distance of VGG19 features to the cross-entropy, see
-    `taclnet_jax.losses.perceptual_distance`. The U-Net is the one of this package, see `UNet` for
-    what it does differently, and for the attributes.
+    The gradient flows back through all predictions, `iterations`. The paper adds the distance of
+    VGG19 features to the cross-entropy, see `taclnet_jax.losses.perceptual_distance`. What the
+    U-Net of this package does differently, and the attributes: see `UNet`.
     """
 
     iteration_count: int = 3

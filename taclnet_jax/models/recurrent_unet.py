@@ -41,18 +41,12 @@ class RecurrentUNet(UNet):
     """A stronger backbone for topological attention than the poster's ConvLSTM.
 
     Sections are some ten pixels thick, so membranes move by pixels from one to the next: what
-    neighbours can tell of a pixel is not at its place but around it, and of a coarser kind (which
-    cell, is it still one). So the levels of full to quarter resolution see each section alone, and
-    at the deepest, one eighth, sections meet: a ConvLSTM in each direction, added to the U-Net's
-    own map. Both directions, because every section's map is put out, and each is to see its
-    neighbours on both sides. (The poster's ConvLSTM has one direction and reads all maps from the
-    last hidden state; a U-Net's skip connections keep each section's own detail, so its map is
-    read at its own place.) Added, so that it corrects a U-Net instead of having to become one
-    first.
+    neighbours can tell of a pixel is not at its place but around it, and of a coarser kind. So the
+    levels of full to quarter resolution see each section alone, and at the deepest, one eighth,
+    sections meet: a ConvLSTM in each direction, for each map is to see the neighbours on both
+    sides, added to the U-Net's own map, which it corrects instead of having to become one first.
 
-    888,593 parameters by default.
-
-    Attributes: see `UNet`.
+    888,593 parameters by default. See `UNet` for the attributes.
     """
 
     features: Sequence[int] = (16, 32, 64, 96)

@@ -23,15 +23,9 @@ PUBLISHED = (64, 128, 256, 512, 1024)
 
 
 class Contraction(nn.Module):
-    """The levels on the way down: a `Block` each, pooling after it.
+    """The levels on the way down, from full resolution: a `Block` each, pooling after it."""
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        norm: see `Block`.
-        dtype: of the computation.
-    """
-
-    features: Sequence[int]
+    features: Sequence[int]  # channels of each
     norm: Norm | None = None
     dtype: Any = jnp.float32
 
@@ -46,15 +40,9 @@ class Contraction(nn.Module):
 
 
 class Expansion(nn.Module):
-    """The levels on the way up, each of which sees those of `Contraction` too.
+    """The levels on the way up, each of which sees that of `Contraction` too."""
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        norm: see `Block`.
-        dtype: of the computation.
-    """
-
-    features: Sequence[int]
+    features: Sequence[int]  # channels of each, from full resolution down
     norm: Norm | None = None
     dtype: Any = jnp.float32
 
@@ -104,20 +92,15 @@ class UNet(Network):
     the image is mirrored only to a multiple of the pooling), one logit a pixel instead of two, no
     dropout, no weight map in the loss. Normalisation is not in the paper either.
 
-    Attributes:
-        features: channels of the levels, from full resolution down.
-        normalise: batch normalisation after each 3x3 convolution.
-        dtype: of the computation; parameters stay float32.
-        axis_name: of the devices that share a batch in training.
-        iteration_count: how often it is applied, with the same weights. If more than once, it sees
-            what it predicted the time before as a second channel, zeros at first.
+    It may be applied several times, with the same weights, and then sees what it predicted the time
+    before as a second channel, zeros at first.
     """
 
-    features: Sequence[int] = (16, 32, 64, 128, 256)
-    normalise: bool = False
-    dtype: Any = jnp.float32
-    axis_name: str | None = None
-    iteration_count: int = 1
+    features: Sequence[int] = (16, 32, 64, 128, 256)  # of the levels, from full resolution down
+    normalise: bool = False  # batch normalisation after each 3x3 convolution
+    dtype: Any = jnp.float32  # of the computation; parameters stay float32
+    axis_name: str | None = None  # of the devices that share a batch in training
+    iteration_count: int = 1  # how often it is applied
 
     body: ClassVar[type[UNetBody]] = UNetBody
 

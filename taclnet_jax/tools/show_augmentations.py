@@ -54,8 +54,7 @@ def augmented_panels(
     """The panels of the picture, drawn by the loader that training uses.
 
     Args:
-        data: the volume.
-        sampling: crop, sections in a window, and the strengths.
+        data, sampling: the volume; crop, sections in a window, and the strengths.
         seed: of the draws.
         sample: which crop of the whole volume; None takes the one in its middle.
 
@@ -122,11 +121,7 @@ def augmented_panels(
 
 
 def draw(path: str | os.PathLike[str], panels: Sequence[Panel]) -> None:
-    """Writes the panels as one PNG.
-
-    Raises:
-        OSError: if the file cannot be written; nothing of it is left behind.
-    """
+    """Writes the panels as one PNG, whole or not at all."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

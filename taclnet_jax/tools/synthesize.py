@@ -16,8 +16,8 @@ As a volume of your own, for --config=custom: an image and its instance ids (0 =
   precomputed   <output>/image.precomputed, labels.precomputed: Neuroglancer's
 
 The output ends with the command that trains on it. Sections are made one at a time, 2 s each at
-1250x1250, so a volume may be larger than memory. All but cremi and hdf5 keep a copy on the output's
-disk, 3 to 5 bytes a voxel, while they are written. An interrupted command leaves nothing behind.
+1250x1250, so a volume may be larger than memory; all formats but cremi and hdf5 keep a copy on the
+output's disk, 3 to 5 bytes a voxel, while they are written.
 """
 
 import contextlib
@@ -97,8 +97,7 @@ def synthesize(
         padding: of cremi, (z, y, x): so much tissue without labels on each side.
 
     Raises:
-        InputError: arguments out of range, something stands where the output is to go, or it cannot
-            be written, for instance because the disk is full.
+        InputError: arguments out of range, or the output's place is taken or cannot be written.
     """
     nm = resolution_nm or _RESOLUTION_NM.get(format, (40, 4, 4))
     _check(format, shape, nm, samples, padding)

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from taclnet_jax.cores import available_cores
+
 # float64 counts exactly up to here.
 _EXACT_BITS = 53
 _FRAME = -1.0
@@ -25,14 +27,13 @@ def check_callbacks_can_run() -> None:
     """Raises RuntimeError where a callback could hang; training calls it before it starts.
 
     On CPU, a callback's arguments of 100 KiB and more are copied by the thread pool that also runs
-    the computations which wait for the callback. As many computations as devices can wait at once,
-    so the pool needs one worker more. It has NPROC workers (by default the cores this process may
-    use), and at least as many as devices. Any other platform does not wait there.
+    the computations which wait for it, as many as devices: the pool needs one worker more. It has
+    NPROC (by default the cores this process may use), and at least as many as devices.
     """
     if jax.default_backend() != 'cpu':
         return
     devices = len(jax.local_devices(backend='cpu'))
-    workers = max(int(os.environ.get('NPROC') or _cores()), devices)
+    workers = max(int(os.environ.get('NPROC') or len(available_cores())), devices)
     if workers <= devices:
         raise RuntimeError(
             f"backend='gudhi' could hang: its callbacks need more worker threads than the "
@@ -43,11 +44,7 @@ def check_callbacks_can_run() -> None:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=_cores(), thread_name_prefix='persistence')
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
+    return ThreadPoolExecutor(max_workers=len(available_cores()), thread_name_prefix='persistence')
 
 
 @functools.cache
@@ -64,8 +61,8 @@ def _filtration(
     """Gives each pixel of a float32 image a key of its own, in the order of (value, flat index).
 
     Returns:
-        The float64 keys `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first; int32 codes
-        `[H * W]` in the order of the values; and a function from keys to flat indices.
+        These float64 keys, `[H, W]`, or `[H + 2, W + 2]` with a frame that enters first; int32
+        codes `[H * W]` in the order of the values; and a function from keys to flat indices.
     """
     # A constant image has no pairs, as is promised of one with NaN. max() passes NaN on.
     bits = (np.zeros_like(image) if np.isnan(image.max()) else image).view(np.int32)
@@ -128,7 +125,7 @@ def _call_back(
         images = np.ascontiguousarray(prob, np.float32)
         stack = images.reshape(-1, *images.shape[-2:])
         found = [np.zeros((len(stack), *shape), dtype) for shape, dtype in results]
-        chunks = min(len(stack), _cores())
+        chunks = min(len(stack), len(available_cores()))
 
         def run(start: int) -> None:
             pairs = pairs_of_images(stack[start::chunks], **options)

@@ -3,14 +3,12 @@
 By duality a loop is a component of the complement: it dies at the component's peak, the last of its
 pixels to enter the filtration, and is born where the component meets an older one. Components
 themselves are the same problem upside down. Both are solved in rounds, all components at once:
-each looks for its highest way out and, if the component across is older, is absorbed there.
-
-That is exact. A component that is absorbed always left by its highest way out, so whatever it
-brings along is connected above every edge that remains.
+each looks for its highest way out and, if the component across is older, is absorbed there. That is
+exact: whatever it brings along is connected above every edge that remains.
 
 In the first round every pixel is a component, and goes to its oldest neighbour: that leaves the
-basins of the peaks. After it only edges between basins matter. They stand in a list from which each
-round drops those inside of a component, and a round costs as much as there are edges left.
+basins of the peaks. After it only edges between basins matter, from whose list each round drops
+those inside of a component.
 """
 
 import functools

@@ -18,14 +18,12 @@ class Checkpoints:
     """The checkpoints below `<workdir>/checkpoints`.
 
     `last/` holds the last few, from which an interrupted run goes on; `best/` the one with the best
-    validation metric; `phase_one/` the end of phase one, from which other runs of the same phase
-    one can start. Each holds the network's variables, the optimizer's state, the ITA memory (by
-    sample id, whatever the number of devices), the step, and the run's configuration.
+    validation metric; `phase_one/` the end of phase one, for other runs of the same. Each holds the
+    variables, the optimizer's state, the ITA memory, the step, and the run's configuration.
 
     Args:
-        workdir: the run's folder.
+        workdir, config: the run's folder; its configuration, stored with each.
         settings: which are kept.
-        config: of the run, stored with each.
     """
 
     def __init__(self, workdir: Path, settings: CheckpointSettings, config: dict[str, Any]) -> None:
@@ -121,14 +119,11 @@ def phase_one_of(workdir: Path, start_from: str) -> str:
 
 
 def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, dict[str, Any]]:
-    """The end of another run's phase one.
-
-    Args:
-        folder: its `<workdir>/checkpoints/phase_one`.
-        template: a state of the same network and optimizer.
+    """The end of another run's phase one, in its `<workdir>/checkpoints/phase_one`.
 
     Returns:
-        (state, the run's configuration); the state has the template's ITA memory.
+        (state, the run's configuration). The template is a state of the same network and optimizer,
+        whose ITA memory the state has.
 
     Raises:
         InputError: there is no such checkpoint, or it cannot be read.

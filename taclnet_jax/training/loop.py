@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from taclnet_jax import figures
 from taclnet_jax.errors import Interrupted
 from taclnet_jax.training import parallel
 from taclnet_jax.training.reporting import Reporter, read_metrics
@@ -30,8 +29,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
     Args:
         training: of `prepare`.
         workdir: folder of checkpoints and metrics; a run that was interrupted there goes on.
-        validate: scores the network, every `config.evaluate.every_epochs` and in the end; what it
-            finds best in the last phase is kept as the best checkpoint.
+        validate: scores the network, every `config.evaluate.every_epochs` and in the end.
 
     Returns:
         The final state, on the host.
@@ -92,6 +90,8 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                     'command again to go on.',
                 )
         checkpoints.close()
+    from taclnet_jax import figures  # matplotlib, for which the first step need not wait
+
     figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
     return state.to_host(samples)
 
@@ -105,11 +105,7 @@ def train_epoch(
     reporter: Reporter,
     signals: list[int],
 ) -> tuple[TrainState, dict[str, float]]:
-    """Steps `first` and on of an epoch, or those until a signal comes.
-
-    Returns:
-        (state, the epoch's mean loss and its times per step in ms).
-    """
+    """Steps `first` and on of an epoch, or until a signal; the state, mean loss and times in ms."""
     phase_two = training.is_phase_two(epoch)
     if phase_two and first == 0 and state.memory is not None:
         state = state.replace(memory=state.memory.begin_epoch())

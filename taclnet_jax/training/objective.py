@@ -19,9 +19,8 @@ Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None, An
 def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two: bool) -> Loss:
     """The loss of maps by name; the topological and the perceptual loss join it in phase two.
 
-    TopoLoss' authors train with cross-entropy alone first and end with the sum. Mosinska et al. add
-    theirs from the beginning, which takes VGG19 over every section of every window: ten times the
-    time of the network itself.
+    So TopoLoss' authors train. Mosinska et al. add theirs from the beginning: VGG19 over every
+    section of every window takes ten times the network's own time.
     """
     plain = LOSSES[settings.loss]
     if not phase_two:

@@ -49,15 +49,12 @@ def unshard(x: Any, length: int) -> np.ndarray:
 
 
 def read_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
-    """Inside a pmapped step: rows of a table that is sharded over the devices.
+    """Inside a pmapped step: rows `[n, ...]` of a table that is sharded over the devices.
 
     Args:
         table: this device's part `[rows/devices, ...]`.
         ids: row numbers in the whole table `[n]`, of this device's samples; `n` is the same on
             all devices.
-
-    Returns:
-        `[n, ...]`.
     """
     local, owned = _local_rows(table, lax.all_gather(ids, AXIS, tiled=True))
     rows = table[jnp.where(owned, local, 0)]

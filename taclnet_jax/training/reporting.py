@@ -22,15 +22,16 @@ class Reporter:
 
     Args:
         workdir: the run's folder.
-        first_step: the step that the run goes on from.
-        total_steps: the run's last step, for the time left.
+        first_step, total_steps: what the run goes on from, and its last one, for the time left.
     """
 
     def __init__(self, workdir: Path, first_step: int, total_steps: int) -> None:
         # Imported late: it imports PyTorch where that is installed, which takes seconds.
+        from tensorboardX import summary
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+        self._summary, self._event_type = summary, Event
         self._path = Path(workdir) / 'metrics.jsonl'
         keep = [record for record in read_metrics(self._path) if record['step'] <= first_step]
         write_text(self._path, ''.join(json.dumps(record) + '\n' for record in keep))
@@ -50,20 +51,16 @@ class Reporter:
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Appends a record; its numbers become TensorBoard scalars."""
-        from tensorboardX import summary
-
         self._file.write(json.dumps({'step': step, **metrics}) + '\n')
         self._file.flush()
         for key, value in metrics.items():
             if isinstance(value, int | float):
-                self._event(step, summary.scalar(key, value))
+                self._event(step, self._summary.scalar(key, value))
         self._events.flush()
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """Adds a picture `[height, width, 3]` uint8 to TensorBoard."""
-        from tensorboardX import summary
-
-        self._event(step, summary.image(name, picture, dataformats='HWC'))
+        self._event(step, self._summary.image(name, picture, dataformats='HWC'))
 
     def print(self, line: str) -> None:
         """Prints a line above the progress bar."""
@@ -76,9 +73,8 @@ class Reporter:
         self._events.close()
 
     def _event(self, step: int, value: Any) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-
-        self._events.write_event(Event(step=step, wall_time=time.time(), summary=value))
+        event = self._event_type(step=step, wall_time=time.time(), summary=value)
+        self._events.write_event(event)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -14,10 +14,16 @@ import optax
 from taclnet_jax.config import differences, read_settings, run_settings
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
-from taclnet_jax.data import load_volume, training_samples, training_volume
+from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.loader import WindowLoader
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Split, balanced_weights, split_sections
+from taclnet_jax.data.windows import (
+    Split,
+    balanced_weights,
+    grid_samples,
+    labelled_samples,
+    split_sections,
+)
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.models import Network, create_model
@@ -32,25 +38,15 @@ from taclnet_jax.training.step import Step, create_step
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is made of.
-
-    Attributes:
-        settings: of the run.
-        volume: at its own resolution, labelled.
-        split: what its sections are for.
-        loader: of batches, at the network's resolution.
-        network: maps windows to logits.
-        optimizer: of both phases.
-        new: the state before the first step, on the host.
-    """
+    """What a training is made of."""
 
     settings: RunSettings
-    volume: Volume
-    split: Split
-    loader: WindowLoader
+    volume: Volume  # at its own resolution, labelled
+    split: Split  # what its sections are for
+    loader: WindowLoader  # of batches, at the network's resolution
     network: Network
-    optimizer: optax.GradientTransformation
-    new: TrainState
+    optimizer: optax.GradientTransformation  # of both phases
+    new: TrainState  # before the first step, on the host
 
     @property
     def epochs(self) -> int:
@@ -101,7 +97,9 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     volume = volume or load_volume(settings.data)
     split = split_sections(volume.parts, sampling)
     seen = training_volume(volume, settings.data.downsample)
-    samples = training_samples(sampling, seen, split.train, settings.seed)
+    limit = sampling.crops_limit
+    grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)
+    samples = labelled_samples(seen, grid)  # their indices are the sample ids of the ITA memory
     remembers = settings.attention.kind == 'ita'
     if remembers:
         check_memory(len(samples), sampling.crop)

@@ -23,14 +23,10 @@ class ITAMemory(struct.PyTreeNode):
 
     An epoch reads o_{t-1} from `previous` and writes o_t to `current`, so that each entry changes
     once an epoch however often its sample is drawn.
-
-    Attributes:
-        previous: o_{t-1}, `[samples, height, width]`, or `NO_HISTORY`.
-        current: o_t, likewise.
     """
 
-    previous: Any
-    current: Any
+    previous: Any  # o_{t-1}, `[samples, height, width]`, or `NO_HISTORY`
+    current: Any  # o_t, likewise
 
     @classmethod
     def create(cls, samples: int, crop: tuple[int, int]) -> ITAMemory:
@@ -71,20 +67,15 @@ class ITAMemory(struct.PyTreeNode):
 class TrainState(struct.PyTreeNode):
     """The state of a run.
 
-    Attributes:
-        step: updates so far, int32.
-        variables: of the network, float32: 'params', which the optimizer changes, and 'batch_stats'
-            where it normalises.
-        average: their moving average; None for runs without it.
-        opt_state: of the optimizer.
-        memory: of ITA; None for runs without it.
+    Variables are the network's 'params', float32, which the optimizer changes, and 'batch_stats'
+    where it normalises.
     """
 
-    step: Any
+    step: Any  # updates so far, int32
     variables: Any
-    average: Any
-    opt_state: Any
-    memory: ITAMemory | None
+    average: Any  # their moving average; None for runs without it
+    opt_state: Any  # of the optimizer
+    memory: ITAMemory | None  # None for runs without ITA
 
     @property
     def final(self) -> Any:
@@ -115,22 +106,19 @@ def create_train_state(
     """The state before the first step, on the host.
 
     Args:
-        network: maps `[batch, slices, height, width]` to logits.
-        optimizer: its state is initialised.
+        network, optimizer: what is initialised.
         slices: sections in a window.
         seed: of the parameters.
         average: whether the state holds a moving average of its variables.
         memory: of ITA; None for runs without it.
     """
-    # The parameters depend on the number of slices, not on the size of the crop.
-    window = jnp.zeros((1, slices, 8, 8), jnp.float32)
-    # Compiled as a whole: one by one, the initialisers take twice as long.
-    variables = jax.jit(network.init)(jax.random.key(seed), window)
-    state = TrainState(
-        step=np.zeros((), np.int32),
-        variables=variables,
-        average=variables if average else None,
-        opt_state=optimizer.init(variables['params']),
-        memory=memory,
-    )
-    return jax.tree.map(np.asarray, state)
+
+    @jax.jit  # as a whole: one by one, what makes arrays takes twice as long
+    def create(key: jax.Array) -> TrainState:
+        # The parameters depend on the number of slices, not on the size of the crop.
+        variables = network.init(key, jnp.zeros((1, slices, 8, 8), jnp.float32))
+        opt_state, step = optimizer.init(variables['params']), jnp.zeros((), jnp.int32)
+        return TrainState(step, variables, variables if average else None, opt_state, memory=None)
+
+    state = jax.tree.map(np.asarray, create(jax.random.key(seed)))
+    return state.replace(memory=memory)

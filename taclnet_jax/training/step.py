@@ -72,11 +72,8 @@ def create_step(
 def time_topology(prob: jax.Array, settings: AttentionSettings) -> dict[str, float]:
     """Milliseconds that persistence and attention take for a batch, timed on their own.
 
-    Inside the compiled step the parts cannot be told apart.
-
-    Args:
-        prob: of a step, `[devices, batch, slices, height, width]`.
-        settings: of the attention.
+    Inside the compiled step the parts cannot be told apart. P is that of a step, `[devices, batch,
+    slices, height, width]`.
     """
     prob = prob.reshape(-1, *prob.shape[2:])
     options = settings.options

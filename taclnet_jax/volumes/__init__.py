@@ -1,6 +1,6 @@
 """EM volumes on disk, `[z, y, x]`: TIFF, PNG, HDF5, zarr, N5, Neuroglancer precomputed."""
 
-from taclnet_jax.volumes.axis_order import check_axis_order as check_axis_order
+from taclnet_jax.volumes.axes import check_axis_order as check_axis_order
 from taclnet_jax.volumes.eight_bit import as_uint8_image as as_uint8_image
 from taclnet_jax.volumes.eight_bit import as_uint8_sections as as_uint8_sections
 from taclnet_jax.volumes.opening import open_array as open_array

@@ -37,17 +37,11 @@ DRIVERS = {'zarr2': 'zarr', 'zarr3': 'zarr3', 'n5': 'n5', 'precomputed': 'neurog
 
 @dataclass(frozen=True)
 class Node:
-    """What the metadata at one place of a store say.
+    """What the metadata at one place of a store say."""
 
-    Attributes:
-        format: zarr2, zarr3, n5 or precomputed.
-        array: the metadata of an array, None for a group.
-        attributes: what users added.
-    """
-
-    format: str
-    array: dict[str, Any] | None
-    attributes: dict[str, Any] = field(default_factory=dict)
+    format: str  # of DRIVERS
+    array: dict[str, Any] | None  # None for a group
+    attributes: dict[str, Any] = field(default_factory=dict)  # what users added
 
     def describe(self) -> str:
         """Shape and type of an array, for messages."""
@@ -60,12 +54,7 @@ class Node:
 
 
 class Store:
-    """A folder or an address whose metadata can be looked at.
-
-    Args:
-        path: a folder, or an address that starts as one of `ADDRESSES`.
-        what: what it holds, for the messages.
-    """
+    """A folder, or an address that starts as one of `ADDRESSES`, and the metadata in it."""
 
     def __init__(self, path: str, what: str) -> None:
         self.path = path
@@ -178,15 +167,9 @@ def is_chunked(folder: Path) -> bool:
 
 
 def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
-    """Opens an array of a folder or an address.
+    """Opens an array of a folder, or of an address that starts as one of `ADDRESSES`.
 
-    Args:
-        path: a folder, or an address that starts as one of `ADDRESSES`.
-        dataset: the array in it; '' where there is one, or for the finest level of an image.
-        what: what it holds, for the messages.
-
-    Raises:
-        InputError: there is no such array, it is damaged or no grey stack.
+    See `open_array` for the arguments.
     """
     store = Store(path, what)
     where, node = _find(store, dataset.strip('/'))

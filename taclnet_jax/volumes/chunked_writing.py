@@ -12,8 +12,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.volumes.chunked import DRIVERS, Store
 from taclnet_jax.volumes.metadata import n5_attributes, ome_attributes, plain_attributes
-from taclnet_jax.volumes.sections import Content, Geometry, listed, place
-from taclnet_jax.volumes.slabs import slabs
+from taclnet_jax.volumes.sections import Content, Geometry, listed, place, slabs
 
 _LEVEL = {'zarr2': '0', 'zarr3': '0', 'n5': 's0'}
 _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -25,11 +24,10 @@ _SEGMENTATION_TYPES = ('uint32', 'uint64')
 
 
 def write_container(path: Path, content: Content, format_: str) -> None:
-    """Writes an array into a zarr or N5 folder.
+    """Writes an array into a zarr or N5 folder, in which others are kept if it has a name.
 
-    Without a name for the array the folder is made anew: zarr becomes an OME-Zarr image of one
-    level, 0, and N5 a pyramid of one level, s0. With one, the array has attributes of its own, and
-    others in the folder are kept.
+    Without one the folder is made anew: an OME-Zarr image of one level, 0, or an N5 pyramid of one
+    level, s0.
 
     Raises:
         InputError: there is something else in the folder.
@@ -57,12 +55,10 @@ def write_container(path: Path, content: Content, format_: str) -> None:
 def write_precomputed(path: Path, content: Content) -> None:
     """Writes a Neuroglancer precomputed volume of one scale.
 
-    uint32 and uint64 become a segmentation, compressed as Neuroglancer does it; other types an
-    image.
+    uint32 and uint64 become a segmentation, compressed as Neuroglancer's; other types an image.
 
     Raises:
-        InputError: there is something else in the folder, no voxel size, or an offset that is no
-            multiple of it.
+        InputError: the folder is taken, the voxel size missing, or the offset no multiple of it.
     """
     resolution_nm = content.geometry.resolution_nm
     if resolution_nm is None:
@@ -91,14 +87,10 @@ def write_precomputed(path: Path, content: Content) -> None:
 
 def _write_node(folder: Path, format_: str, content: Content) -> None:
     """Writes the array itself into a new folder; the group around an image has its voxel size."""
-    array, chunk = content.array, content.chunk
-    dtype, shape = np.dtype(array.dtype), list(array.shape)
     attributes = plain_attributes(content.geometry) if content.dataset else {}
     if format_ == 'zarr2':
         metadata: dict[str, Any] = {
-            'shape': shape,
-            'chunks': list(chunk),
-            'dtype': dtype.str,
+            'dtype': np.dtype(content.array.dtype).str,
             'compressor': {'id': 'blosc', 'cname': 'zstd', 'clevel': 5, 'shuffle': 1},
             'dimension_separator': '/',
             'fill_value': 0,
@@ -106,26 +98,22 @@ def _write_node(folder: Path, format_: str, content: Content) -> None:
     elif format_ == 'zarr3':
         blosc = {'cname': 'zstd', 'clevel': 5, 'shuffle': 'shuffle'}
         metadata = {
-            'shape': shape,
-            'data_type': dtype.name,
-            'chunk_grid': {'name': 'regular', 'configuration': {'chunk_shape': list(chunk)}},
             'codecs': [
                 {'name': 'bytes', 'configuration': {'endian': 'little'}},
                 {'name': 'blosc', 'configuration': blosc},
             ],
-            'fill_value': 0,
             'dimension_names': ['z', 'y', 'x'],
             'attributes': attributes,
         }
     else:
-        metadata = {
-            'dimensions': shape[::-1],
-            'blockSize': list(chunk[::-1]),
-            'dataType': dtype.name,
-            'compression': {'type': 'gzip'},
-            **n5_attributes(content.geometry),
-        }
-    _write(folder, format_, {'metadata': metadata}, content)
+        metadata = {'compression': {'type': 'gzip'}, **n5_attributes(content.geometry)}
+    order = slice(None, None, -1 if format_ == 'n5' else 1)
+    schema = {
+        'dtype': content.array.dtype.name,
+        'domain': {'shape': content.array.shape[order]},
+        'chunk_layout': {'chunk': {'shape': content.chunk[order]}},
+    }
+    _write(folder, format_, {'metadata': metadata, 'schema': schema}, content)
     if format_ == 'zarr2' and attributes:
         _write_json(folder / '.zattrs', attributes)
 

@@ -9,23 +9,18 @@ from taclnet_jax.volumes.sections import LazySections, Sections, listed, mapped,
 
 # Of the voxels that are not 0: one hot pixel must not darken all others.
 _CLIPPED = 0.001
-# What the stretch of a 16-bit volume is estimated from: all of it up to this many voxels, else
-# blocks from all over it.
+# Of larger volumes some sections are looked at, of these some blocks along each side.
 _SAMPLE_VOXELS = 2**24
-_SAMPLE_SECTIONS = 16
-_SAMPLE_BLOCKS = 4
-_BLOCK_PX = 256
+_SAMPLE_SECTIONS, _SAMPLE_BLOCKS, _BLOCK_PX = 16, 4, 256
 
 
 def as_uint8_sections(stored: Sections, name: str) -> Sections:
     """An image in 8 bits, converted as it is read.
 
-    uint8 stays as it is. uint16 is stretched, by one rule for the whole volume (12-bit cameras
-    would lose their contrast otherwise): the value below which 0.1 % of the voxels lie becomes 0,
-    the one above which 0.1 % lie 255, and what is beyond is clipped. Voxels of value 0 do not
-    count, for that is how volumes are padded. Where the volume has more than 2^24 voxels, the two
-    values are estimated from 256 blocks of 256 x 256 voxels on a regular grid. Floats must lie in
-    [0, 1] and are multiplied by 255.
+    uint8 stays as it is. uint16 is stretched, by one rule for the whole volume: the value below
+    which 0.1 % of the voxels lie becomes 0, the one above which 0.1 % lie 255. Voxels of value 0 do
+    not count, for so volumes are padded. Of more than 2^24 voxels, 256 blocks of 256 x 256 on a
+    regular grid are looked at. Floats must lie in [0, 1] and are multiplied by 255.
 
     Args:
         stored: the image.
@@ -63,11 +58,7 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
 
 
 def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:
-    """An image in memory in 8 bits, by the rule of `as_uint8_sections`.
-
-    Args:
-        stack: `[z, y, x]`.
-        name: the file or stack, for the error messages.
+    """An image in memory, `[z, y, x]`, in 8 bits, by the rule of `as_uint8_sections`.
 
     Raises:
         InputError: another type, sections with NaN or infinity, floats outside [0, 1].

@@ -21,8 +21,8 @@ from taclnet_jax.volumes.sections import (
     listed,
     place,
     problems_of,
+    slabs,
 )
-from taclnet_jax.volumes.slabs import slabs
 
 _CACHE_BYTES = 2**26
 _CACHE_SLOTS = 10_007  # a prime, about a hundred times the chunks that fit, as HDF5 advises
@@ -31,16 +31,7 @@ _FAULT = 'no HDF5'
 
 
 def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
-    """Opens a dataset of an HDF5 file.
-
-    Args:
-        path: the file.
-        dataset: the dataset in it, as volumes/raw; '' where it is the only one.
-        what: what it holds, for the messages.
-
-    Raises:
-        InputError: the file is damaged, the dataset is not there or is no grey stack.
-    """
+    """Opens a dataset of an HDF5 file, such as volumes/raw; '' where it is the only one."""
     with problems_of(f'{what} {path}', _FAULT), contextlib.ExitStack() as opened:
         file = opened.enter_context(
             h5py.File(path, 'r', rdcc_nbytes=_CACHE_BYTES, rdcc_nslots=_CACHE_SLOTS)

@@ -21,15 +21,11 @@ _WRITTEN_NAME = re.compile(r'\d{4,}\.png')
 
 
 def open_section_files(path: Path, what: str) -> StoredArray:
-    """Opens files of one size and type as the sections of a stack.
-
-    Args:
-        path: a folder of PNG or TIFF files, taken in natural order (2 before 10), or one PNG file.
-        what: what they hold, for the messages.
+    """Opens a folder of PNG or TIFF files in natural order (2 before 10), or one PNG file.
 
     Raises:
-        InputError: there is none, or one differs from the others, is damaged, in colour or no
-            single section.
+        InputError: there is none, or one differs from the others in size or type, is damaged, in
+            colour or no single section.
     """
     files = _section_files(path) if path.is_dir() else [path]
     if not files:

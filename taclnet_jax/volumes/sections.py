@@ -14,6 +14,7 @@ Triple = tuple[float, float, float]
 
 _KINDS = 'biuf'
 _LARGEST_ITEM = 8  # bytes: long doubles differ from machine to machine
+_SLAB_BYTES = 2**28
 
 
 class Sections(Protocol):
@@ -42,18 +43,11 @@ class Geometry(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What is to be written.
+    """What is to be written."""
 
-    Attributes:
-        array: of a type that the format can store.
-        dataset: its name within the file or folder; '' where it has none.
-        chunk: (z, y, x) voxels.
-        geometry: voxel size, and position of the first voxel.
-    """
-
-    array: Sections
-    dataset: str
-    chunk: tuple[int, int, int]
+    array: Sections  # of a type that the format can store
+    dataset: str  # its name within the file or folder; '' where it has none
+    chunk: tuple[int, int, int]  # (z, y, x) voxels
     geometry: Geometry
 
 
@@ -96,8 +90,8 @@ class StoredArray(LazySections):
         dataset: the array in it; '' where there is only one.
         shape: (sections, height, width).
         dtype: of the voxels, in native byte order.
-        resolution_nm: voxel size (z, y, x) in nm; None where the file does not say.
-        offset_nm: position of the first voxel (z, y, x) in nm; None where the file does not say.
+        resolution_nm, offset_nm: voxel size, and position of the first voxel, (z, y, x) in nm; None
+            where the file does not say.
     """
 
     def __init__(
@@ -224,8 +218,24 @@ def only_sections(stack: Sections, first: int, stop: int) -> Sections:
     """The sections `first` to `stop` - 1 of a stack: a view of what is in memory."""
     if isinstance(stack, np.ndarray):
         return stack[first:stop]
+    return cropped(stack, (first, 0, 0), (stop - first, *stack.shape[1:]))
 
-    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-        return stack[first + z, rows, columns]
 
-    return LazySections((stop - first, *stack.shape[1:]), stack.dtype, read)
+def slabs(content: Content) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """Cuts what is to be written into as many rows of chunks as 256 MiB hold, and one at least.
+
+    Yields:
+        Sections, rows, and what is there, `[sections, rows, width]`, until the next is asked for.
+    """
+    array, chunk = content.array, content.chunk
+    depth, height, width = array.shape
+    fit = chunk[1] * max(1, _SLAB_BYTES // (chunk[0] * chunk[1] * width * array.dtype.itemsize))
+    buffer = np.empty((chunk[0], min(fit, height), width), array.dtype)
+    for first in range(0, depth, chunk[0]):
+        sections = slice(first, min(first + chunk[0], depth))
+        for top in range(0, height, fit):
+            rows = slice(top, min(top + fit, height))
+            slab = buffer[: sections.stop - first, : rows.stop - top]
+            for place, z in enumerate(range(first, sections.stop)):
+                slab[place] = array[z, rows, slice(None)]
+            yield sections, rows, slab

@@ -40,7 +40,7 @@ def read_stack(path: str | os.PathLike[str], what: str = 'image') -> np.ndarray:
 
     Args:
         path: a single- or multi-page TIFF or BigTIFF file of any numeric type and byte order.
-        what: what the file holds, for the error messages ('image', 'labels', ...).
+        what: what it holds, for the messages ('image', 'labels', ...).
 
     Returns:
         `[z, y, x]` in the file's type and native byte order; a 2-d file is one section.
@@ -59,8 +59,7 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
     """Opens a TIFF stack. Uncompressed pages are memory-mapped, others decoded when asked for.
 
     Args:
-        path: the file.
-        what: what it holds, for the messages.
+        path, what: as of `read_stack`.
         try_decoding: finds out now, from the first strip, whether this machine can decompress it.
 
     Raises:

@@ -5,30 +5,17 @@ from typing import Any
 
 from taclnet_jax.volumes.sections import Triple
 
-_NM = {
-    'nm': 1.0,
-    'nanometer': 1.0,
-    'nanometre': 1.0,
-    'angstrom': 0.1,
-    'å': 0.1,
-    'pm': 1e-3,
-    'picometer': 1e-3,
-    'um': 1e3,
-    'µm': 1e3,
-    'micron': 1e3,
-    'micrometer': 1e3,
-    'micrometre': 1e3,
-    'mm': 1e6,
-    'millimeter': 1e6,
-    'millimetre': 1e6,
-    'cm': 1e7,
-    'centimeter': 1e7,
-    'centimetre': 1e7,
-    'm': 1e9,
-    'meter': 1e9,
-    'metre': 1e9,
+_UNITS = {
+    'nm nanometer nanometre': 1.0,
+    'angstrom å': 0.1,
+    'pm picometer': 1e-3,
+    'um µm micron micrometer micrometre': 1e3,
+    'mm millimeter millimetre': 1e6,
+    'cm centimeter centimetre': 1e7,
+    'm meter metre': 1e9,
     'inch': 2.54e7,
 }
+_NM = {name: nm for names, nm in _UNITS.items() for name in names.split()}
 
 
 def nm_per(unit: object) -> float | None:

@@ -21,25 +21,15 @@ _CHUNK = (16, 128, 128)
 
 
 class Format(NamedTuple):
-    """A format that is written.
+    """A format that is written, and what it can hold."""
 
-    Attributes:
-        write: called with the path and its content; replaces what may be replaced there.
-        suffixes: of paths that mean this format.
-        is_folder: whether it is a folder, or one file.
-        datasets: whether it can hold several arrays, each with a name.
-        types: that it can store; None = all.
-        resolution: whether it can store a voxel size.
-        offset: whether it can store the position of the first voxel.
-    """
-
-    write: Callable[[Path, Content], None]
-    suffixes: tuple[str, ...] = ()
+    write: Callable[[Path, Content], None]  # replaces what may be replaced there
+    suffixes: tuple[str, ...] = ()  # of paths that mean this format
     is_folder: bool = True
-    datasets: bool = False
-    types: frozenset[str] | None = None
+    datasets: bool = False  # several arrays, each with a name
+    types: frozenset[str] | None = None  # None = all
     resolution: bool = True
-    offset: bool = True
+    offset: bool = True  # the position of the first voxel
 
 
 _FORMATS = {

@@ -23,8 +23,9 @@ from taclnet_jax.evaluation import scoring
 from taclnet_jax.evaluation.evaluate import evaluate
 from taclnet_jax.evaluation.report import hardware
 from taclnet_jax.evaluation.scoring import Validation, score
-from taclnet_jax.inference import MAPS, Cut, SectionPrediction
+from taclnet_jax.inference import Cut, SectionPrediction
 from taclnet_jax.losses import LOSSES
+from taclnet_jax.metrics.maps import MAPS
 
 
 @pytest.fixture(scope='module')

@@ -18,8 +18,9 @@ from taclnet_jax.config.settings import EvaluateSettings, RunSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.thresholds import CLOSINGS, choose_cuts
-from taclnet_jax.inference.cut import MAPS, Cut, fixed_cuts
+from taclnet_jax.inference.cut import Cut, fixed_cuts
 from taclnet_jax.inference.model import Model
+from taclnet_jax.metrics.maps import MAPS
 
 PROBS = hnp.arrays(
     np.float32,

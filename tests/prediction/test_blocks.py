@@ -94,9 +94,7 @@ def test_segments_are_the_pieces_of_closed_sections(tmp_path: Path) -> None:
         assert same_up_to_numbers(pieces, section) and count > 20
         assert not np.intersect1d(section[section > 0], segments[z + 1 :]).size
     # Sections of one window are closed as a whole.
-    large = dataclasses.replace(
-        model(1).settings.evaluate, window_px=1024, window_halo_px=128
-    )
+    large = dataclasses.replace(model(1).settings.evaluate, window_px=1024, window_halo_px=128)
     settings = dataclasses.replace(model(1).settings, evaluate=large)
     found = predicted(tmp_path, dataclasses.replace(model(1), settings=settings))
     for z in range(SHAPE[0]):

@@ -9,7 +9,7 @@ import pytest
 
 from reproduction.results import influential
 from taclnet_jax.config.settings import RunSettings
-from taclnet_jax.inference.cut import MAPS
+from taclnet_jax.metrics.maps import MAPS
 
 SETTINGS = influential(RunSettings()) | {
     'dataset': 'isbi12',

@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import FORMATS, LazySections, open_array, read_whole, slabs, write_array
+from taclnet_jax.volumes import FORMATS, LazySections, open_array, read_whole, sections, write_array
 
 IMAGE = np.random.default_rng(0).integers(1, 256, (5, 21, 34)).astype(np.uint8)
 RESOLUTION_NM = (40.0, 4.0, 4.0)
@@ -221,7 +221,7 @@ def test_only_stacks_are_written(tmp_path: Path, array: np.ndarray):
 
 @pytest.mark.parametrize('format', FORMATS)
 def test_no_more_than_a_slab_is_asked_for(tmp_path: Path, format: str, monkeypatch):
-    monkeypatch.setattr(slabs, '_SLAB_BYTES', 2 * 8 * 34 * 2)
+    monkeypatch.setattr(sections, '_SLAB_BYTES', 2 * 8 * 34 * 2)
     asked: list[tuple[int, int]] = []
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
