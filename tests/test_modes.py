@@ -50,7 +50,8 @@ def predict(trained: Run, stack: Path, output: Path) -> list[str]:
 def test_predicts_odd_sizes_and_constant_sections(
     trained: Run, stack: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:
-    status, output = run_command(*predict(trained, stack, tmp_path / 'out'))
+    every = ['--names=membrane,refined,attention,segments', '--dtype=float32']
+    status, output = run_command(*predict(trained, stack, tmp_path / 'out'), *every)
     assert status == 0, output
     maps = {
         name: tifffile.imread(tmp_path / 'out' / f'{name}.tif')
@@ -65,7 +66,7 @@ def test_predicts_odd_sizes_and_constant_sections(
     cut = Cut(found['threshold'], found['closing'])
     closed = [cut.closed(prob, None) for prob in maps['refined']]
     np.testing.assert_array_equal(maps['segments'] == 0, np.stack(closed) >= cut.threshold)
-    assert (tmp_path / 'out' / 'attention.png').exists()
+    assert (tmp_path / 'out' / 'section.png').exists()
     assert str(tmp_path / 'out' / 'segments.tif') in output
 
 

@@ -115,15 +115,17 @@ class Inference:
         outputs = {w.place: self.attend(prob[:, *w.seen]) for w in grid.owners(whole)}
         if len(outputs) == 1:
             return outputs[0, 0]
-        o = grid.blended(whole, lambda w, inside: np.asarray(outputs[w.place].attention)[inside])
-        maps = [
-            grid.blended(
-                whole, lambda w, at, k=k: np.asarray(outputs[w.place].critical_maps[k])[at]
-            )
-            for k in range(self.slices)
-        ]
+        maps = {
+            place: np.stack([output.attention, *output.critical_maps])
+            for place, output in outputs.items()
+        }
+
+        def blended(k: int) -> np.ndarray:
+            return grid.blended(whole, lambda window, inside: maps[window.place][k][inside])
+
+        o, *critical_maps = map(blended, range(1 + self.slices))
         refined = np.clip(self.alpha * o + prob[self.slices // 2], 0, 1)
-        return STAOutput(refined, o, np.stack(maps))
+        return STAOutput(*map(jax.numpy.asarray, (refined, o, np.stack(critical_maps))))
 
     def _tiles(self, size: int, part: slice) -> Iterator[tuple[slice, slice]]:
         """Along a side: the tiles with pixels in a part, with their halos, and these pixels.

@@ -100,14 +100,17 @@ class Output:
             folder.mkdir()
             for name, array in arrays.items():
                 path, dataset = self._place(folder, name)
-                geometry = {'resolution_nm': resolution_nm, 'offset_nm': offset_nm}
-                if self.format == 'png':
-                    geometry = {}
-                elif self.format == 'tiff':
-                    geometry = {'resolution_nm': resolution_nm}
                 with contextlib.closing(Progress(0, array.shape[0], 'section')) as bar:
                     shown = _counted(array, bar, f'writing {name}')
-                    write_array(path, shown, format=self.format, dataset=dataset, **geometry)
+                    write_array(
+                        path,
+                        shown,
+                        format=self.format,
+                        dataset=dataset,
+                        # What a format cannot hold stands in prediction.json.
+                        resolution_nm=None if self.format == 'png' else resolution_nm,
+                        offset_nm=None if self.format in ('png', 'tiff') else offset_nm,
+                    )
                 files[name] = str(self.folder / path.relative_to(folder))
             picture = folder / 'section.png'
             _draw(picture, passes, source, arrays, first)
@@ -189,8 +192,8 @@ def _draw(
     depth, *sides = next(iter(arrays.values())).shape
     z = depth // 2
     y, x = (slice(max((n - _PICTURE_PX) // 2, 0), (n + _PICTURE_PX) // 2) for n in sides)
-    there = (slice(s.start + f, s.stop + f) for s, f in zip((y, x), first[1:], strict=True))
-    image = source[first[0] + z, *there]
+    rows, columns = (slice(s.start + f, s.stop + f) for s, f in zip((y, x), first[1:], strict=True))
+    image = source[first[0] + z, rows, columns]
     maps = {name: array[z, y, x] for name, array in arrays.items()}
     segments = maps.pop('segments', None)
     if passes.job.dtype == 'uint8':

@@ -63,7 +63,7 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> 'Job':
         """What `write` wrote."""
-        entries = json.loads(path.read_text())
-        box = tuple((first, stop) for first, stop in entries.pop('box'))
-        pairs = {name: tuple(entries.pop(name)) for name in ('zoom', 'names', 'block')}
-        return cls(box=box, **pairs, **entries)
+        entries: dict[str, Any] = json.loads(path.read_text())
+        entries['box'] = tuple((first, stop) for first, stop in entries['box'])
+        entries |= {name: tuple(entries[name]) for name in ('zoom', 'names', 'block')}
+        return cls(**entries)

@@ -27,7 +27,7 @@ class Layout:
         grid: the region's windows.
     """
 
-    def __init__(self, job: Job, shape: tuple[int, int, int], infer: Inference) -> None:
+    def __init__(self, job: Job, shape: tuple[int, ...], infer: Inference) -> None:
         self.factor = infer.downsample
         self.sections = range(*job.box[0])
         self.block = job.block

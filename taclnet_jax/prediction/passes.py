@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
@@ -93,7 +94,8 @@ class Passes:
         if lines:
             sides = zip(BORDERS, zip(*lines, strict=True), strict=True)
             with replacing(border_file(self.scratch, index)) as path, path.open('wb') as file:
-                np.savez(file, **{name: np.stack(values) for name, values in sides})
+                stacked: dict[str, Any] = {name: np.stack(values) for name, values in sides}
+                np.savez(file, **stacked)
 
     def _finished(self, window: Window, z: int) -> dict[str, NDArray[np.float32]]:
         """Maps of a window's own pixels, in the volume's resolution, and the closed one."""

@@ -59,4 +59,4 @@ def share_cores(number: int, workers: int) -> None:
 
 
 if __name__ == '__main__':
-    work(*sys.argv[1:3])
+    work(sys.argv[1], sys.argv[2])

@@ -132,7 +132,9 @@ def test_any_tile_of_any_part_of_any_section(
     whole = network(None, np.pad(image, padding, mode='reflect'))
     np.testing.assert_allclose(tiled, whole[:, : size[0], : size[1]], atol=1e-6)
     # Of a part of it too, to the bit: tiles do not depend on what is asked for.
-    ends = [sorted(int(c * n) for c in pair) for pair, n in zip((cuts[:2], cuts[2:]), size)]
+    ends = [
+        sorted(int(c * n) for c in pair) for pair, n in zip((cuts[:2], cuts[2:]), size, strict=True)
+    ]
     part = slice(ends[0][0], ends[0][1] + 1), slice(ends[1][0], ends[1][1] + 1)
     part = tuple(slice(s.start, min(s.stop, n)) for s, n in zip(part, size, strict=True))
     if all(s.stop > s.start for s in part):

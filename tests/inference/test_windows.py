@@ -54,7 +54,7 @@ def test_what_all_windows_agree_on_is_what_they_give_together(
     image = np.random.default_rng(seed).random(shape, np.float32)
     ends = [
         sorted((int(a * (n - 1)), int(b * (n - 1))))
-        for a, b, n in zip(cuts[::2], cuts[1::2], shape)
+        for a, b, n in zip(cuts[::2], cuts[1::2], shape, strict=True)
     ]
     part = slice(ends[0][0], ends[0][1] + 1), slice(ends[1][0], ends[1][1] + 1)
     blended = grid.blended(part, lambda window, inside: image[window.seen][inside])
