@@ -88,7 +88,6 @@ def blocks(page: str, language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
-@pytest.mark.usefixtures('quick_to_compile')
 def test_code_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # Flax looks up the module that a class was defined in.

@@ -59,8 +59,6 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for key, value in environment().items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv('TACLNET_NOTEBOOK_QUICK', '1')
-    # Most of a quick run is compilation.
-    monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     # Made-up tissue in ISBI12's place: CI downloads nothing.
     synthesize('isbi12', tmp_path / 'data', shape=(12, 96, 96))
     monkeypatch.setenv('TACLNET_DATA_DIR', str(tmp_path / 'data'))

@@ -6,15 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import pytest
 from commands import small_settings
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.inference.sections import create_inference
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
-
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
 
 
 def problem(side: int) -> tuple[Training, Any]:

@@ -36,9 +36,7 @@ def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
     infer = create_inference(
         model, slices=slices, downsample=1, views=1, tile_px=model.stride, attention={}
     )
-    # Compiled in a third of the time.
-    network = jax.jit(infer.network, compiler_options={'xla_backend_optimization_level': 0})
-    infer = dataclasses.replace(infer, network=network, attend=lambda prob: None)
+    infer = dataclasses.replace(infer, network=jax.jit(infer.network), attend=lambda prob: None)
     return model, jax.tree_util.tree_map_with_path(parameter, shapes), infer
 
 
