@@ -38,21 +38,28 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 # Files of tests that take long, the longest first.
 LONGEST = (
-    'test_notebooks',
     'test_resume',
-    'test_data_sets',
+    'test_accelerator',
     'test_reproduction',
-    'test_docs',
-    'test_train',
-    'test_devices',
-    'test_attention',
-    'test_persistence',
+    'test_notebooks',
     'test_callbacks',
-    'test_memory',
-    'test_tiles',
+    'test_data_sets',
+    'test_persistence',
+    'test_docs',
     'test_modes',
+    'test_attention',
+    'test_train',
     'test_checkpoints',
     'test_main',
+    'test_devices',
+    'test_models',
+    'test_tiles',
+    'test_custom',
+    'test_figures',
+    'test_topological_loss',
+    'test_synthesize',
+    'test_critical_points',
+    'test_memory',
 )
 
 

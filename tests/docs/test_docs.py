@@ -195,6 +195,7 @@ def test_installation_commands_name_what_there_is(documented: list[Command]) -> 
             assert ' '.join((program, *arguments[:1])).strip() in ci, line
 
 
+@pytest.mark.slow
 def test_commands_run_or_parse(
     documented: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

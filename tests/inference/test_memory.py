@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import pytest
 from commands import small_settings
 
 from taclnet_jax.data.volume import Volume
@@ -28,6 +29,7 @@ def problem(side: int) -> tuple[Training, Any]:
     return training, training.loader.batch(0, 0)
 
 
+@pytest.mark.slow
 def test_training_and_prediction_take_linear_memory() -> None:
     bytes_per_pixel: dict[str, list[float]] = {'train': [], 'network': [], 'attention': []}
     for side in (256, 512):

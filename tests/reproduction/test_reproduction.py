@@ -114,6 +114,7 @@ def small(folder: Path, systems: str = 'convlstm,taclnet') -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) -> None:
     folder, output, rest = reproduced
     assert 'Run 1 of 1' in output and '0 of 1 runs were finished' in output
@@ -147,7 +148,8 @@ def test_runs_side_by_side_go_on_after_an_interrupt(tmp_path: Path) -> None:
     runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
     for _ in range(3000):
         saved = [(folder / 'checkpoints' / 'last' / '3').exists() for folder in runs]
-        if any(saved) or process.poll() is not None:
+        begun = [(folder / 'config.json').exists() for folder in runs]
+        if (any(saved) and all(begun)) or process.poll() is not None:
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
@@ -164,6 +166,7 @@ def test_runs_side_by_side_go_on_after_an_interrupt(tmp_path: Path) -> None:
     assert any(f' {shared} ' in hardware for hardware in cores), cores
 
 
+@pytest.mark.slow
 def test_results_of_other_settings_are_kept_and_named(reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
     before = read_results(folder / 'results')
@@ -173,6 +176,7 @@ def test_results_of_other_settings_are_kept_and_named(reproduced: tuple[Path, st
     assert read_results(folder / 'results') == before
 
 
+@pytest.mark.slow
 def test_attention_over_epochs_is_drawn(reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced
     options = [x for x in small(folder) if not x.startswith(('--table', '--systems'))]
@@ -181,6 +185,7 @@ def test_attention_over_epochs_is_drawn(reproduced: tuple[Path, str, str]) -> No
     assert status == 0 and f'Figure: {path}' in output and path.stat().st_size > 10_000, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [4, 5])
 def test_figures_are_drawn_from_runs(number: int, reproduced: tuple[Path, str, str]) -> None:
     folder, *_ = reproduced

@@ -50,6 +50,7 @@ def test_the_ita_memory_is_filled(trained: Run, tmp_path: Path) -> None:
     assert (state.memory.current >= 0).all() and (state.memory.previous >= 0).all()
 
 
+@pytest.mark.slow
 def test_constant_sections_train_and_are_scored(
     tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:
