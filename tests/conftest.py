@@ -22,7 +22,7 @@ os.environ.setdefault('NPROC', '16')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 # Compiling is most of the time of what is small, and faster in one piece and without LLVM's
-# optimizations; without emitting fusions through MLIR, which JAX has no flag for from 0.11 on, it
+# optimizations; without emitting fusions through MLIR, which newer JAX has no flag for, it
 # takes a fifth for a step of training. `XLA_FLAGS= pytest` compiles as users do.
 os.environ.setdefault(
     'XLA_FLAGS',
