@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import jax
 import numpy as np
 import tifffile
 from absl import app, flags, logging
@@ -97,10 +96,10 @@ def isbi12(folder: Path, image: np.ndarray, labels: np.ndarray) -> list[str]:
 
 def environment(devices: int = 1) -> dict[str, str]:
     """Variables for a process with so many CPU devices, which computes the bits of `run`."""
+    flags = os.environ.get('XLA_FLAGS', '')
     return os.environ | {
-        'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}',
+        'XLA_FLAGS': f'{flags} --xla_force_host_platform_device_count={devices}',
         'JAX_PLATFORMS': 'cpu',
-        'JAX_DISABLE_MOST_OPTIMIZATIONS': '1',
         'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
     }
 
@@ -143,19 +142,15 @@ def _run_here(module: str, args: list[str]) -> tuple[int, str]:
 
 @contextlib.contextmanager
 def _as_it_was() -> Iterator[None]:
-    """Takes back what a command changes in its process, and compiles as `environment` says."""
+    """Takes back what a command changes in its process."""
     argv, defined = sys.argv, set(flags.FLAGS)
     terminate, unraisable = signal.getsignal(signal.SIGTERM), sys.unraisablehook
     verbosity, asyncio = logging.get_verbosity(), std_logging.getLogger('asyncio')
     level, handlers = asyncio.level, std_logging.root.handlers[:]
-    quick = jax.config.read('jax_disable_most_optimizations')
-    # These runs are so small that compiling them is most of their time.
-    jax.config.update('jax_disable_most_optimizations', True)
     try:
         with warnings.catch_warnings():
             yield
     finally:
-        jax.config.update('jax_disable_most_optimizations', quick)
         std_logging.root.handlers[:] = handlers
         asyncio.setLevel(level)
         logging.set_verbosity(verbosity)

@@ -6,7 +6,8 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,16 @@ if TYPE_CHECKING:  # It imports JAX.
 os.environ.setdefault('NPROC', '16')
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
-# Compiling is most of the time of small runs: what one process has compiled, the others load.
+# Compiling is most of the time of what is small, and faster in one piece and without LLVM's
+# optimizations; without emitting fusions through MLIR, which newer JAX has no flag for, it
+# takes a fifth for a step of training. `XLA_FLAGS= pytest` compiles as users do.
+os.environ.setdefault(
+    'XLA_FLAGS',
+    '--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1'
+    + ' --xla_cpu_use_fusion_emitters=false' * version('jaxlib').startswith('0.10.'),
+)
+
+# What one process has compiled, the others load.
 _CACHE = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     _CACHE = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='taclnet_jax_tests_')
@@ -29,21 +39,28 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 # Files of tests that take long, the longest first.
 LONGEST = (
-    'test_notebooks',
     'test_resume',
-    'test_data_sets',
+    'test_accelerator',
     'test_reproduction',
-    'test_docs',
-    'test_train',
-    'test_devices',
-    'test_attention',
-    'test_persistence',
+    'test_notebooks',
     'test_callbacks',
-    'test_memory',
-    'test_tiles',
+    'test_data_sets',
+    'test_persistence',
+    'test_docs',
     'test_modes',
+    'test_attention',
+    'test_train',
     'test_checkpoints',
     'test_main',
+    'test_devices',
+    'test_models',
+    'test_tiles',
+    'test_custom',
+    'test_figures',
+    'test_topological_loss',
+    'test_synthesize',
+    'test_critical_points',
+    'test_memory',
 )
 
 
@@ -92,16 +109,6 @@ def trained(made_once: Callable[..., Path]) -> Run:
 
     folder = made_once('trained', train)
     return Run(folder / 'run', (folder / 'output').read_text())
-
-
-@pytest.fixture(scope='module')
-def quick_to_compile() -> Iterator[None]:
-    """No expensive optimizations until a file's last test: most of its time is compilation."""
-    import jax
-
-    jax.config.update('jax_disable_most_optimizations', True)
-    yield
-    jax.config.update('jax_disable_most_optimizations', False)
 
 
 @pytest.fixture(scope='session')

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit`, compiled in a third of the time: what runs here is small."""
-    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
 
 
 def initialise(model: nn.Module, image: jax.Array) -> Any:

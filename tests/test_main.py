@@ -128,6 +128,7 @@ def test_a_workdir_below_a_file(tmp_path: Path, refused: Callable[..., str]) -> 
     assert f'{tmp_path}/file' in refused(*arguments(tmp_path / 'file' / 'run'))
 
 
+@pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
         pytest.skip('needs root, unshare and mount for a small file system')

@@ -116,7 +116,7 @@ def test_one_core_is_enough(mode: str, trained: Run, stack: Path, tmp_path: Path
     }
     done = subprocess.run(
         [sys.executable, '-c', ON_ONE_CORE, *command[mode]()],
-        env={k: v for k, v in environment().items() if k not in ('NPROC', 'XLA_FLAGS')},
+        env={k: v for k, v in environment().items() if k != 'NPROC'},
         capture_output=True,
         text=True,
         timeout=240,

@@ -30,7 +30,6 @@ np.savez('result.npz', refined=refined, attention=attention)
 pytest.importorskip('flatbuffers', reason='jax.export serializes through flatbuffers')
 
 
-@pytest.mark.usefixtures('quick_to_compile')
 def test_exported_attention_runs_without_the_package(tmp_path: Path) -> None:
     def infer(prob: jax.Array) -> tuple[jax.Array, jax.Array]:
         result = sta_attention(prob, backend='xla')

@@ -88,7 +88,6 @@ def blocks(page: str, language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
-@pytest.mark.usefixtures('quick_to_compile')
 def test_code_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # Flax looks up the module that a class was defined in.
@@ -196,6 +195,7 @@ def test_installation_commands_name_what_there_is(documented: list[Command]) -> 
             assert ' '.join((program, *arguments[:1])).strip() in ci, line
 
 
+@pytest.mark.slow
 def test_commands_run_or_parse(
     documented: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,8 +59,6 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for key, value in environment().items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv('TACLNET_NOTEBOOK_QUICK', '1')
-    # Most of a quick run is compilation.
-    monkeypatch.setenv('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
     # Made-up tissue in ISBI12's place: CI downloads nothing.
     synthesize('isbi12', tmp_path / 'data', shape=(12, 96, 96))
     monkeypatch.setenv('TACLNET_DATA_DIR', str(tmp_path / 'data'))
@@ -152,6 +150,7 @@ def test_an_installed_package_is_taken(tmp_path: Path, first_cell: str) -> None:
     assert not any((tmp_path / 'installed').iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('place', ['beside', 'around'])
 def test_a_folder_of_the_repository_is_installed(
     place: str, tmp_path: Path, repository: Path, first_cell: str
@@ -161,6 +160,7 @@ def test_a_folder_of_the_repository_is_installed(
     check_installed(find_package(folder, first_cell), folder, str(tree))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('inside', ['', 'taclnet_jax-main/'])
 def test_a_zip_of_the_repository_is_installed(
     inside: str, tmp_path: Path, repository: Path, first_cell: str
@@ -173,6 +173,7 @@ def test_a_zip_of_the_repository_is_installed(
     check_installed(find_package(tmp_path, first_cell), tmp_path, str(path))
 
 
+@pytest.mark.slow
 def test_a_wheel_is_installed(tmp_path: Path, repository: Path, first_cell: str) -> None:
     pip = [sys.executable, '-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation']
     subprocess.run([*pip, str(repository)], cwd=tmp_path, check=True)
@@ -195,11 +196,13 @@ def here(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_an_address_is_installed(here: Path, away: Path, first_cell: str) -> None:
     filled_in = first_cell.replace("ADDRESS = ''", f'ADDRESS = {away.as_uri()!r}')
     check_installed(find_package(here, filled_in), here, away.as_uri())
 
 
+@pytest.mark.slow
 def test_colab_asks_for_a_zip(here: Path, away: Path, first_cell: str) -> None:
     colab = (
         'import os, sys, types\n'
@@ -229,6 +232,7 @@ def test_taclnet_trains_evaluates_and_predicts(quick: Path) -> None:
     assert sum(len(pictures(cell)) for cell in notebook.cells) == 7
 
 
+@pytest.mark.slow
 def test_attention_behind_other_models(quick: Path) -> None:
     notebook = execute('sta_attention', quick)
     assert sum(len(pictures(cell)) for cell in notebook.cells) == 2

@@ -14,8 +14,6 @@ from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.inference.sections import create_inference, predict_sections
 from taclnet_jax.models.convlstm import ConvLSTM
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 MODEL = ConvLSTM(hidden=(2,))
 
 

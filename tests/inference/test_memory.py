@@ -14,8 +14,6 @@ from taclnet_jax.inference.sections import create_inference
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 
 def problem(side: int) -> tuple[Training, Any]:
     """A training on one crop of noise, and its batch."""
@@ -31,6 +29,7 @@ def problem(side: int) -> tuple[Training, Any]:
     return training, training.loader.batch(0, 0)
 
 
+@pytest.mark.slow
 def test_training_and_prediction_take_linear_memory() -> None:
     bytes_per_pixel: dict[str, list[float]] = {'train': [], 'network': [], 'attention': []}
     for side in (256, 512):

@@ -44,9 +44,6 @@ def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
         window_halo_px=128,
         attention={},
     )
-    # Compiled in a third of the time.
-    network = jax.jit(infer.network, compiler_options={'xla_backend_optimization_level': 0})
-    infer = dataclasses.replace(infer, network=network)
     return model, jax.tree_util.tree_map_with_path(parameter, shapes), infer
 
 

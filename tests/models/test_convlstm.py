@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from networks import compiled, initialise
+from networks import initialise
 from scipy.ndimage import correlate
 
 from taclnet_jax.models.convlstm import ConvLSTM
@@ -55,7 +55,7 @@ def test_logits_follow_the_equations(slices: int) -> None:
     model = ConvLSTM(hidden=(3, 2))
     image = np.random.default_rng(slices).normal(size=(2, slices, 7, 9)).astype(np.float32)
     params = initialise(model, jnp.asarray(image))
-    got = compiled(model.apply)(params, image)
+    got = jax.jit(model.apply)(params, image)
     assert got.shape == image.shape and got.dtype == jnp.float32
     for window, logits in zip(image, got, strict=True):
         np.testing.assert_allclose(
@@ -67,7 +67,7 @@ def test_every_map_sees_every_section() -> None:
     model = ConvLSTM(hidden=(4,))
     image = jax.random.normal(jax.random.key(1), (1, 3, 9, 9))
     params = initialise(model, image)
-    slopes = compiled(jax.jacobian(lambda x: model.apply(params, x)[0, :, 4, 4]))(image)[:, 0]
+    slopes = jax.jit(jax.jacobian(lambda x: model.apply(params, x)[0, :, 4, 4]))(image)[:, 0]
     assert (np.abs(slopes).max((-2, -1)) > 0).all()  # [map, section]
 
 
@@ -75,8 +75,8 @@ def test_bfloat16_computes_close_to_float32() -> None:
     image = jax.random.normal(jax.random.key(1), (1, 3, 16, 16))
     params = initialise(ConvLSTM(dtype=jnp.bfloat16), image)
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(params))
-    exact = compiled(ConvLSTM().apply)(params, image)
-    rounded = compiled(ConvLSTM(dtype=jnp.bfloat16).apply)(params, image)
+    exact = jax.jit(ConvLSTM().apply)(params, image)
+    rounded = jax.jit(ConvLSTM(dtype=jnp.bfloat16).apply)(params, image)
     assert rounded.dtype == jnp.float32
     np.testing.assert_allclose(rounded, exact, atol=0.03)
 
@@ -100,7 +100,7 @@ def test_convolution_has_the_gradients_of_xla(side: int, shape: tuple[int, ...])
             result, pull_back = jax.vjp(function, x, kernel)
             return result, *pull_back(upstream)
 
-        return compiled(both)
+        return jax.jit(both)
 
     got, *gradients = values(convolve)(x, kernel, upstream)
     expected, *expected_gradients = values(reference)(x, kernel, upstream)

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from networks import compiled, initialise
+from networks import initialise
 
 from taclnet_jax.config.settings import ModelSettings
 from taclnet_jax.errors import InputError
@@ -80,7 +80,7 @@ def test_published_unet_has_the_published_number_of_parameters() -> None:
 def test_two_dimensional_networks_see_each_section_alone_with_the_same_weights(name: str) -> None:
     model, image = tiny(name, iterations=1), windows(1, 3, 16, 16)
     params = initialise(model, image)
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     logits: Any = apply(params, image)
     turned: Any = apply(params, image[:, jnp.array([2, 0, 1])])
     np.testing.assert_allclose(turned, logits[:, jnp.array([2, 0, 1])], atol=1e-5)
@@ -93,7 +93,7 @@ def test_every_map_of_the_recurrent_unet_sees_every_section() -> None:
     model, image = tiny('recurrent_unet'), windows(1, 4, 16, 16)
     params = initialise(model, image)
 
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     before: Any = apply(params, image)
     for section in range(4):
         after: Any = apply(params, image.at[0, section, 7, 8].add(5))
@@ -106,7 +106,7 @@ def test_sections_moved_by_the_stride_move_their_logits(name: str) -> None:
     stride, reach = model.stride, model.reach_px(1)
     assert reach + stride < 24
     params = initialise(model, image)
-    apply = compiled(model.apply)
+    apply = jax.jit(model.apply)
     here: Any = apply(params, image)
     there: Any = apply(params, jnp.roll(image, (stride, stride), axis=(2, 3)))
     inner, moved = slice(reach, 48 - reach - stride), slice(reach + stride, 48 - reach)
@@ -140,8 +140,8 @@ def test_dense_dive_gives_what_the_patch_classifier_gives() -> None:
     assert tiny('dive').reach_px(1) == side // 2 and DIVE().reach_px(1) == 91 // 2
     image = windows(1, 1, 29, 34)
     params = initialise(model, image)
-    dense: Any = compiled(model.apply)(params, image)
-    classify = compiled(classify_patch)
+    dense: Any = jax.jit(model.apply)(params, image)
+    classify = jax.jit(classify_patch)
     for y, x in [(9, 9), (10, 9), (15, 20), (19, 23), (19, 24), (12, 14)]:
         patch = image[0, 0, y - 9 : y + 10, x - 9 : x + 10]
         assert patch.shape == (side, side)
@@ -150,7 +150,7 @@ def test_dense_dive_gives_what_the_patch_classifier_gives() -> None:
 
 def both(model: nn.Module) -> Callable[..., Any]:
     """The iterations' logits with their weights, and the model's own logits."""
-    return compiled(
+    return jax.jit(
         lambda params, image: (iterated_logits(model, params, image), model.apply(params, image))
     )
 
@@ -167,7 +167,7 @@ def test_the_prediction_is_refined_with_the_same_weights(name: str, body: type[U
     np.testing.assert_allclose(weights, [1 / 3, 2 / 3], rtol=1e-6)
     np.testing.assert_allclose(last, logits[-1], atol=1e-6)
 
-    @compiled
+    @jax.jit
     def once(previous: jax.Array) -> Any:
         inputs = jnp.stack([image, previous], axis=-1)
         return body(TINY[name]).apply({'params': params['params']['body']}, inputs)
@@ -189,8 +189,8 @@ def test_models_that_do_not_iterate_have_one_iteration() -> None:
 def test_bfloat16_computes_close_to_float32(name: str) -> None:
     image = windows(1, 3, 16, 16)
     params = initialise(tiny(name), image)
-    exact: Any = compiled(tiny(name).apply)(params, image)
-    rounded: Any = compiled(tiny(name, precision='bfloat16').apply)(params, image)
+    exact: Any = jax.jit(tiny(name).apply)(params, image)
+    rounded: Any = jax.jit(tiny(name, precision='bfloat16').apply)(params, image)
     assert rounded.dtype == jnp.float32
     assert np.abs(rounded - exact).mean() < 0.05 * np.abs(exact).mean() + 0.01
     assert np.abs(rounded - exact).max() > 0
@@ -199,8 +199,8 @@ def test_bfloat16_computes_close_to_float32(name: str) -> None:
 def test_windows_of_a_batch_do_not_meet() -> None:
     model, image = tiny('recurrent_unet'), windows(2, 2, 16, 16)
     params = initialise(model, image)
-    together: Any = compiled(model.apply)(params, image)
-    alone: Any = compiled(jax.vmap(lambda x: model.apply(params, x[None])[0]))(image)
+    together: Any = jax.jit(model.apply)(params, image)
+    alone: Any = jax.jit(jax.vmap(lambda x: model.apply(params, x[None])[0]))(image)
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
@@ -214,7 +214,7 @@ def test_learns_one_crop_with_all_its_parameters(name: str) -> None:
     params = initialise(model, image)
     optimizer = optax.adam(1e-2)
 
-    @compiled
+    @jax.jit
     def step(params: Any, state: Any) -> tuple[Any, Any, jax.Array, Any]:
         def loss_of(params: Any) -> jax.Array:
             logits, weights, _ = iterated_logits(model, params, image)

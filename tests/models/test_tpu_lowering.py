@@ -17,8 +17,6 @@ from taclnet_jax.inference.sections import create_inference
 from taclnet_jax.topology import persistence_pairs
 from taclnet_jax.training.setup import Training, prepare
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 CROP = 16
 SAMPLES = 4
 # Host callbacks are custom calls on CPU and GPU, and pairs of send and recv on TPU.

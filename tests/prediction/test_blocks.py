@@ -23,9 +23,6 @@ SHAPE = (5, 151, 213)
 CUT = Cut(0.5, 0.25)  # of the fixed threshold
 
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
-
 @cache
 def model(downsample: int = 1, **changes: Any) -> Model:
     """A network of made-up parameters, whose windows are small."""

@@ -101,6 +101,8 @@ def test_enough_workers_pass() -> None:
     assert run(GUARD, '2', 'all cores', nproc=3) == 'finished\n'
 
 
-@pytest.mark.parametrize('devices', (1, 2, 4, 8))
+@pytest.mark.parametrize(
+    'devices', (1, 2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 8)))
+)
 def test_callbacks_of_any_size_return(devices: int) -> None:
     assert run(CASE, str(devices), nproc=devices + 1) == 'finished\n'

@@ -24,8 +24,6 @@ from taclnet_jax.training.setup import prepare
 from taclnet_jax.training.state import TrainState
 from taclnet_jax.volumes import write_stack
 
-pytestmark = pytest.mark.usefixtures('quick_to_compile')
-
 EPOCHS = 8
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from commands import environment
 from device_workers import ITA_EPOCHS, ita, ita_problem
-from networks import compiled
 
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.symmetry import inverse, symmetry
@@ -43,7 +42,7 @@ def expected() -> list[np.ndarray]:
     loader, attention = training.loader, training.settings.attention
     beta = attention.beta
 
-    @compiled
+    @jax.jit
     def apply(image: jax.Array) -> jax.Array:
         prob = jax.nn.sigmoid(training.network.apply(state.variables, image))
         return sta_attention(prob, **attention.options).attention
@@ -73,7 +72,6 @@ def check_ita(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(memory, recurrence, atol=1e-4)
 
 
-@pytest.mark.usefixtures('quick_to_compile')
 def test_ita_follows_the_recurrence(expected: list[np.ndarray]) -> None:
     check_ita(ita(), expected)
 

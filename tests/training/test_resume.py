@@ -140,8 +140,8 @@ def at_call(function: Callable[..., Any], number: int, *signals: int) -> Callabl
     ('where', 'number', 'at', 'saved'),
     [
         ((Reporter, 'step'), 5, signal.SIGTERM, 5),
-        ((Reporter, 'step'), 3, signal.SIGINT, 3),
-        ((Validation, '__call__'), 2, signal.SIGTERM, 6),
+        pytest.param((Reporter, 'step'), 3, signal.SIGINT, 3, marks=pytest.mark.slow),
+        pytest.param((Validation, '__call__'), 2, signal.SIGTERM, 6, marks=pytest.mark.slow),
     ],
     ids=['in the middle of an epoch', 'at its end', 'in validation'],
 )
@@ -165,6 +165,7 @@ def test_a_stopped_run_saves_and_ends_with_the_same_bits(
     assert f'Going on from step {saved} of 9.' in assert_ends_the_same(workdir, expected)
 
 
+@pytest.mark.slow
 def test_a_second_signal_ends_a_run_at_once(
     expected: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ def test_a_finished_run_is_only_evaluated_again(
     assert (workdir / 'results.json').exists()
 
 
+@pytest.mark.slow
 def test_phase_one_is_shared(whole: Run, expected: TrainState, tmp_path: Path) -> None:
     shared = f'--config.start_from={whole.workdir / "checkpoints" / "phase_one"}'
     status, output = run(*arguments(tmp_path / 'shared', **FAST), shared)
@@ -236,6 +238,7 @@ def test_what_phase_one_cannot_be_shared_with_is_refused(
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_another_run_begins_with_the_parameters(
     whole: Run, tmp_path: Path, refused: Callable[..., str]
 ) -> None:

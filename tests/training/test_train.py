@@ -68,6 +68,7 @@ def test_the_moving_average_of_parameters() -> None:
         assert now.final is now.average
 
 
+@pytest.mark.slow
 def test_constant_sections_train_and_are_scored(
     tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:
