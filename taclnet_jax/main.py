@@ -117,6 +117,9 @@ def run() -> None:
         'output', '', 'Folder of the predictions; <workdir>/predictions by default.'
     )
     of_prediction = define_prediction()
+    dry_run = flags.DEFINE_bool(
+        'dry_run', False, 'Predict one window, and say what all would take.'
+    )
 
     def main() -> None:
         if not workdir.value:
@@ -133,10 +136,15 @@ def run() -> None:
             options = Options(**{flag.name: flag.value for flag in of_prediction})
             folder = output.value or Path(workdir.value) / 'predictions'
             model = load_run(config.value, workdir.value)
+            if dry_run.value:
+                from taclnet_jax.prediction.estimate import estimate
+
+                print(estimate(model, workdir.value, input_path.value, options))
+                return
             files = predict_volume(model, workdir.value, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, mode, input_path, output, *of_prediction]
+    shown = [config, workdir, mode, input_path, output, *of_prediction, dry_run]
     commandline.run(main, __doc__, shown)
 
 

@@ -10,9 +10,9 @@ import tensorstore as ts
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.volumes.chunked import DRIVERS, Store
+from taclnet_jax.volumes.chunked import DRIVERS, Store, context
 from taclnet_jax.volumes.metadata import n5_attributes, ome_attributes, plain_attributes
-from taclnet_jax.volumes.sections import Content, Geometry, listed, place, slabs
+from taclnet_jax.volumes.sections import Content, Geometry, LazySections, listed, place, slabs
 
 _LEVEL = {'zarr2': '0', 'zarr3': '0', 'n5': 's0'}
 _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -20,14 +20,16 @@ _GROUP_FILES: dict[str, tuple[str, dict[str, Any]]] = {
     'zarr3': ('zarr.json', {'zarr_format': 3, 'node_type': 'group', 'attributes': {}}),
     'n5': ('attributes.json', {'n5': '2.5.0'}),
 }
+# Images get coarser levels until they fit on a screen.
+_COARSEST_PX = 512
 _SEGMENTATION_TYPES = ('uint32', 'uint64')
 
 
 def write_container(path: Path, content: Content, format_: str) -> None:
     """Writes an array into a zarr or N5 folder, in which others are kept if it has a name.
 
-    Without one the folder is made anew: an OME-Zarr image of one level, 0, or an N5 pyramid of one
-    level, s0.
+    Without one the folder is made anew: an OME-Zarr image in levels (`coarser`), or an N5 pyramid
+    of one level, s0.
 
     Raises:
         InputError: there is something else in the folder.
@@ -42,18 +44,54 @@ def write_container(path: Path, content: Content, format_: str) -> None:
     with replacing(path) as partial:
         _write_groups(partial, format_, where)
         _write_node(partial / where, format_, content)
-        if content.dataset:
+        if content.dataset or format_ == 'n5':
             return
+        levels = [content.geometry]
+        while max(content.array.shape[1:]) > _COARSEST_PX:
+            content = coarser(partial / str(len(levels) - 1), format_, content)
+            _write_node(partial / str(len(levels)), format_, content)
+            levels.append(content.geometry)
         if format_ == 'zarr2':
-            _write_json(partial / '.zattrs', ome_attributes('0.4', where, content.geometry))
-        elif format_ == 'zarr3':
+            _write_json(partial / '.zattrs', ome_attributes('0.4', levels))
+        else:
             name, group = _GROUP_FILES[format_]
-            attributes = ome_attributes('0.5', where, content.geometry)
-            _write_json(partial / name, group | {'attributes': attributes})
+            _write_json(partial / name, group | {'attributes': ome_attributes('0.5', levels)})
+
+
+def coarser(folder: Path, format_: str, content: Content) -> Content:
+    """The next level of an image: half of it in y and x, which anisotropic volumes have to spare.
+
+    Of each 2x2 pixels it has the mean, or of numbers of segments the one that most of them are.
+
+    Args:
+        folder: of the level before, which is written.
+        format_: of `DRIVERS`.
+        content: of the level before.
+    """
+    kvstore = {'driver': 'file', 'path': f'{os.path.abspath(folder)}/'}
+    spec: dict[str, Any] = {'driver': DRIVERS[format_], 'kvstore': kvstore}
+    if format_ == 'precomputed':
+        spec['scale_metadata'] = {'resolution': list((content.geometry.resolution_nm or ())[::-1])}
+    before = ts.open(spec, read=True, open=True, context=context()).result()
+    if format_ == 'precomputed':
+        before = before[ts.d['channel'][0]][ts.d[:].translate_to[0]].T
+    numbers = content.array.dtype.kind in 'iu' and content.array.dtype.itemsize > 1
+    halves = ts.downsample(before, [1, 2, 2], 'mode' if numbers else 'mean')
+    array = LazySections(
+        halves.shape, content.array.dtype, lambda z, *crop: halves[z, *crop].read().result()
+    )
+    size, offset = content.geometry
+    if size is not None:
+        moved = tuple(n / 2 for n in size)
+        if offset is not None or format_ != 'precomputed':
+            z, y, x = offset or (0.0, 0.0, 0.0)
+            offset = (z, y + moved[1], x + moved[2])  # of the first pixel's centre
+        size = (size[0], 2 * size[1], 2 * size[2])
+    return content._replace(array=array, geometry=Geometry(size, offset))
 
 
 def write_precomputed(path: Path, content: Content) -> None:
-    """Writes a Neuroglancer precomputed volume of one scale.
+    """Writes a Neuroglancer precomputed volume in scales (`coarser`).
 
     uint32 and uint64 become a segmentation, compressed as Neuroglancer's; other types an image.
 
@@ -66,23 +104,31 @@ def write_precomputed(path: Path, content: Content) -> None:
     _check_replaceable(path, 'precomputed', '')
     dtype = content.array.dtype.name
     labels = dtype in _SEGMENTATION_TYPES
-    scale: dict[str, Any] = {
-        'size': list(content.array.shape[::-1]),
-        'resolution': list(resolution_nm[::-1]),
-        'voxel_offset': _offset_voxels(path, content.geometry)[::-1],
-        'chunk_size': list(content.chunk[::-1]),
-        'encoding': 'compressed_segmentation' if labels else 'raw',
-    }
-    if labels:
-        scale['compressed_segmentation_block_size'] = [8, 8, 8]
     multiscale = {
         'type': 'segmentation' if labels else 'image',
         'data_type': dtype,
         'num_channels': 1,
     }
-    with replacing(path) as partial:
+    z, y, x = _offset_voxels(path, content.geometry)
+
+    def write(folder: Path, content: Content, factor: int) -> None:
+        scale: dict[str, Any] = {
+            'size': list(content.array.shape[::-1]),
+            'resolution': list((content.geometry.resolution_nm or ())[::-1]),
+            'voxel_offset': [x // factor, y // factor, z],
+            'chunk_size': list(content.chunk[::-1]),
+            'encoding': 'compressed_segmentation' if labels else 'raw',
+        }
+        if labels:
+            scale['compressed_segmentation_block_size'] = [8, 8, 8]
         metadata = {'multiscale_metadata': multiscale, 'scale_metadata': scale}
-        _write(partial, 'precomputed', metadata, content)
+        _write(folder, 'precomputed', metadata, content)
+
+    with replacing(path) as partial:
+        write(partial, content, factor := 1)
+        while max(content.array.shape[1:]) > _COARSEST_PX:
+            content, factor = coarser(partial, 'precomputed', content), 2 * factor
+            write(partial, content, factor)
 
 
 def _write_node(folder: Path, format_: str, content: Content) -> None:
@@ -155,7 +201,8 @@ def _check_replaceable(folder: Path, format_: str, dataset: str) -> None:
     if format_ == 'precomputed':
         ours = {'info', *(scale['key'] for scale in root.attributes['scales'])}
     else:
-        ours = {_GROUP_FILES[format_][0], '.zattrs', _LEVEL[format_]}
+        levels = {name for name in os.listdir(folder) if name.isdecimal() or name == 's0'}
+        ours = {_GROUP_FILES[format_][0], '.zattrs', *levels}
     others = sorted(set(os.listdir(folder)) - ours)
     if others:
         raise InputError(

@@ -1,6 +1,6 @@
 """Axis names, voxel sizes and offsets, as the attributes of arrays on disk say them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,21 +115,22 @@ def precomputed_geometry(info: Json, axes: Axes) -> Geometry:
     return Geometry(resolution_nm, triple_nm(np.multiply(resolution_nm, voxels), positive=False))
 
 
-def ome_attributes(version: str, level: str, geometry: Geometry) -> dict[str, Any]:
-    """Attributes of the group of an OME-Zarr image with one level.
+def ome_attributes(version: str, levels: Sequence[Geometry]) -> dict[str, Any]:
+    """Attributes of the group of an OME-Zarr image, whose levels are named 0, 1, ...
 
     Without a voxel size the axes have no unit: OME-Zarr must give a scale.
     """
-    unit = {} if geometry.resolution_nm is None else {'unit': 'nanometer'}
-    transformations: list[dict[str, Any]] = [
-        {'type': 'scale', 'scale': list(geometry.resolution_nm or (1.0, 1.0, 1.0))}
-    ]
-    if geometry.offset_nm is not None:
-        transformations.append({'type': 'translation', 'translation': list(geometry.offset_nm)})
-    multiscale = {
-        'axes': [{'name': name, 'type': 'space', **unit} for name in 'zyx'],
-        'datasets': [{'path': level, 'coordinateTransformations': transformations}],
-    }
+    unit = {} if levels[0].resolution_nm is None else {'unit': 'nanometer'}
+    datasets = []
+    for number, (resolution_nm, offset_nm) in enumerate(levels):
+        coarse = 2.0**number
+        scale = resolution_nm or (1.0, coarse, coarse)
+        transformations: list[dict[str, Any]] = [{'type': 'scale', 'scale': list(scale)}]
+        if offset_nm is not None:
+            transformations.append({'type': 'translation', 'translation': list(offset_nm)})
+        datasets.append({'path': str(number), 'coordinateTransformations': transformations})
+    axes = [{'name': name, 'type': 'space', **unit} for name in 'zyx']
+    multiscale = {'axes': axes, 'datasets': datasets}
     if version == '0.4':
         return {'multiscales': [{'version': version, **multiscale}]}
     return {'ome': {'version': version, 'multiscales': [multiscale]}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,8 @@ RESOLUTION_NM = (40.0, 4.0, 4.0)
 def write(path: Path, format: str | None, array: Any = IMAGE, **options: Any) -> None:
     if format != 'png':
         options.setdefault('resolution_nm', RESOLUTION_NM)
-    write_array(path, array, format=format, chunk=(2, 8, 16), **options)
+    options.setdefault('chunk', (2, 8, 16))
+    write_array(path, array, format=format, **options)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -92,6 +94,40 @@ def test_an_interrupted_write_changes_nothing(tmp_path: Path, format: str):
         with pytest.raises(InputError, match='section 3 is damaged'):
             write(tmp_path / 'a', format, broken, dataset='volumes/more')
         assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.float32, np.uint32])
+@pytest.mark.parametrize('format', ['zarr2', 'zarr3', 'precomputed'])
+def test_images_beyond_a_screen_have_levels(tmp_path: Path, format: str, dtype: type):
+    rng = np.random.default_rng(0)
+    # Segments lie in squares, so that there is one that most of four pixels are.
+    image = np.kron(rng.integers(0, 250, (3, 261, 322)), np.ones((1, 4, 4), int)).astype(dtype)
+    path = tmp_path / 'a'
+    write(path, format, image, chunk=(2, 256, 256))
+    np.testing.assert_array_equal(read_whole(open_array(path)), image)
+    expected = [image[:, ::step, ::step] for step in (1, 2, 4)]
+    if format == 'precomputed':
+        info = json.loads((path / 'info').read_text())
+        shapes = [tuple(scale['size'][::-1]) for scale in info['scales']]
+        scales = [scale['resolution'][::-1] for scale in info['scales']]
+    else:
+        group = zarr.open_group(path, mode='r')
+        attributes = dict(group.attrs)
+        levels = attributes.get('ome', attributes)['multiscales'][0]['datasets']
+        shapes = [group[level['path']].shape for level in levels]
+        for level, coarse in zip(levels, expected, strict=True):
+            np.testing.assert_array_equal(group[level['path']][:], coarse)
+        scales = [level['coordinateTransformations'][0]['scale'] for level in levels]
+        places = [level['coordinateTransformations'][1:] for level in levels]
+        centres = [(step - 1) / 2 for step in (1, 2, 4)]
+        for place, centre in zip(places[1:], centres[1:], strict=True):
+            z, y, x = RESOLUTION_NM
+            assert place[0]['translation'] == [0, centre * y, centre * x]
+    assert shapes == [level.shape for level in expected]
+    z, y, x = RESOLUTION_NM
+    assert scales == [[z, step * y, step * x] for step in (1, 2, 4)]
+    write(path, format, image[:, ::4, ::4], chunk=(2, 256, 256))  # of fewer levels
+    assert open_array(path).shape == (3, 261, 322)
 
 
 def test_a_full_disk_is_one_message(tmp_path: Path):
