@@ -4,9 +4,10 @@
 
 Sections 20-29 of ISBI12, on which fold 3 is scored, are left alone. Of sections 0-19 each rotation
 holds out a third to judge on and trains on the others, which choose the cuts too: one change at a
-time, without attention in training, one view. How many epochs fit into the minutes is measured
-first, so nothing else should run on the machine's core. Runs that are there are not made again, and
-one that was stopped goes on.
+time, without attention in training, one view. What a step of each variant takes is measured first,
+once, and kept, so that all have the same time whatever else the machine does later; for this minute
+nothing else should run on it. Runs that are there are not made again, and one that was stopped goes
+on.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -40,6 +42,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'base': {},
     'unet': {'model.name': 'unet'},
     'normalised': {'model.normalise': True},
+    'normalised U-Net': {'model.normalise': True, 'model.name': 'unet'},
     'normalised, elastic': {'model.normalise': True, 'augment.elastic': 0.5},
     'normalised, averaged': {'model.normalise': True, 'optimizer.average': 0.98},
     'normalised, soft Dice loss': {'model.normalise': True, 'loss': 'cross_entropy_dice'},
@@ -68,30 +71,39 @@ def configured(variant: str, rotation: int) -> Any:
     return config
 
 
-def scored(variant: str, rotation: int, minutes: float, folder: Path) -> dict[str, Any]:
+def steps(variants: Sequence[str], path: Path) -> dict[str, float]:
+    """Seconds of a training step of each variant, measured where the file does not say."""
+    known: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
+    for variant in variants:
+        if variant not in known:
+            from reproduction.budget import time_steps
+            from taclnet_jax.training.setup import prepare
+
+            training = prepare(configured(variant, ROTATIONS[0]))
+            step = training.create_step(phase_two=False)
+            _, known[variant] = time_steps(step, training.new, training.loader.batch(0, 0))
+            print(f'{variant}: {known[variant]:.2f} s a step', flush=True)
+            write_text(path, json.dumps(known, indent=2) + '\n')
+    return known
+
+
+def scored(config: Any, updates: float, folder: Path) -> dict[str, Any]:
     """The result of a run, which is made where it is not there."""
     path = folder / 'results.json'
     if not path.exists():
-        make(configured(variant, rotation), minutes, folder)
+        make(config, updates, folder)
     results = json.loads(path.read_text())
     # Without validation sections it is the last checkpoint that is scored.
     return {'updates': results['step'], **{name: results[name]['mean'] for name in MAPS}}
 
 
-def make(config: Any, minutes: float, folder: Path) -> None:
-    """Trains for as many epochs as fit into the minutes, and evaluates."""
-    from reproduction.budget import time_steps
+def make(config: Any, updates: float, folder: Path) -> None:
+    """Trains for about so many updates, in whole epochs, and evaluates."""
     from taclnet_jax.main import train_and_evaluate
     from taclnet_jax.training.setup import prepare
 
-    planned = folder / 'epochs'
-    if not planned.exists():
-        training = prepare(config)
-        step, loader = training.create_step(phase_two=False), training.loader
-        _, seconds = time_steps(step, training.new, loader.batch(0, 0))
-        epochs = 60 * minutes / (loader.steps_per_epoch * seconds)
-        write_text(planned, f'{max(round(epochs), 1)}\n')
-    config.phase_one.epochs = int(planned.read_text())
+    per_epoch = prepare(config).loader.steps_per_epoch
+    config.phase_one.epochs = max(round(updates / per_epoch), 1)
     train_and_evaluate(config, folder)
 
 
@@ -109,11 +121,13 @@ def main() -> None:
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
     allow_callbacks()
+    seconds = steps(args.variants, args.workdir / 'steps.json')
     results: dict[str, dict[int, dict[str, Any]]] = {}
     for rotation in args.rotations:
         for variant in args.variants:
             folder = args.workdir / f'{variant.replace(", ", "_").replace(" ", "_")}_{rotation}'
-            found = scored(variant, rotation, args.minutes, folder)
+            updates = 60 * args.minutes / seconds[variant]
+            found = scored(configured(variant, rotation), updates, folder)
             results.setdefault(variant, {})[rotation] = found
             print(table(results, args.minutes), flush=True)
 
