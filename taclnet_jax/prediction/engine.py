@@ -4,6 +4,7 @@ daisy hands out blocks, tries those again that failed, and keeps on disk which a
 job that was stopped goes on, and a worker that dies loses nothing.
 """
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import daisy.v2 as daisy
 import numpy as np
+import tensorstore as ts
 from daisy.logging import set_log_basedir
 from numpy.typing import NDArray
 
@@ -47,7 +49,7 @@ def run_pass(
     alone = workers == 1 and not command
     set_log_basedir(None if alone else scratch / 'logs')
     one = daisy.Roi((0, 0, 0), (1, 1, 1))
-    bar = _Bar(name, needed)
+    bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
     function: Callable[..., None]
     if alone:
         function = partial(_process, partial(attempt, passes, name), bar.on_progress)
@@ -91,13 +93,15 @@ def attempt(passes: Passes, name: str, index: Index) -> bool:
     try:
         getattr(passes, name)(index)
     except InputError as error:
-        write_text(path, f'{error}\n')
-        return False
+        problem = f'{error}\n'
     except Exception as error:
-        write_text(path, f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}')
-        return False
-    path.unlink(missing_ok=True)
-    return True
+        problem = f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}'
+    else:
+        path.unlink(missing_ok=True)
+        return True
+    with contextlib.suppress(OSError):  # The disk may be what is full.
+        write_text(path, problem)
+    return False
 
 
 def _process(
@@ -118,11 +122,11 @@ def _index(block: daisy.Block) -> Index:
 class _Bar:
     """Shows how many blocks of a pass are done; daisy calls its methods."""
 
-    def __init__(self, name: str, needed: NDArray[np.bool_]) -> None:
+    def __init__(self, name: str, needed: NDArray[np.bool_], done: int) -> None:
         self._name = name
         self._left_out = int((~needed).sum())
-        self._bar = Progress(0, int(needed.sum()), 'block')
-        self._shown = 0
+        self._bar = Progress(done, int(needed.sum()), 'block')
+        self._shown = done
 
     def on_start(self, states: dict[str, daisy.TaskState]) -> None:
         self.on_progress(states)
@@ -140,6 +144,14 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def _done(marks: Path, needed: NDArray[np.bool_]) -> int:
+    """How many of the needed blocks daisy has marked as done, in a zarr array of its own."""
+    if not marks.exists():
+        return 0
+    spec = {'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': f'{marks.absolute()}/'}}
+    return int((ts.open(spec).result().read().result()[needed] == 1).sum())
 
 
 def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) -> InputError:
