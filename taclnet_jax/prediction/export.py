@@ -200,7 +200,7 @@ def _draw(
     """The middle of the middle section."""
     depth, *sides = next(iter(arrays.values())).shape
     z = depth // 2
-    y, x = (slice(max((n - _PICTURE_PX) // 2, 0), (n + _PICTURE_PX) // 2) for n in sides)
+    y, x = (slice(max((n - _PICTURE_PX) // 2, 0), min((n + _PICTURE_PX) // 2, n)) for n in sides)
     rows, columns = (slice(s.start + f, s.stop + f) for s, f in zip((y, x), first[1:], strict=True))
     image = source[first[0] + z, rows, columns]
     maps = {name: array[z, y, x] for name, array in arrays.items()}

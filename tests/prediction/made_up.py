@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
-import tifffile
 from commands import small_settings
 from networks import initialise
 
@@ -19,9 +18,10 @@ from taclnet_jax.inference import Cut, Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
 from taclnet_jax.prediction.predict import Options, predict_volume
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import open_array, read_whole, write_stack
 
 CUT = Cut(0.5, 0.25)  # of the fixed threshold
+CHOSEN = Cut(0.5, 0.49)
 STEP = 7
 RESOLUTION_NM = (40.0, 4.0, 4.0)
 EVERY = ('membrane', 'refined', 'attention', 'segments')
@@ -40,13 +40,17 @@ def model(downsample: int = 1, **changes: Any) -> Model:
     network = create_model(settings.model, settings.precision)
     seen = np.zeros((1, settings.sampling.slices, 16, 16), np.float32)
     variables = initialise(network, seen)
-    return Model(settings, network, variables, STEP, dict.fromkeys(MAPS, CUT), RESOLUTION_NM)
+    return Model(settings, network, variables, STEP, dict.fromkeys(MAPS, CHOSEN), RESOLUTION_NM)
 
 
 def tiny(slices: int = 3, **changes: Any) -> Model:
     """A network that is even smaller, with windows of 32 pixels."""
     convlstm: dict[str, Any] = {'model__name': 'convlstm', 'model__hidden': (2,)}
-    windows = {'evaluate__window_px': 32, 'evaluate__window_halo_px': 8}
+    windows = {
+        'evaluate__window_px': 32,
+        'evaluate__window_halo_px': 8,
+        'evaluate__threshold_from': 'training',
+    }
     return model(**{'slices': slices, **convlstm, **windows, **changes})
 
 
@@ -80,7 +84,7 @@ def predicted(
         write_stack(folder / 'stack.tif', stack)
     chosen = Options(**{'names': EVERY, 'dtype': 'float32', 'overwrite': True} | options)
     predict_volume(used, folder, str(folder / 'stack.tif'), folder / 'out', chosen)
-    return {name: tifffile.imread(folder / 'out' / f'{name}.tif') for name in chosen.names}
+    return {name: read_whole(open_array(folder / 'out' / f'{name}.tif')) for name in chosen.names}
 
 
 def same_up_to_numbers(a: np.ndarray, b: np.ndarray) -> bool:
