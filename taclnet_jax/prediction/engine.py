@@ -13,13 +13,14 @@ from pathlib import Path
 import daisy.v2 as daisy
 import numpy as np
 import tensorstore as ts
-from daisy.logging import set_log_basedir
+from daisy.logging import set_log_basedir, set_log_level
 from numpy.typing import NDArray
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
+from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_sigterm
 from taclnet_jax.prediction.worker import start_worker
 from taclnet_jax.progress import Progress
 
@@ -47,7 +48,9 @@ def run_pass(
     """
     scratch = passes.scratch
     alone = workers == 1 and not command
-    set_log_basedir(None if alone else scratch / 'logs')
+    logs = scratch / 'logs'
+    set_log_basedir(logs)
+    set_log_level('CRITICAL')
     one = daisy.Roi((0, 0, 0), (1, 1, 1))
     bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
     function: Callable[..., None]
@@ -68,20 +71,27 @@ def run_pass(
         tracking_path=str(scratch / 'done' / name),
         skip_mask=~needed,
     )
+    around = contextlib.ExitStack()
+    if not alone:
+        around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
+        around.enter_context(told_of_sigterm())
     try:
-        states = daisy.run_blockwise(
-            task,
-            multiprocessing=not alone,
-            progress=None if alone else bar,
-            return_states=True,
-            summary=False,
-            # Processes of this machine need no other address; daisy finds one for a cluster.
-            host=None if command else '127.0.0.1',
-        )
-    except RuntimeError as error:  # workers ended again and again
-        raise _failed(scratch, name, task.failed_blocks(), str(error)) from error
-    finally:
-        bar.close()
+        with contextlib.closing(bar), around:
+            states = daisy.run_blockwise(
+                task,
+                multiprocessing=not alone,
+                progress=None if alone else bar,
+                return_states=True,
+                summary=False,
+                # Processes of this machine need no other address; daisy finds one for a cluster.
+                host=None if command else '127.0.0.1',
+            )
+    except RuntimeError as error:
+        raise InputError(
+            f'Workers ended again and again, the last one with {_last_words(error)}. What they '
+            f'printed is in {logs / name}. Mend the cause and start the same command again; what '
+            'is done is kept.'
+        ) from error
     state = states[name]
     if state.completed_count < state.total_block_count:
         raise _failed(scratch, name, task.failed_blocks(), state.last_worker_error or '')
@@ -152,6 +162,13 @@ def _done(marks: Path, needed: NDArray[np.bool_]) -> int:
         return 0
     spec = {'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': f'{marks.absolute()}/'}}
     return int((ts.open(spec).result().read().result()[needed] == 1).sum())
+
+
+def _last_words(error: Exception) -> str:
+    """Of a worker, whose traceback is in what daisy raises, before advice of daisy's own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = [line for line in lines if not line.startswith('Fix the worker error')]
+    return words[-1][-200:] if words else type(error).__name__
 
 
 def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) -> InputError:

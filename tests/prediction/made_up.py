@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from commands import small_settings
@@ -21,15 +22,14 @@ from taclnet_jax.prediction.predict import Options, predict_volume
 from taclnet_jax.volumes import open_array, read_whole, write_stack
 
 CUT = Cut(0.5, 0.25)  # of the fixed threshold
-CHOSEN = Cut(0.5, 0.49)
 STEP = 7
 RESOLUTION_NM = (40.0, 4.0, 4.0)
 EVERY = ('membrane', 'refined', 'attention', 'segments')
 
 
 @cache
-def model(downsample: int = 1, **changes: Any) -> Model:
-    """The network, with windows of 64 pixels of the volume."""
+def model(downsample: int = 1, scale: float = 1, **changes: Any) -> Model:
+    """The network, with parameters of a scale, and windows of 64 pixels of the volume."""
     small = {'model__name': 'recurrent_unet', 'model__features': (4, 6)}
     windows = {
         'evaluate__window_px': 64 // downsample,
@@ -39,11 +39,11 @@ def model(downsample: int = 1, **changes: Any) -> Model:
     settings = small_settings(**{'downsample': downsample, **small, **windows, **changes})
     network = create_model(settings.model, settings.precision)
     seen = np.zeros((1, settings.sampling.slices, 16, 16), np.float32)
-    variables = initialise(network, seen)
-    return Model(settings, network, variables, STEP, dict.fromkeys(MAPS, CHOSEN), RESOLUTION_NM)
+    variables = jax.tree.map(lambda leaf: scale * leaf, initialise(network, seen))
+    return Model(settings, network, variables, STEP, dict.fromkeys(MAPS, CUT), RESOLUTION_NM)
 
 
-def tiny(slices: int = 3, **changes: Any) -> Model:
+def tiny(slices: int = 3, scale: float = 6, **changes: Any) -> Model:
     """A network that is even smaller, with windows of 32 pixels."""
     convlstm: dict[str, Any] = {'model__name': 'convlstm', 'model__hidden': (2,)}
     windows = {
@@ -51,7 +51,7 @@ def tiny(slices: int = 3, **changes: Any) -> Model:
         'evaluate__window_halo_px': 8,
         'evaluate__threshold_from': 'training',
     }
-    return model(**{'slices': slices, **convlstm, **windows, **changes})
+    return model(**{'slices': slices, 'scale': scale, **convlstm, **windows, **changes})
 
 
 def image(shape: tuple[int, int, int], seed: int = 4) -> np.ndarray:
