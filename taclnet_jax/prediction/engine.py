@@ -51,32 +51,32 @@ def run_pass(
     logs = scratch / 'logs'
     set_log_basedir(logs)
     set_log_level('CRITICAL')
-    one = daisy.Roi((0, 0, 0), (1, 1, 1))
-    bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
-    function: Callable[..., None]
-    if alone:
-        function = partial(_process, partial(attempt, passes, name), bar.on_progress)
-    else:
-        function = partial(start_worker, str(scratch), name, workers, command)
-    task = daisy.Task(
-        name,
-        total_roi=daisy.Roi((0, 0, 0), needed.shape),
-        read_roi=one,
-        write_roi=one,
-        process_function=function,
-        read_write_conflict=False,
-        max_workers=workers,
-        max_retries=_TRIES - 1,
-        timeout=_SECONDS_A_BLOCK,
-        tracking_path=str(scratch / 'done' / name),
-        skip_mask=~needed,
-    )
-    around = contextlib.ExitStack()
-    if not alone:
-        around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
-        around.enter_context(told_of_sigterm())
-    try:
-        with contextlib.closing(bar), around:
+    with contextlib.ExitStack() as around:
+        if not alone:
+            around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
+            around.enter_context(told_of_sigterm())
+        bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
+        around.callback(bar.close)
+        function: Callable[..., None]
+        if alone:
+            function = partial(_process, partial(attempt, passes, name), bar.on_progress)
+        else:
+            function = partial(start_worker, str(scratch), name, workers, command)
+        one = daisy.Roi((0, 0, 0), (1, 1, 1))
+        task = daisy.Task(
+            name,
+            total_roi=daisy.Roi((0, 0, 0), needed.shape),
+            read_roi=one,
+            write_roi=one,
+            process_function=function,
+            read_write_conflict=False,
+            max_workers=workers,
+            max_retries=_TRIES - 1,
+            timeout=_SECONDS_A_BLOCK,
+            tracking_path=str(scratch / 'done' / name),
+            skip_mask=~needed,
+        )
+        try:
             states = daisy.run_blockwise(
                 task,
                 multiprocessing=not alone,
@@ -86,12 +86,12 @@ def run_pass(
                 # Processes of this machine need no other address; daisy finds one for a cluster.
                 host=None if command else '127.0.0.1',
             )
-    except RuntimeError as error:
-        raise InputError(
-            f'Workers ended again and again, the last one with {_last_words(error)}. What they '
-            f'printed is in {logs / name}. Mend the cause and start the same command again; what '
-            'is done is kept.'
-        ) from error
+        except RuntimeError as error:
+            raise InputError(
+                f'Workers ended again and again, the last one with {_last_words(error)}. What they '
+                f'printed is in {logs / name}. Mend the cause and start the same command again; '
+                'what is done is kept.'
+            ) from error
     state = states[name]
     if state.completed_count < state.total_block_count:
         raise _failed(scratch, name, task.failed_blocks(), state.last_worker_error or '')
@@ -168,7 +168,7 @@ def _last_words(error: Exception) -> str:
     """Of a worker, whose traceback is in what daisy raises, before advice of daisy's own."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = [line for line in lines if not line.startswith('Fix the worker error')]
-    return words[-1][-200:] if words else type(error).__name__
+    return words[-1][:300] if words else type(error).__name__
 
 
 def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) -> InputError:

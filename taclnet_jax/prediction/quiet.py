@@ -46,5 +46,8 @@ def told_of_sigterm() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise KeyboardInterrupt(*numbers[:1]) from None
+    else:
+        if numbers:  # daisy was done, and looked no more
+            raise KeyboardInterrupt(*numbers)
     finally:
         signal.signal(signal.SIGTERM, before)
