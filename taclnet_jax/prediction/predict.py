@@ -47,7 +47,7 @@ class Options:
         mask_dataset: inside its file.
         resample: predict at the voxel size of the model's volume, and come back.
         force: predict in spite of another voxel size.
-        overwrite: replace an older prediction, and what is left of another one that was not finished.
+        overwrite: replace an older prediction, and unfinished work of another one.
         scratch: folder of what is needed until the end; beside the output by default.
         block: sections, and windows along a side, that are done or not as a whole.
         workers: processes that share the blocks.

@@ -62,20 +62,19 @@ def volume(tmp_path: Path) -> Path:
 def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
     """The blocks that each pass was called with."""
     found: Calls = {}
-    for name in ('predict', 'attend', 'finish'):
-        found[name] = []
 
-        def counted(
-            self: Passes, index: tuple[int, int, int], name: str = name, real: Any = None
-        ) -> None:
-            found[name].append(tuple(index))
-            reals[name](self, index)
+    def count(name: str) -> None:
+        real, found[name] = getattr(Passes, name), []
+
+        def counted(passes: Passes, index: tuple[int, int, int]) -> None:
+            found[name].append(index)
+            real(passes, index)
 
         monkeypatch.setattr(Passes, name, counted)
+
+    for name in ('predict', 'attend', 'finish'):
+        count(name)
     return found
-
-
-reals = {name: getattr(Passes, name) for name in ('predict', 'attend', 'finish')}
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -459,7 +458,11 @@ def test_an_older_prediction_is_replaced_only_when_asked(
 
 @pytest.mark.parametrize('overwrite', [[], ['--overwrite']])
 def test_folders_and_files_of_others_are_kept(
-    tmp_path: Path, volume: Path, run_folder: Path, refused: Callable[..., str], overwrite: list[str]
+    tmp_path: Path,
+    volume: Path,
+    run_folder: Path,
+    refused: Callable[..., str],
+    overwrite: list[str],
 ) -> None:
     (tmp_path / 'folder').mkdir()
     (tmp_path / 'folder' / 'prediction.json').write_text('[1]')
@@ -504,7 +507,9 @@ def test_blocks_that_cannot_be_read_are_named_and_done_later(
     assert 'Could not predict block' in message and 'after 3 tries' in message
     assert (0, 0, 2) in named and (0, 1, 0) not in named and str(volume) in message
     assert set(calls['predict']) == {(0, i, j) for i in range(2) for j in range(3)}
-    assert all(calls['predict'].count(block) == (3 if block in named else 1) for block in calls['predict'])
+    assert all(
+        calls['predict'].count(block) == (3 if block in named else 1) for block in calls['predict']
+    )
     assert not calls['attend'] and not (tmp_path / 'out').exists()
     # The same command does only those.
     chunk.write_bytes(kept)
@@ -512,7 +517,9 @@ def test_blocks_that_cannot_be_read_are_named_and_done_later(
     status, output = run_command(*start)
     assert status == 0, output
     assert sorted(calls['predict']) == sorted(named)
-    status, output = run_command(*command(run_folder, volume, tmp_path / 'other', '--dtype=float32'))
+    status, output = run_command(
+        *command(run_folder, volume, tmp_path / 'other', '--dtype=float32')
+    )
     assert status == 0, output
     for name in ('refined.tif', 'segments.tif'):
         assert (tmp_path / 'out' / name).read_bytes() == (tmp_path / 'other' / name).read_bytes()
