@@ -24,7 +24,8 @@ class Progress:
     def __init__(
         self, first: int, total: int, unit: str = 'step', seconds_between_lines: float = 10.0
     ) -> None:
-        terminal = sys.stderr.isatty()
+        self._stream = sys.stderr  # others may take its place meanwhile
+        terminal = self._stream.isatty()
         # Not on a terminal: a file that throws the bar away, whose rate and time left are used.
         self._sink = None if terminal else open(os.devnull, 'w')  # noqa: SIM115 (closed in close)
         self._bar = tqdm(
@@ -41,7 +42,7 @@ class Progress:
         due = time.monotonic() - self._last_line >= self._between
         if self._sink is not None and (due or self._bar.n == self._bar.total):
             self._last_line = time.monotonic()
-            print(str(self._bar).lstrip('\r'), file=sys.stderr, flush=True)
+            print(str(self._bar).lstrip('\r'), file=self._stream, flush=True)
 
     def close(self) -> None:
         """Ends the bar."""

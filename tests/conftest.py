@@ -40,9 +40,12 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 # Files of tests that take long, the longest first.
 LONGEST = (
     'test_resume',
+    'test_interrupted',
     'test_accelerator',
     'test_reproduction',
     'test_notebooks',
+    'test_predict',
+    'test_peak_memory',
     'test_callbacks',
     'test_data_sets',
     'test_persistence',

@@ -11,7 +11,7 @@ from commands import ROOT, environment
 PACKAGE = ROOT / 'taclnet_jax'
 MODULES = sorted(PACKAGE.rglob('*.py'))
 ALL_SETTINGS = ('config/', 'main.py', 'training/setup.py')
-MODEL = ('inference/', 'evaluation/', 'main.py')
+MODEL = ('inference/', 'evaluation/', 'prediction/', 'main.py')
 
 
 def taking(name: str) -> set[str]:

@@ -4,6 +4,7 @@ daisy hands out blocks, tries those again that failed, and keeps on disk which a
 job that was stopped goes on, and a worker that dies loses nothing.
 """
 
+import contextlib
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import daisy.v2 as daisy
 import numpy as np
-from daisy.logging import set_log_basedir
+import tensorstore as ts
+from daisy.logging import set_log_basedir, set_log_level
 from numpy.typing import NDArray
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
+from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_sigterm
 from taclnet_jax.prediction.worker import start_worker
 from taclnet_jax.progress import Progress
 
@@ -45,41 +48,50 @@ def run_pass(
     """
     scratch = passes.scratch
     alone = workers == 1 and not command
-    set_log_basedir(None if alone else scratch / 'logs')
-    one = daisy.Roi((0, 0, 0), (1, 1, 1))
-    bar = _Bar(name, needed)
-    function: Callable[..., None]
-    if alone:
-        function = partial(_process, partial(attempt, passes, name), bar.on_progress)
-    else:
-        function = partial(start_worker, str(scratch), name, workers, command)
-    task = daisy.Task(
-        name,
-        total_roi=daisy.Roi((0, 0, 0), needed.shape),
-        read_roi=one,
-        write_roi=one,
-        process_function=function,
-        read_write_conflict=False,
-        max_workers=workers,
-        max_retries=_TRIES - 1,
-        timeout=_SECONDS_A_BLOCK,
-        tracking_path=str(scratch / 'done' / name),
-        skip_mask=~needed,
-    )
-    try:
-        states = daisy.run_blockwise(
-            task,
-            multiprocessing=not alone,
-            progress=None if alone else bar,
-            return_states=True,
-            summary=False,
-            # Processes of this machine need no other address; daisy finds one for a cluster.
-            host=None if command else '127.0.0.1',
+    logs = scratch / 'logs'
+    set_log_basedir(logs)
+    set_log_level('CRITICAL')
+    with contextlib.ExitStack() as around:
+        if not alone:
+            around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
+            around.enter_context(told_of_sigterm())
+        bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
+        around.callback(bar.close)
+        function: Callable[..., None]
+        if alone:
+            function = partial(_process, partial(attempt, passes, name), bar.on_progress)
+        else:
+            function = partial(start_worker, str(scratch), name, workers, command)
+        one = daisy.Roi((0, 0, 0), (1, 1, 1))
+        task = daisy.Task(
+            name,
+            total_roi=daisy.Roi((0, 0, 0), needed.shape),
+            read_roi=one,
+            write_roi=one,
+            process_function=function,
+            read_write_conflict=False,
+            max_workers=workers,
+            max_retries=_TRIES - 1,
+            timeout=_SECONDS_A_BLOCK,
+            tracking_path=str(scratch / 'done' / name),
+            skip_mask=~needed,
         )
-    except RuntimeError as error:  # workers ended again and again
-        raise _failed(scratch, name, task.failed_blocks(), str(error)) from error
-    finally:
-        bar.close()
+        try:
+            states = daisy.run_blockwise(
+                task,
+                multiprocessing=not alone,
+                progress=None if alone else bar,
+                return_states=True,
+                summary=False,
+                # Processes of this machine need no other address; daisy finds one for a cluster.
+                host=None if command else '127.0.0.1',
+            )
+        except RuntimeError as error:
+            raise InputError(
+                f'Workers ended again and again, the last one with {_last_words(error)}. What they '
+                f'printed is in {logs / name}. Mend the cause and start the same command again; '
+                'what is done is kept.'
+            ) from error
     state = states[name]
     if state.completed_count < state.total_block_count:
         raise _failed(scratch, name, task.failed_blocks(), state.last_worker_error or '')
@@ -91,13 +103,15 @@ def attempt(passes: Passes, name: str, index: Index) -> bool:
     try:
         getattr(passes, name)(index)
     except InputError as error:
-        write_text(path, f'{error}\n')
-        return False
+        problem = f'{error}\n'
     except Exception as error:
-        write_text(path, f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}')
-        return False
-    path.unlink(missing_ok=True)
-    return True
+        problem = f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}'
+    else:
+        path.unlink(missing_ok=True)
+        return True
+    with contextlib.suppress(OSError):  # The disk may be what is full.
+        write_text(path, problem)
+    return False
 
 
 def _process(
@@ -118,11 +132,11 @@ def _index(block: daisy.Block) -> Index:
 class _Bar:
     """Shows how many blocks of a pass are done; daisy calls its methods."""
 
-    def __init__(self, name: str, needed: NDArray[np.bool_]) -> None:
+    def __init__(self, name: str, needed: NDArray[np.bool_], done: int) -> None:
         self._name = name
         self._left_out = int((~needed).sum())
-        self._bar = Progress(0, int(needed.sum()), 'block')
-        self._shown = 0
+        self._bar = Progress(done, int(needed.sum()), 'block')
+        self._shown = done
 
     def on_start(self, states: dict[str, daisy.TaskState]) -> None:
         self.on_progress(states)
@@ -140,6 +154,21 @@ class _Bar:
 
     def close(self) -> None:
         self._bar.close()
+
+
+def _done(marks: Path, needed: NDArray[np.bool_]) -> int:
+    """How many of the needed blocks daisy has marked as done, in a zarr array of its own."""
+    if not marks.exists():
+        return 0
+    spec = {'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': f'{marks.absolute()}/'}}
+    return int((ts.open(spec).result().read().result()[needed] == 1).sum())
+
+
+def _last_words(error: Exception) -> str:
+    """Of a worker, whose traceback is in what daisy raises, before advice of daisy's own."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = [line for line in lines if not line.startswith('Fix the worker error')]
+    return words[-1][:300] if words else type(error).__name__
 
 
 def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) -> InputError:

@@ -18,7 +18,7 @@ from taclnet_jax.prediction.source import open_input
 from taclnet_jax.prediction.store import as_sections
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes import FORMATS, LazySections, Sections, StoredArray, write_array
-from taclnet_jax.volumes.sections import Triple, cropped, mapped
+from taclnet_jax.volumes.sections import Triple, cropped, listed, mapped
 
 _ENDS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
 _ABOUT = 'prediction.json'
@@ -45,7 +45,7 @@ class Output:
         """Where the work is kept by default."""
         return self.folder.absolute().parent / f'.{self.folder.name}.unfinished'
 
-    def check(self, job: Job, overwrite: bool) -> None:
+    def check(self, job: Job, scratch: Path, overwrite: bool) -> None:
         """Refuses what cannot be written there, before the work.
 
         Raises:
@@ -60,17 +60,24 @@ class Output:
                 f'Precomputed needs a voxel size, which {job.input} does not say; choose another '
                 'format.'
             )
+        mine, other = self.folder.resolve(), scratch.resolve()
+        if mine.is_relative_to(other) or other.is_relative_to(mine):
+            raise InputError(
+                f'Expected --scratch and --output apart from each other, found {scratch} and '
+                f'{self.folder}.'
+            )
         if not self.folder.exists() or not any(self.folder.iterdir()):
             return
-        about = self.folder / _ABOUT
-        if not about.exists():
+        about, files = _told(self.folder / _ABOUT)
+        others = sorted({path.name for path in self.folder.iterdir()} - files)
+        if others:
             raise InputError(
                 f'Expected --output to be a new folder, or that of a prediction; {self.folder} '
-                'holds something else. Choose another one.'
+                f'holds something else ({listed(others, 3)}). Choose another one.'
             )
         if not overwrite:
             raise InputError(
-                f'{self.folder} holds {_told(about)}. Choose another --output, or replace it with '
+                f'{self.folder} holds {about}. Choose another --output, or replace it with '
                 '--overwrite.'
             )
 
@@ -165,8 +172,10 @@ def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...])
 
 def _offset(source: StoredArray, first: list[int]) -> Triple | None:
     """Of the box's first voxel."""
-    if source.resolution_nm is None or (source.offset_nm is None and not any(first)):
-        return source.offset_nm
+    if source.resolution_nm is None:  # which no format has an offset without
+        return None
+    if source.offset_nm is None and not any(first):
+        return None
     begun = source.offset_nm or (0.0, 0.0, 0.0)
     z, y, x = (o + n * nm for o, n, nm in zip(begun, first, source.resolution_nm, strict=True))
     return z, y, x
@@ -191,7 +200,7 @@ def _draw(
     """The middle of the middle section."""
     depth, *sides = next(iter(arrays.values())).shape
     z = depth // 2
-    y, x = (slice(max((n - _PICTURE_PX) // 2, 0), (n + _PICTURE_PX) // 2) for n in sides)
+    y, x = (slice(max((n - _PICTURE_PX) // 2, 0), min((n + _PICTURE_PX) // 2, n)) for n in sides)
     rows, columns = (slice(s.start + f, s.stop + f) for s, f in zip((y, x), first[1:], strict=True))
     image = source[first[0] + z, rows, columns]
     maps = {name: array[z, y, x] for name, array in arrays.items()}
@@ -201,10 +210,11 @@ def _draw(
     prediction_panels(path, image, maps, segments)
 
 
-def _told(about: Path) -> str:
-    """What a folder holds, for messages."""
+def _told(about: Path) -> tuple[str, set[str]]:
+    """What the prediction in a folder is of, and its files; none where there is no prediction."""
     try:
         found = json.loads(about.read_text())
-        return f'the prediction of {found["input"]}, box {found["box"]}, by {found["workdir"]}'
-    except (OSError, ValueError, KeyError, TypeError):
-        return 'a prediction'
+        told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["workdir"]}'
+        return told, {about.name, *found['files'].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return '', set()

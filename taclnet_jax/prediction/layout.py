@@ -12,8 +12,9 @@ Part = tuple[slice, slice]
 class Layout:
     """How a job is divided: the region that is predicted, its windows, its blocks.
 
-    The region is made of all windows that have pixels in the box; its pixels are the network's.
-    Everything but the network sees it as if sections ended with it.
+    The region is made of all windows that have pixels in the box, or so close to it that maps of
+    another resolution are interpolated from them; its pixels are the network's. Everything but the
+    network sees it as if sections ended with it.
 
     Args:
         job: what is to be predicted.
@@ -36,8 +37,9 @@ class Layout:
         for (first, last), zoom, size, side in zip(
             job.box[1:], job.zoom, shape[1:], whole.sides, strict=True
         ):
-            start = min(math.floor(first * zoom / self.factor), side.size - 1)
-            end = min(math.ceil(last * zoom / self.factor), side.size)
+            margin = _margin(zoom, self.factor)
+            start = min(max(math.floor(first * zoom / self.factor) - margin, 0), side.size - 1)
+            end = min(math.ceil(last * zoom / self.factor) + margin, side.size)
             owners = side.owners(slice(start, max(end, start + 1)))
             own = slice(side.own(owners[0]).start, side.own(owners[-1]).stop)
             region.append(own)
@@ -100,6 +102,13 @@ class Layout:
             )
         )
         return y, x
+
+
+def _margin(zoom: float, factor: int) -> int:
+    """What maps are interpolated from beyond a box, in the network's pixels."""
+    # See `resampled`; one more, as sections have whole pixels.
+    fine = 0 if zoom == 1 else 2 + math.ceil(2 * max(zoom - 1, 0))
+    return math.ceil(fine / factor) + factor - 1
 
 
 def _length(part: slice) -> int:

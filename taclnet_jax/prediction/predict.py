@@ -1,6 +1,7 @@
 """Predicts a volume of any size."""
 
 import dataclasses
+import json
 import math
 import shlex
 import shutil
@@ -46,7 +47,7 @@ class Options:
         mask_dataset: inside its file.
         resample: predict at the voxel size of the model's volume, and come back.
         force: predict in spite of another voxel size.
-        overwrite: replace an older prediction, and begin anew.
+        overwrite: replace an older prediction, and unfinished work of another one.
         scratch: folder of what is needed until the end; beside the output by default.
         block: sections, and windows along a side, that are done or not as a whole.
         workers: processes that share the blocks.
@@ -98,14 +99,15 @@ def predict_volume(
             or a file cannot be written.
     """
     place = Output(output, options.format)
+    command = _words(options.worker_command)
     job = describe(model, workdir, input_path, options)
-    place.check(job, options.overwrite)
     scratch = Path(options.scratch) if options.scratch else place.scratch
+    place.check(job, scratch, options.overwrite)
     begin(scratch, job, model, options.overwrite)
     passes = Passes(scratch, model)
     needed = needed_blocks(passes.layout, passes.active)
     for name in passes_of(job):
-        run_pass(passes, name, needed[name], options.workers, shlex.split(options.worker_command))
+        run_pass(passes, name, needed[name], options.workers, command)
     numbering = None
     if 'segments' in job.names:
         numbering = Numbering(passes.layout, scratch, needed['finish'])
@@ -144,7 +146,7 @@ def describe(model: Model, workdir: str | Path, input_path: str, options: Option
     return Job(
         workdir=str(Path(workdir).absolute()),
         step=model.step,
-        settings=as_nested(model.settings),
+        settings=json.loads(json.dumps(as_nested(model.settings))),  # as it is read again
         input=_absolute(input_path),
         dataset=options.input_dataset,
         box=_box(options.box, source),
@@ -165,26 +167,21 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
     Raises:
         InputError: it holds another job, or something else.
     """
-    there = scratch / 'job.json'
-    if scratch.exists() and (overwrite or not any(scratch.iterdir())):
-        shutil.rmtree(scratch)
-    if scratch.exists():
-        if not there.exists():
-            raise InputError(
-                f'Expected {scratch} to be the folder of this prediction, found something else in '
-                'it. Choose another folder with --scratch.'
-            )
-        if (other := Job.read(there)) != job:
-            changed = [
-                field.name
-                for field in dataclasses.fields(job)
-                if getattr(job, field.name) != getattr(other, field.name)
-            ]
-            raise InputError(
-                f'{scratch} holds a prediction of other {", ".join(changed)} that was not '
-                'finished. Start its command again to go on, or begin this one with --overwrite.'
-            )
+    other = _unfinished(scratch)
+    if other == job:
         return
+    if other is not None and not overwrite:
+        changed = [
+            field.name
+            for field in dataclasses.fields(job)
+            if getattr(job, field.name) != getattr(other, field.name)
+        ]
+        raise InputError(
+            f'{scratch} holds a prediction of other {", ".join(changed)} that was not finished. '
+            'Start its command again to go on, or begin this one with --overwrite.'
+        )
+    if scratch.exists():
+        shutil.rmtree(scratch)
     infer, image = model.inference, open_image(job)
     layout = Layout(job, image.shape, infer)
     with replacing(scratch) as folder:
@@ -196,6 +193,19 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
         shown = with_progress(histograms, len(sections), 'grey values', 'section')
         np.save(folder / 'histograms.npy', np.stack(list(shown)))
         np.save(folder / 'active.npy', active_windows(job, layout))
+
+
+def _unfinished(scratch: Path) -> Job | None:
+    """The job that a folder holds; None where there is nothing."""
+    if not scratch.exists() or (scratch.is_dir() and not any(scratch.iterdir())):
+        return None
+    try:
+        return Job.read(scratch / 'job.json')
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f'Expected {scratch} to be the folder of this prediction, found something else, or '
+            'that of another version. Choose another folder with --scratch, or remove it.'
+        ) from error
 
 
 def active_windows(job: Job, layout: Layout) -> NDArray[np.bool_]:
@@ -249,7 +259,7 @@ def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int
     )
     try:
         ends = [
-            [float(end) for end in side.split(':')]
+            [float(end) if in_nm else int(end) for end in side.split(':')]
             for side in text[: -2 if in_nm else None].split(',')
         ]
         if in_nm:
@@ -261,7 +271,7 @@ def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int
                 )
             ]
         z, y, x = ((int(first), int(stop)) for first, stop in ends)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise wrong from error
     if not all(0 <= a < b <= n for (a, b), n in zip((z, y, x), source.shape, strict=True)):
         raise wrong
@@ -301,6 +311,16 @@ def _check_mask(source: StoredArray, mask: StoredArray) -> None:
 def _check_choice(what: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise InputError(f'Expected the {what} to be one of {", ".join(choices)}; found {value!r}.')
+
+
+def _words(command: str) -> list[str]:
+    """Of a command line."""
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise InputError(
+            f'Expected --worker_command as a shell takes it, found {command!r}: {error}.'
+        ) from error
 
 
 def _absolute(path: str) -> str:

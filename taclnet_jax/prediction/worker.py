@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from taclnet_jax.commandline import allow_callbacks, keep_compiled
+from taclnet_jax.cores import available_cores
 
 
 def work(scratch: str, name: str, workers: int = 1) -> None:
@@ -24,7 +25,7 @@ def work(scratch: str, name: str, workers: int = 1) -> None:
     import daisy.v2 as daisy
 
     client = daisy.Client()
-    share_cores(client.worker_id, workers)
+    share_cores(workers)
     allow_callbacks()
     keep_compiled()
 
@@ -50,12 +51,13 @@ def start_worker(scratch: str, name: str, workers: int, command: list[str]) -> N
         work(scratch, name, workers)
 
 
-def share_cores(number: int, workers: int) -> None:
-    """Leaves a worker its part of the cores, where the system lets it choose."""
-    if workers > 1 and hasattr(os, 'sched_setaffinity'):
-        cores = sorted(os.sched_getaffinity(0))
-        mine = cores[number % workers :: workers]
-        os.sched_setaffinity(0, mine or [cores[number % len(cores)]])
+def share_cores(workers: int) -> None:
+    """Has JAX, before it is imported, take a worker's part of the cores.
+
+    Whichever they are: a worker that is bound to a core waits for all else that runs there.
+    """
+    if workers > 1:  # gudhi's callbacks need two threads (`allow_callbacks`)
+        os.environ.setdefault('NPROC', str(max(len(available_cores()) // workers, 2)))
 
 
 if __name__ == '__main__':

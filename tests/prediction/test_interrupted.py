@@ -1,0 +1,234 @@
+"""Commands that are stopped at any moment, and workers that are: the same bytes in the end."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from commands import environment
+from made_up import RESOLUTION_NM, image, tiny, write_run
+
+from taclnet_jax.volumes import write_array
+
+pytestmark = pytest.mark.slow
+
+SHAPE = (4, 128, 128)  # 16 windows
+PASSES = {'predict': 'prob', 'attend': 'attended', 'finish': 'segments'}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, a volume, and what an undisturbed command makes of it."""
+    folder = tmp_path_factory.mktemp('interrupted')
+    write_run(folder / 'run', tiny(slices=1))
+    write_array(folder / 'a.zarr', image(SHAPE), resolution_nm=RESOLUTION_NM, format='zarr3')
+    done = subprocess.run(command(folder, folder / 'undisturbed'), env=variables())
+    assert done.returncode == 0
+    return folder
+
+
+def variables() -> dict[str, str]:
+    """As many threads as users have, for one process as for a worker."""
+    return {name: value for name, value in environment().items() if name != 'NPROC'}
+
+
+def command(folder: Path, output: Path, *flags: str) -> list[str]:
+    return [
+        *(sys.executable, '-m', 'taclnet_jax.main', '--mode=predict'),
+        *(f'--workdir={folder / "run"}', f'--input={folder / "a.zarr"}', f'--output={output}'),
+        *('--dtype=float32', '--names=membrane,refined,segments', *flags),
+    ]
+
+
+class Started:
+    """A command in a session of its own, all of whose processes can be found.
+
+    Args:
+        arguments: of the command.
+        log: file that gets all that it prints.
+    """
+
+    def __init__(self, arguments: list[str], log: Path) -> None:
+        self.log = log
+        with log.open('w') as file:
+            self.process = subprocess.Popen(
+                arguments,
+                env=variables(),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def others(self) -> list[int]:
+        """Its other processes."""
+        found = []
+        for stat in Path('/proc').glob('[0-9]*/stat'):
+            try:
+                fields = stat.read_text().rsplit(')', 1)[1].split()
+            except OSError:
+                continue
+            number = int(stat.parent.name)
+            if int(fields[3]) == self.process.pid != number and fields[0] != 'Z':
+                found.append(number)
+        return sorted(found)
+
+    def wait(self, seconds: float = 240) -> int:
+        try:
+            return self.process.wait(seconds)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def alone(self, seconds: float = 60) -> bool:
+        """Whether its other processes end."""
+        end = time.monotonic() + seconds
+        while self.others():
+            if time.monotonic() > end:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                return False
+            time.sleep(0.1)
+        return True
+
+
+def scratch(output: Path) -> Path:
+    return output.parent / f'.{output.name}.unfinished'
+
+
+def blocks_done(output: Path) -> dict[str, np.ndarray]:
+    """daisy's marks by pass."""
+    marks = {name: scratch(output) / 'done' / name / 'done' for name in PASSES}
+    return {
+        name: zarr.open(path, mode='r')[:] == 1 for name, path in marks.items() if path.exists()
+    }
+
+
+def count_done(output: Path) -> int:
+    try:
+        return sum(int(done.sum()) for done in blocks_done(output).values())
+    except Exception:  # being written, or gone
+        return 0
+
+
+def wait_until(output: Path, blocks: int, process: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 240
+    while process.poll() is None and not output.exists() and count_done(output) < blocks:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def written(output: Path) -> dict[str, int]:
+    """When the pieces of blocks that are marked as done were written, in ns."""
+    times = {}
+    for name, done in blocks_done(output).items():
+        root = scratch(output) / PASSES[name] / 'c'
+        root = root / '0' if name == 'predict' else root
+        for _, i, j in np.argwhere(done).tolist():
+            for path in root.glob(f'*/{i}/{j}'):
+                times[str(path)] = path.stat().st_mtime_ns
+    return times
+
+
+def check_bytes(folder: Path, output: Path) -> None:
+    for name in ('membrane', 'refined', 'segments'):
+        expected = (folder / 'undisturbed' / f'{name}.tif').read_bytes()
+        assert (output / f'{name}.tif').read_bytes() == expected, name
+    assert not scratch(output).exists()
+
+
+def test_killed_at_any_moment(folder: Path, tmp_path: Path) -> None:
+    rng = random.Random(3)
+    output = tmp_path / 'out'
+    arguments = command(folder, output)
+    before: dict[str, int] = {}
+    for least in sorted(rng.sample(range(1, 44), 5)):
+        started = Started(arguments, tmp_path / 'log')
+        wait_until(output, least, started.process)
+        time.sleep(0.05 * rng.random())
+        started.process.kill()
+        assert started.wait() == -signal.SIGKILL
+        times = written(output)
+        # Nothing that was done is written again.
+        assert before.items() <= times.items() and len(times) > 0
+        before = times
+    assert Started(arguments, tmp_path / 'log').wait() == 0, (tmp_path / 'log').read_text()
+    check_bytes(folder, output)
+
+
+@pytest.mark.parametrize(
+    ('number', 'flags'),
+    [(signal.SIGTERM, ()), (signal.SIGTERM, ('--workers=2',)), (signal.SIGINT, ('--workers=2',))],
+)
+def test_stopped_by_a_signal(
+    folder: Path, tmp_path: Path, number: signal.Signals, flags: tuple[str, ...]
+) -> None:
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, *flags), tmp_path / 'log')
+    wait_until(output, 2, started.process)
+    started.process.send_signal(number)
+    assert started.wait() == 128 + number
+    text = (tmp_path / 'log').read_text()
+    assert text.splitlines()[-1] == f'Stopped by {number.name}.'
+    assert 'Traceback' not in text and 'WARN' not in text
+    assert started.alone()
+    done = count_done(output)
+    assert 2 <= done < 48
+    # By one process or by many, what is left is done.
+    assert Started(command(folder, output), tmp_path / 'log').wait() == 0
+    check_bytes(folder, output)
+    text = (tmp_path / 'log').read_text()
+    assert 'predict: 100%' in text or done >= 16
+
+
+def test_workers_give_what_one_process_gives_though_one_is_killed(
+    folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, '--workers=2'), tmp_path / 'log')
+    wait_until(output, 1, started.process)
+    workers = started.others()
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    assert started.wait() == 0, (tmp_path / 'log').read_text()
+    text = (tmp_path / 'log').read_text()
+    assert 'Traceback' not in text and 'WARN' not in text and '| 16/16' in text
+    assert started.alone()
+    check_bytes(folder, output)
+
+
+def test_a_command_starts_workers(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, '--worker_command=env'), tmp_path / 'log')
+    assert started.wait() == 0, (tmp_path / 'log').read_text()
+    assert started.alone()
+    check_bytes(folder, output)
+
+
+@pytest.mark.parametrize('program', ['false', 'no_such_program'])
+def test_workers_that_cannot_start(folder: Path, tmp_path: Path, program: str) -> None:
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, f'--worker_command={program}'), tmp_path / 'log')
+    assert started.wait() == 2
+    text = (tmp_path / 'log').read_text()
+    last = text.splitlines()[-1]
+    assert last.startswith('taclnet: error: Workers ended again and again') and program in last
+    assert 'Traceback' not in text
+    logs = scratch(output) / 'logs' / 'predict'
+    assert str(logs) in last and program in (logs / 'worker_0.err').read_text()
+    assert not output.exists()
+
+
+def test_an_orphan_of_a_killed_command_ends(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, '--workers=2'), tmp_path / 'log')
+    wait_until(output, 1, started.process)
+    started.process.kill()
+    started.wait()
+    assert started.alone()
