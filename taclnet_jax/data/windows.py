@@ -157,7 +157,7 @@ def check_slices(stretches: Sequence[range], slices: int) -> None:
     for stretch in stretches:
         if len(stretch) < slices:
             raise InputError(
-                f'A window of {slices} slices needs as many consecutive sections, but a fold has '
+                f'A window of {slices} slices needs as many consecutive sections, but there are '
                 f'only {len(stretch)} (from section {stretch.start}); use fewer slices or more '
                 'sections.'
             )
