@@ -3,7 +3,7 @@
 import numpy as np
 import skimage as ski
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 from taclnet_jax.metrics._arrays import masks
 
@@ -72,8 +72,8 @@ def boundary_f(
     Args:
         predicted: boolean mask `[height, width]`.
         true: boolean mask of the same shape.
-        ignore: True where pixels are not labelled; they are in neither mask, and what of a border
-            lies beside them does not count.
+        ignore: True where pixels are not labelled; they are in neither mask, which has no border
+            to them.
         tolerance: in pixels.
 
     Returns:
@@ -90,10 +90,9 @@ def boundary_f(
         (1.0, 0.5)
     """
     predicted, true = masks(predicted, true, ignore=ignore, inside=False)
-    borders = [ski.segmentation.find_boundaries(mask, mode='inner') for mask in (predicted, true)]
-    if ignore is not None:
-        beside = distance_transform_edt(~np.asarray(ignore, bool)) <= 1
-        borders = [border & ~beside for border in borders]
+    (labelled,) = masks(np.ones(true.shape, bool), ignore=ignore, inside=False)
+    # A mask does not end where nobody says how it goes on.
+    borders = [mask & binary_dilation(labelled & ~mask) for mask in (predicted, true)]
     near = [
         distance_transform_edt(~border) <= tolerance if border.any() else border
         for border in borders
