@@ -33,6 +33,11 @@ class Model:
         """Whether it was trained with attention, so that P_hat stands for it rather than P."""
         return self.settings.attention.kind != 'none'
 
+    @property
+    def segmented(self) -> str:
+        """That of `MAPS` which prediction makes segments of."""
+        return 'P_hat_closed' if self.attends else 'P_closed'
+
     @cached_property
     def inference(self) -> Inference:
         """Its predictions of sections, as the run is evaluated; compiled once."""

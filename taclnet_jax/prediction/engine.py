@@ -99,7 +99,7 @@ def run_pass(
 
 def attempt(passes: Passes, name: str, index: Index) -> bool:
     """Does what a pass does to a block; whether it could. What went wrong is written down."""
-    path = passes.scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
+    path = _error_file(passes.scratch, name, index)
     try:
         getattr(passes, name)(index)
     except InputError as error:
@@ -112,6 +112,11 @@ def attempt(passes: Passes, name: str, index: Index) -> bool:
     with contextlib.suppress(OSError):  # The disk may be what is full.
         write_text(path, problem)
     return False
+
+
+def _error_file(scratch: Path, name: str, index: Index) -> Path:
+    """Where it is written down why a pass could not do a block."""
+    return scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
 
 
 def _process(
@@ -176,7 +181,7 @@ def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) ->
     told = []
     for block in blocks[:_SHOWN]:
         index = _index(block)
-        path = scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
+        path = _error_file(scratch, name, index)
         why = path.read_text().splitlines()[0] if path.exists() else reason.strip()[-200:]
         told.append(f'block {index} ({why})')
     more = f' and {len(blocks) - _SHOWN} more' if len(blocks) > _SHOWN else ''

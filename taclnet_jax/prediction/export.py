@@ -14,7 +14,7 @@ from taclnet_jax.files import explained, replacing, write_text
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.passes import Passes
-from taclnet_jax.prediction.source import open_input
+from taclnet_jax.prediction.source import open_input, size_for_model
 from taclnet_jax.prediction.store import as_sections
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes import FORMATS, LazySections, Sections, StoredArray, write_array
@@ -92,7 +92,7 @@ class Output:
         files: dict[str, str] = {}
         arrays: dict[str, Sections] = {}
         for name in job.names:
-            stored: Sections = as_sections(passes.result(name))
+            stored: Sections = as_sections(passes.results[name])
             if numbering is not None and name == 'segments':
                 stored = self._numbered(numbering.applied(stored))
             corner = [f.start for f in layout.fine]
@@ -155,7 +155,7 @@ class Output:
 
 def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...]) -> Sections:
     """A map of the region at the volume's own size, whole sections of which the box is read."""
-    sizes = [max(round(n * zoom), 1) for n, zoom in zip(shape[1:], job.zoom, strict=True)]
+    sizes = size_for_model(job, shape)
     top, left = corner
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:

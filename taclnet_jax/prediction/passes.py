@@ -86,10 +86,10 @@ class Passes:
                     maps[name][y, x] = self._stored(found[name])
                 closed[y, x] = found.get('closed', 1)
             for name, values in maps.items():
-                self.result(name)[z, *part].write(values).result()
+                self.results[name][z, *part].write(values).result()
             if 'segments' in self.job.names:
-                pieces = segment(closed, self.model.cut(self._cut).threshold)
-                self.result('segments')[z, *part].write(pieces.astype(np.uint32)).result()
+                pieces = segment(closed, self.model.cut(self.model.segmented).threshold)
+                self.results['segments'][z, *part].write(pieces.astype(np.uint32)).result()
                 lines.append((pieces.max(), pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]))
         if lines:
             sides = zip(BORDERS, zip(*lines, strict=True), strict=True)
@@ -112,21 +112,21 @@ class Passes:
         if self.infer.downsample == 2:
             found = {name: doubled(values, shape) for name, values in found.items()}
         if 'segments' in self.job.names:
-            cut = self.model.cut(self._cut)
-            source = found['refined' if self._cut.startswith('P_hat') else 'membrane']
+            cut = self.model.cut(self.model.segmented)
+            source = found['refined' if self.model.segmented.startswith('P_hat') else 'membrane']
             found['closed'] = cut.closed(source, None)
         return {name: values[y, x] for name, values in found.items()}
 
-    def result(self, name: str) -> ts.TensorStore:
-        """What `finish` writes, `[sections, height, width]` of the region."""
+    @cached_property
+    def results(self) -> dict[str, ts.TensorStore]:
+        """What `finish` writes, by name, `[sections, height, width]` of the region."""
         shape = [len(self.layout.sections), *(f.stop - f.start for f in self.layout.fine)]
         side = self.infer.downsample * chunk_side(self.infer.window_px)
-        dtype = 'uint32' if name == 'segments' else self.job.dtype
-        return open_store(self.scratch / name, shape, dtype, (1, side, side))
-
-    @property
-    def _cut(self) -> str:
-        return 'P_hat_closed' if self.model.attends else 'P_closed'
+        dtypes = {name: self.job.dtype for name in self.job.names} | {'segments': 'uint32'}
+        return {
+            name: open_store(self.scratch / name, shape, dtypes[name], (1, side, side))
+            for name in self.job.names
+        }
 
     @cached_property
     def _prob(self) -> ts.TensorStore:

@@ -140,7 +140,7 @@ def describe(model: Model, workdir: str | Path, input_path: str, options: Option
     check_slices([range(source.shape[0])], model.settings.sampling.slices)
     zoom = _zoom(model, source, options)
     if 'segments' in names:
-        model.cut('P_hat_closed' if model.attends else 'P_closed')  # or says how it is chosen
+        model.cut(model.segmented)  # or says how it is chosen
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
     return Job(

@@ -20,8 +20,13 @@ def open_image(job: Job) -> Sections:
     image = as_uint8_sections(open_input(job), job.input)
     if job.zoom == (1, 1):
         return image
-    y, x = (max(round(n * zoom), 1) for n, zoom in zip(image.shape[1:], job.zoom, strict=True))
-    return resampled(image, (y, x), order=1)
+    return resampled(image, size_for_model(job, image.shape), order=1)
+
+
+def size_for_model(job: Job, shape: tuple[int, ...]) -> tuple[int, int]:
+    """(height, width) of a section in pixels of the model's size, of the volume's shape."""
+    y, x = (max(round(n * zoom), 1) for n, zoom in zip(shape[1:], job.zoom, strict=True))
+    return y, x
 
 
 def model_of(job: Job, model: Model | None = None) -> Model:
