@@ -20,7 +20,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
-from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_sigterm
+from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_signals
 from taclnet_jax.prediction.worker import start_worker
 from taclnet_jax.progress import Progress
 
@@ -52,10 +52,11 @@ def run_pass(
     set_log_basedir(logs)
     set_log_level('CRITICAL')
     with contextlib.ExitStack() as around:
+        begun = None
         if not alone:
             around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
-            around.enter_context(told_of_sigterm())
-        bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed))
+            begun = around.enter_context(told_of_signals())
+        bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed), begun)
         around.callback(bar.close)
         function: Callable[..., None]
         if alone:
@@ -135,15 +136,27 @@ def _index(block: daisy.Block) -> Index:
 
 
 class _Bar:
-    """Shows how many blocks of a pass are done; daisy calls its methods."""
+    """Shows how many blocks of a pass are done; daisy calls its methods.
 
-    def __init__(self, name: str, needed: NDArray[np.bool_], done: int) -> None:
+    Args:
+        name: of the pass.
+        needed: its blocks.
+        done: how many of them were done before.
+        begun: called once daisy runs.
+    """
+
+    def __init__(
+        self, name: str, needed: NDArray[np.bool_], done: int, begun: Callable[[], None] | None
+    ) -> None:
         self._name = name
         self._left_out = int((~needed).sum())
         self._bar = Progress(done, int(needed.sum()), 'block')
         self._shown = done
+        self._begun = begun
 
     def on_start(self, states: dict[str, daisy.TaskState]) -> None:
+        if self._begun is not None:
+            self._begun()
         self.on_progress(states)
 
     def on_progress(self, states: dict[str, daisy.TaskState] | None = None) -> None:

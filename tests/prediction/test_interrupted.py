@@ -187,6 +187,18 @@ def test_stopped_by_a_signal(
     assert 'predict: 100%' in text or done >= 16
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_stopped_while_workers_end(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
+    """When all blocks of a pass are done, and daisy waits for its workers."""
+    output = tmp_path / 'out'
+    started = Started(command(folder, output, '--workers=2'), tmp_path / 'log')
+    wait_until(output, 16, started.process)
+    started.process.send_signal(number)
+    assert started.wait() == 128 + number, (tmp_path / 'log').read_text()
+    assert started.alone()
+    assert 16 <= count_done(output) < 48
+
+
 def test_workers_give_what_one_process_gives_though_one_is_killed(
     folder: Path, tmp_path: Path
 ) -> None:
