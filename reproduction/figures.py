@@ -28,8 +28,8 @@ from taclnet_jax.metrics.overlaps import MIN_PIXELS, MIN_SHARE
 _PATCH_PX = 384
 _SYSTEMS = {
     1: ('taclnet',),
-    4: ('unet', 'topoloss', 'convlstm', 'taclnet', 'recurrent_unet', 'recurrent_taclnet'),
-    5: ('recurrent_taclnet', 'taclnet'),
+    4: ('unet', 'topoloss', 'convlstm', 'taclnet', 'flagship', 'flagship_ita'),
+    5: ('flagship_ita', 'taclnet'),
 }
 # Of the palette of Okabe and Ito, told apart by lightness as well.
 _RED, _SKY = (0.84, 0.37, 0.0), (0.34, 0.71, 0.91)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 Convolution = partial(nn.Conv, kernel_init=nn.initializers.he_normal())
 """A convolution, He-initialised (He et al. 2015); zeros beyond the border."""
 
-Norm = Callable[[], nn.Module]
+Norm = Callable[..., nn.Module]
 
 
 def batch_norm(train: bool, axis_name: str | None, dtype: Any) -> Norm:
@@ -26,21 +26,25 @@ def batch_norm(train: bool, axis_name: str | None, dtype: Any) -> Norm:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions, each with normalisation, if there is to be any, and ReLU."""
+    """Two 3x3 convolutions, each with normalisation, if there is to be any, and ReLU.
+
+    A network that is applied several times normalises each time by other statistics: what it sees
+    the first time, without a prediction of its own, is distributed otherwise than later.
+    """
 
     features: int  # channels of the output
-    norm: Norm | None = None  # makes a layer of normalisation
+    norm: Norm | None = None  # makes a layer of normalisation of a name
     dtype: Any = jnp.float32  # of the computation
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, iteration: int = 0) -> jax.Array:
         """`[..., channels]` to `[..., features]`."""
-        for _ in range(2):
+        for layer in range(2):
             # The normalisation has a bias of its own.
             bias = self.norm is None
             x = Convolution(self.features, (3, 3), use_bias=bias, dtype=self.dtype)(x)
             if self.norm is not None:
-                x = self.norm()(x)
+                x = self.norm(name=f'norm_{layer}_{iteration}')(x)
             x = nn.relu(x)
         return x
 

@@ -30,11 +30,11 @@ class Contraction(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, list[jax.Array]]:
+    def __call__(self, x: jax.Array, iteration: int) -> tuple[jax.Array, list[jax.Array]]:
         """`[n, height, width, channels]` to that after the last pooling, and each level's maps."""
         levels = []
         for features in self.features:
-            levels.append(Block(features, self.norm, self.dtype)(x))
+            levels.append(Block(features, self.norm, self.dtype)(x, iteration))
             x = max_pool(levels[-1])
         return x, levels
 
@@ -47,11 +47,12 @@ class Expansion(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, levels: list[jax.Array]) -> jax.Array:
+    def __call__(self, x: jax.Array, levels: list[jax.Array], iteration: int) -> jax.Array:
         """Logits `[n, height, width, 1]`, float32."""
         for features, level in zip(self.features[::-1], levels[::-1], strict=True):
             x = UpConvolution(features, self.dtype)(x)
-            x = Block(features, self.norm, self.dtype)(jnp.concatenate([level, x], axis=-1))
+            x = jnp.concatenate([level, x], axis=-1)
+            x = Block(features, self.norm, self.dtype)(x, iteration)
         return Convolution(1, (1, 1), dtype=self.dtype)(x).astype(jnp.float32)
 
 
@@ -63,16 +64,16 @@ class UNetBody(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, windows: jax.Array) -> jax.Array:
+    def __call__(self, windows: jax.Array, iteration: int = 0) -> jax.Array:
         """`[batch, slices, height, width, channels]` to logits without the channels, float32."""
         height, width, channels = windows.shape[2:]
         *features, deepest = self.features
         x = windows.reshape(-1, height, width, channels).astype(self.dtype)
         x = pad_to_multiple(x, 2 ** len(features))
-        x, levels = Contraction(features, self.norm, self.dtype)(x)
-        x = Block(deepest, self.norm, self.dtype)(x)
+        x, levels = Contraction(features, self.norm, self.dtype)(x, iteration)
+        x = Block(deepest, self.norm, self.dtype)(x, iteration)
         x = self.across(x, windows.shape[1])
-        logits = Expansion(features, self.norm, self.dtype)(x, levels)
+        logits = Expansion(features, self.norm, self.dtype)(x, levels, iteration)
         return logits[:, :height, :width, 0].reshape(windows.shape[:-1])
 
     def across(self, x: jax.Array, slices: int) -> jax.Array:
@@ -133,8 +134,8 @@ class UNet(Network):
         if self.iteration_count == 1:
             return body(image[..., None])[None]
         logits, prob = [], jnp.zeros_like(image)
-        for _ in range(self.iteration_count):
-            logits.append(body(jnp.stack([image, prob], axis=-1)))
+        for iteration in range(self.iteration_count):
+            logits.append(body(jnp.stack([image, prob], axis=-1), iteration))
             prob = nn.sigmoid(logits[-1])
         return jnp.stack(logits)
 

@@ -177,6 +177,25 @@ def test_the_prediction_is_refined_with_the_same_weights(name: str, body: type[U
     assert np.abs(logits[1] - logits[0]).max() > 1e-3
 
 
+def test_each_iteration_has_statistics_of_its_own() -> None:
+    model, image = tiny('unet', iterations=2, normalise=True), windows(2, 3, 16, 16)
+    variables = jax.jit(model.init)(jax.random.key(0), image)
+    momentum, steps = 0.98, 300
+
+    @jax.jit
+    def step(variables: Any) -> tuple[jax.Array, Any]:
+        logits, _, statistics = iterated_logits(model, variables, image)
+        return logits, variables | statistics
+
+    for _ in range(steps):
+        logits, variables = step(variables)
+    # Running statistics that have come to those of the one batch normalise as it does itself.
+    used = model.apply(variables, image, method='iterations')
+    assert momentum**steps < 0.003
+    np.testing.assert_allclose(used, logits, atol=0.05)
+    assert np.abs(logits[1] - logits[0]).max() > 0.5
+
+
 def test_models_that_do_not_iterate_have_one_iteration() -> None:
     model, image = tiny('unet'), windows(1, 2, 8, 8)
     params = initialise(model, image)

@@ -64,7 +64,7 @@ def test_the_best_is_bold_and_what_differs_from_it_is_marked(result):
     base = np.linspace(0.5, 0.9, 12)
     lower = base - np.linspace(0.01, 0.12, 12)  # always lower
     mixed = base + np.linspace(0.01, 0.12, 12) * np.tile([1, -1], 6) - 0.001
-    scores = {'taclnet': base, 'recurrent_taclnet': lower, 'convlstm_sta': mixed}
+    scores = {'taclnet': base, 'flagship_ita': lower, 'convlstm_sta': mixed}
     results = [
         result(system, fold, ari=values[4 * fold - 4 : 4 * fold].tolist(), dice=[0.5] * 4)
         for system, values in scores.items()
@@ -73,14 +73,14 @@ def test_the_best_is_bold_and_what_differs_from_it_is_marked(result):
     table, *_ = make_tables(1, 'isbi12', results)
     best, worse, same = (
         cells(table, SYSTEMS[name].title)['ARI']
-        for name in ('taclnet', 'recurrent_taclnet', 'convlstm_sta')
+        for name in ('taclnet', 'flagship_ita', 'convlstm_sta')
     )
     assert (best.bold, best.mark) == (True, False)
     assert (worse.bold, worse.mark) == (False, True)
     assert (same.bold, same.mark) == (False, False)
     p = {v['system']: v['p'] for v in table.values if v['metric'] == 'ari' and v['runs']}
     # All of 12 differences negative: 2 of 2^12 outcomes; twice that for two comparisons.
-    assert p['recurrent_taclnet'] == pytest.approx(2 * 2 / 2**12)
+    assert p['flagship_ita'] == pytest.approx(2 * 2 / 2**12)
     assert p['convlstm_sta'] > 0.3 and p['taclnet'] is None
     # DICE is the same everywhere: all are best, none differs.
     dice = [cells(table, SYSTEMS[name].title)['DICE'] for name in scores]
@@ -91,7 +91,7 @@ def test_the_best_is_bold_and_what_differs_from_it_is_marked(result):
 def test_of_as_many_folds_those_of_most_rows_are_compared(result):
     results = [result('convlstm_sta', 3, ari=[0.5, 0.5])] + [
         result(system, 1, ari=[value, value])
-        for system, value in (('taclnet', 0.7), ('recurrent_taclnet', 0.6))
+        for system, value in (('taclnet', 0.7), ('flagship_ita', 0.6))
     ]
     table, *_ = make_tables(1, 'isbi12', results)
     bold = [entries[0].text for entries in table.body if entries[table.header.index('ARI')].bold]
@@ -99,10 +99,10 @@ def test_of_as_many_folds_those_of_most_rows_are_compared(result):
 
 
 def test_the_lowest_voi_is_best(result):
-    results = [result(voi=[0.7, 0.7]), result('recurrent_taclnet', voi=[0.8, 0.8])]
+    results = [result(voi=[0.7, 0.7]), result('flagship_ita', voi=[0.8, 0.8])]
     table, *_ = make_tables(1, 'isbi12', results)
     assert cells(table, 'TACLNet')['VOI'].bold
-    assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['VOI'].bold
+    assert not cells(table, SYSTEMS['flagship_ita'].title)['VOI'].bold
 
 
 def test_closed_membranes_have_a_table_of_the_systems_that_have_a_run(result):
@@ -130,7 +130,7 @@ def test_without_a_run_the_posters_table_stands_alone():
 
 
 def test_fewer_than_six_pairs_are_not_tested(result):
-    few = [result(dice=[0.9] * 5), result('recurrent_taclnet', dice=[0.1] * 5)]
+    few = [result(dice=[0.9] * 5), result('flagship_ita', dice=[0.1] * 5)]
     table, *_ = make_tables(1, 'isbi12', few)
     assert all(value['p'] is None for value in table.values)
     assert not any('†' in note for note in table.notes)
@@ -139,16 +139,16 @@ def test_fewer_than_six_pairs_are_not_tested(result):
 def test_a_system_with_fewer_folds_is_not_best(result):
     results = [result(fold=fold, dice=[0.8, 0.8]) for fold in (1, 3)]
     results += [result('convlstm_sta', fold, dice=[0.7, 0.7]) for fold in (1, 3)]
-    results.append(result('recurrent_taclnet', 3, dice=[0.9, 0.9]))
+    results.append(result('flagship_ita', 3, dice=[0.9, 0.9]))
     table, *_ = make_tables(1, 'isbi12', results)
     assert cells(table, 'TACLNet')['DICE'].bold
-    assert not cells(table, SYSTEMS['recurrent_taclnet'].title)['DICE'].bold
+    assert not cells(table, SYSTEMS['flagship_ita'].title)['DICE'].bold
 
 
 def test_seeds_of_a_section_are_one_pair(result):
     results = [
         result(system, seed=seed, dice=[value + 0.01 * i for i in range(4)])
-        for system, value in (('taclnet', 0.9), ('recurrent_taclnet', 0.8))
+        for system, value in (('taclnet', 0.9), ('flagship_ita', 0.8))
         for seed in (0, 1, 2)
     ]
     table, *_ = make_tables(1, 'isbi12', results)
@@ -163,7 +163,7 @@ def test_holm_by_hand():
 
 def test_attention_in_training_and_at_test_comes_from_the_same_runs(result):
     tables = make_tables(2, 'isbi12', [result('convlstm', dice=[0.9, 0.9])])
-    assert len(tables) == 3  # none of the recurrent U-Net at test
+    assert len(tables) == 3  # none of the flagship at test
     assert cells(tables[0], 'ConvLSTM')['poster (CREMI)'].text == '1.785 ± 0.254'
     assert cells(tables[1], 'none / none')['DICE'].text == '0.1000'
     assert cells(tables[1], 'none / STA')['DICE'].text == '0.9000'
@@ -227,7 +227,7 @@ def test_random_features_are_said(result):
 
 def test_markdown_and_latex_carry_bold_and_mark(result):
     results = [result(fold=f, dice=[0.9] * 6) for f in (1, 2)]
-    results += [result('recurrent_taclnet', f, dice=[0.1 * i for i in range(6)]) for f in (1, 2)]
+    results += [result('flagship_ita', f, dice=[0.1 * i for i in range(6)]) for f in (1, 2)]
     table, *_ = make_tables(1, 'isbi12', results)
     text = markdown([table, table])
     assert text.count('Mean ± sample standard deviation') == 1
