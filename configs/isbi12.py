@@ -16,8 +16,8 @@ def get_config():
     config.downsample = 2
     config.crop = (128, 128)
     config.batch_size = 4
-    # Chosen by evidence (docs/findings.md, Screening): a recurrent U-Net that sees what it predicted
-    # of the window before, attended to when it is used. Trained for two hours of one core.
+    # Chosen by evidence (docs/findings.md, Screening): a recurrent U-Net that sees its prediction
+    # of the window before, attended to when it is used. A run takes two hours of one core.
     config.model.name = 'recurrent_unet'
     config.model.normalise = True
     config.model.iterations = 2
