@@ -26,7 +26,7 @@ def get_config():
     config.optimizer.name = 'adamw'
     config.optimizer.weight_decay = 1e-4
     # 17 steps an epoch.
-    config.phase_one.epochs = 120
+    config.phase_one.epochs = 150
     config.phase_one.learning_rate = 3e-3
     config.phase_one.schedule = 'cosine'
     config.phase_two.epochs = 15
