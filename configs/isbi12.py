@@ -19,6 +19,7 @@ def get_config():
     # Chosen by evidence (docs/findings.md, Screening): a recurrent U-Net that sees its prediction
     # of the window before, attended to when it is used. A run takes two hours of one core.
     config.model.name = 'recurrent_unet'
+    config.model.features = (16, 32, 64, 96, 128)
     config.model.normalise = True
     config.model.iterations = 2
     config.attention.kind = 'none'
