@@ -30,6 +30,10 @@ SCORES = ('ari', 'voi', 'betti_error', 'dice')
 
 BASE: dict[str, Any] = {
     'model.name': 'recurrent_unet',
+    'model.features': (),
+    'model.normalise': False,
+    'model.iterations': 0,
+    'augment.elastic': 0.0,
     'phase_one.learning_rate': 3e-3,
     'attention.kind': 'none',
     'phase_two.epochs': 0,

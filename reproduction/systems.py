@@ -58,6 +58,7 @@ def _network(name: str, learning_rate: float, normalise: bool = False) -> dict[s
     """
     return {
         'model.name': name,
+        'model.features': (),
         'model.normalise': normalise,
         'model.iterations': 0,
         'phase_one.learning_rate': learning_rate,

@@ -24,6 +24,33 @@ def get_config() -> ConfigDict:
     return to_config(default_settings())
 
 
+def flagship_config() -> ConfigDict:
+    """What does best by evidence (docs/findings.md, Screening), still on the synthetic volume.
+
+    A recurrent U-Net that sees its prediction of the window before, and is attended to when it is
+    used, not in training. What a data set needs is left to its file in `configs/`.
+    """
+    config = get_config()
+    config.model.name = 'recurrent_unet'
+    config.model.features = (16, 32, 64, 96, 128)
+    config.model.normalise = True
+    config.model.iterations = 2
+    config.attention.kind = 'none'
+    config.augment.elastic = 0.5
+    config.crop = (128, 128)
+    config.batch_size = 4
+    config.optimizer.name = 'adamw'
+    config.optimizer.weight_decay = 1e-4
+    config.phase_one.learning_rate = 3e-3
+    config.phase_one.schedule = 'cosine'
+    config.phase_two.learning_rate = 3e-4
+    config.checkpoint.every_epochs = 5
+    config.evaluate.every_epochs = 5
+    config.evaluate.threshold_from = 'validation'
+    config.evaluate.views = 8
+    return config
+
+
 def to_config(settings: RunSettings) -> ConfigDict:
     """The settings as a ConfigDict, for people to change."""
     return ConfigDict(as_nested(settings))
