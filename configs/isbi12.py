@@ -3,8 +3,9 @@
     python -m taclnet_jax.main --config=configs/isbi12.py --workdir=runs/isbi12
 
 A run takes two hours of one CPU core. The network sees 8 nm pixels. Fold 3 trains on sections 0-16,
-chooses checkpoint and threshold on 17-19 and scores 20-29. The compared systems are differences from this configuration, in
-reproduction/systems.py; `python -m reproduction --table=1 --dataset=isbi12` runs them.
+chooses checkpoint and threshold on 17-19 and scores 20-29. The compared systems are differences
+from this configuration, in reproduction/systems.py;
+`python -m reproduction --table=1 --dataset=isbi12` runs them.
 """
 
 from taclnet_jax.config import flagship_config

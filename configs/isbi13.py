@@ -2,8 +2,8 @@
 
     python -m taclnet_jax.main --config=configs/isbi13.py --workdir=runs/isbi13
 
-A run takes two hours of one CPU core. The network sees 12 nm pixels. Fold 3 trains on sections 0-62, chooses checkpoint and threshold on
-63-65 and scores 66-99. An epoch draws 272 crops, 68 steps.
+A run takes two hours of one CPU core. The network sees 12 nm pixels. Fold 3 trains on sections
+0-62, chooses checkpoint and threshold on 63-65 and scores 66-99.
 """
 
 from taclnet_jax.config import flagship_config

@@ -30,7 +30,8 @@ from taclnet_jax.training.reporting import read_metrics
 Result = dict[str, Any]
 
 SCHEDULE = ('phase_one.epochs', 'phase_one.halve_every', 'phase_two.epochs')
-"""The settings that a budget shortens; all runs of a comparison share them."""
+"""The settings that a budget shortens; all runs of a comparison share them, as the flagship has
+them (`reproduction.systems.run_config`)."""
 
 _ANEW = 'Remove it, and run the same command again to make it anew.'
 
@@ -46,12 +47,18 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     'version': str,
     'seconds': dict,
     'sections': list,
+    'schedule': dict,
     'config': dict,
 }
 
 
 def run_result(
-    run: Run, folder: Path, content: str, wall_seconds: float, phase_one_from: str
+    run: Run,
+    folder: Path,
+    content: str,
+    schedule: Mapping[str, Any],
+    wall_seconds: float,
+    phase_one_from: str,
 ) -> Result:
     """The result of a finished run.
 
@@ -59,6 +66,7 @@ def run_result(
         run: which it was.
         folder: its workdir, with `results.json` and `metrics.jsonl`.
         content: of the volume, as `content_of` says.
+        schedule: that all runs share.
         wall_seconds: what it took, evaluation included.
         phase_one_from: the key of a run whose phase one it could go on from, '' for none. If it
             did, the time of phase one is not in `wall_seconds`.
@@ -85,7 +93,8 @@ def run_result(
             'closing': scores[name]['closing'],
             'scores': {key: [_short(s[key]) for s in sections] for key in sections[0]},
         }
-    return result | {'config': influential(run_settings(scores['config']))}
+    config = influential(run_settings(scores['config']))
+    return result | {'schedule': dict(schedule), 'config': config}
 
 
 def write_result(folder: Path, result: Result) -> Path:
@@ -185,7 +194,9 @@ def influential(settings: RunSettings) -> dict[str, Any]:
 
 def schedule_of(results: Iterable[Result]) -> dict[str, Any] | None:
     """The schedule of most of the results; None if there are none."""
-    schedules = Counter(tuple(result['config'][key] for key in SCHEDULE) for result in results)
+    schedules = Counter(
+        tuple(result['schedule'].get(key) for key in SCHEDULE) for result in results
+    )
     if not schedules:
         return None
     return dict(zip(SCHEDULE, schedules.most_common(1)[0][0], strict=True))

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -74,6 +75,7 @@ class Reproduction:
 
     def __init__(self, base: ConfigDict, results: Path, workdir: Path) -> None:
         self.base, self.results, self.workdir = base, results, workdir
+        self._schedule: dict[str, Any] = {}
 
     def make(
         self, runs: Sequence[Run], budget_minutes: float | None = None, jobs: int = 1
@@ -95,10 +97,10 @@ class Reproduction:
         if missing:  # What keeps all runs from starting is said once.
             load_volume(run_settings(self.base).data)
         jobs = min(jobs, max(len(missing), 1))  # A single run has the whole machine.
-        schedule = choose_schedule(
+        self._schedule = choose_schedule(
             self.base, self.results, self.workdir, missing, budget_minutes, jobs
         )
-        configs = {run: run_config(self.base, run, schedule) for run in runs}
+        configs = {run: run_config(self.base, run, self._schedule) for run in runs}
         for run in runs:
             if run in there and (other := other_settings(configs[run], there[run])):
                 say(
@@ -175,7 +177,9 @@ class Reproduction:
             wall = before + (0 if scored else time.monotonic() - start)
             if folder.is_dir():
                 write_text(clock, f'{wall:.1f}\n')
-        result = run_result(run, folder, content_of(config), wall, origin.name if origin else '')
+        result = run_result(
+            run, folder, content_of(config), self._schedule, wall, origin.name if origin else ''
+        )
         say(f'Result: {write_result(self.results, result)}')
 
     def _phase_one(self, run: Run, config: ConfigDict) -> Path | None:

@@ -114,7 +114,10 @@ def fit_budget(
         own = run_settings(config)
         origin = next((i for i, other in enumerate(settings) if same_phase_one(own, other)), None)
         settings.append(own)
-        costs.append(measured[kind]._replace(origin=origin))
+        # Of an epoch of the schedule, of which a system has more or fewer of its own.
+        own_seconds, cost = measured[kind].epochs, SYSTEMS[run.system].cost
+        epochs = own_seconds[0] / cost[0], own_seconds[1] / cost[1]
+        costs.append(measured[kind]._replace(epochs=epochs, origin=origin))
     if jax.default_backend() != 'cpu':
         jobs = 1  # Whatever they share an accelerator for, it has no more to give.
     seconds = 60 * asked['budget'] - (time.monotonic() - start)

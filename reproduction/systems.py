@@ -1,8 +1,8 @@
 """The compared systems: what each changes in a data set's base configuration, and nothing else.
 
-The base is `configs/<dataset>.py`. It gives all systems the same data, augmentation, number of
-parameter updates and rule for choosing the checkpoint; a system may not touch those. Systems
-without attention have a phase two as well. Of what a system is, its learning rate is a
+The base is `configs/<dataset>.py`. It gives all systems the same data, augmentation, rule for
+choosing the checkpoint, and time of one core: a system whose steps take longer gets fewer epochs.
+Systems without attention have a phase two as well. Of what a system is, its learning rate is a
 part: chosen by the validation sections of a training split, never by sections that are scored.
 """
 
@@ -22,11 +22,14 @@ class System(NamedTuple):
         title: its name there.
         settings: what it changes, by the names of `taclnet_jax.config`.
         note: what a reader has to know of it, as a footnote.
+        cost: what a step of either phase takes, in steps of the flagship's first, of three sections
+            of ISBI12 on a CPU (`python -m benchmarks.system_steps`).
     """
 
     title: str
     settings: dict[str, Any]
     note: str = ''
+    cost: tuple[float, float] = (1.0, 1.0)
 
     @property
     def scored(self) -> str:
@@ -142,12 +145,21 @@ def run_config(base: ConfigDict, run: Run, schedule: Mapping[str, Any]) -> Confi
     Args:
         base: the data set's.
         run: system, fold, seed and sections in a window.
-        schedule: settings of `reproduction.results.SCHEDULE`, the same for all systems.
+        schedule: settings of `reproduction.results.SCHEDULE`, as the flagship has them; the system
+            gets as much time.
     """
     config = copy.deepcopy(base)
     config.update_from_flattened_dict({**SYSTEMS[run.system].settings, **schedule})
+    one, two = SYSTEMS[run.system].cost
+    config.phase_one.epochs = _of_equal_time(config.phase_one.epochs, one)
+    config.phase_one.halve_every = _of_equal_time(config.phase_one.halve_every, one)
+    config.phase_two.epochs = _of_equal_time(config.phase_two.epochs, two)
     config.fold, config.seed, config.slices = run.fold, run.seed, run.slices
     if 0 < config.validation_sections < run.slices:
         # The fewest that make a window.
         config.validation_sections = run.slices
     return config
+
+
+def _of_equal_time(epochs: int, cost: float) -> int:
+    return max(round(epochs / cost), 1) if epochs else 0

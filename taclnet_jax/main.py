@@ -8,6 +8,8 @@
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
+  export     makes a folder of a run's network to hand out, for --model of predict.
+                 python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
 --config is a Python file with get_config(), such as configs/isbi12.py, or the name of one that
 comes with the package. Its settings can be changed one by one: --config.fold=2,
@@ -82,6 +84,19 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     return evaluate(model, load_volume(model.settings.data), workdir)
 
 
+def export_run(workdir: str | Path, folder: str | Path) -> None:
+    """Makes a folder of the best network of an evaluated run, to hand out.
+
+    Raises:
+        InputError: there is no such run, or the folder is something else.
+    """
+    from taclnet_jax.evaluation.card import model_card
+    from taclnet_jax.inference import export, load
+
+    model = load(workdir)
+    export(model, folder, model_card(model, workdir))
+
+
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
     """The network of a run, used as `config` says where the calls of one run may differ.
 
@@ -107,14 +122,18 @@ def run() -> None:
 
     config = commandline.define_config()
     workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
-    mode = flags.DEFINE_enum('mode', 'train', ['train', 'evaluate', 'predict'], 'What to do.')
+    mode = flags.DEFINE_enum(
+        'mode', 'train', ['train', 'evaluate', 'predict', 'export'], 'What to do.'
+    )
     input_path = flags.DEFINE_string(
         'input',
         None,
         'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
     )
     output = flags.DEFINE_string(
-        'output', '', 'Folder of the predictions; <workdir>/predictions by default.'
+        'output',
+        '',
+        'Folder of the predictions, <workdir>/predictions by default; or of the model.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
@@ -128,6 +147,11 @@ def run() -> None:
             train_and_evaluate(commandline.required(config), workdir.value)
         elif mode.value == 'evaluate':
             evaluate_run(config.value, workdir.value)
+        elif mode.value == 'export':
+            if not output.value:
+                raise InputError('Expected --output, the folder of the model. See --help.')
+            export_run(workdir.value, output.value)
+            print(f'Written: {output.value}')
         else:
             if not input_path.value:
                 raise InputError('Expected --input, the stack to predict. See --help.')

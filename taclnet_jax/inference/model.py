@@ -1,20 +1,20 @@
 """A trained network with all that its use takes."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from taclnet_jax.config import read_settings
+import numpy as np
+from numpy.typing import NDArray
+
 from taclnet_jax.config.settings import RunSettings
+from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
-from taclnet_jax.inference.cut import Cut, fixed_cuts
-from taclnet_jax.inference.sections import Inference, create_inference
-from taclnet_jax.metrics.maps import MAPS
-from taclnet_jax.models import Network, create_model
-from taclnet_jax.training.checkpoints import best_variables
+from taclnet_jax.inference.cut import Cut, fixed_cuts, map_of
+from taclnet_jax.inference.sections import Inference, create_inference, predict_sections
+from taclnet_jax.models import Network
+from taclnet_jax.volumes import as_uint8_image
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,38 @@ class Model:
             self.network, views=settings.evaluate.views, **settings.inference_options
         )
 
+    def predict(self, image: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Membranes and segments of a stack in memory.
+
+        Args:
+            image: `[z, y, x]`, at least as many sections as the network sees together; uint8,
+                uint16 (stretched over the stack) or floats in [0, 1].
+
+        Returns:
+            'membrane' (P), 'attention' (o) and 'refined' (P_hat), float32 in [0, 1]; 'segments',
+            int32, 0 = membrane, numbered through all sections, each of which ends at its own.
+
+        Raises:
+            InputError: another type or too few sections, or the cuts were not chosen yet.
+        """
+        stack = as_uint8_image(image, 'given')
+        cut = self.cut(self.segmented)
+        membrane, attention, refined = np.empty((3, *stack.shape), np.float32)
+        segments, count = np.zeros(stack.shape, np.int32), 0
+        targets = targets_of([range(len(stack))])
+        for found in predict_sections(self.inference, self.variables, stack, targets):
+            z = found.section
+            membrane[z], attention[z], refined[z] = found.prob, found.attention, found.refined
+            pieces = cut.segments(map_of(found, self.segmented))
+            segments[z] = np.where(pieces > 0, pieces + count, 0)
+            count += int(pieces.max())
+        return {
+            'membrane': membrane,
+            'attention': attention,
+            'refined': refined,
+            'segments': segments,
+        }
+
     def cut(self, name: str) -> Cut:
         """How one of `MAPS` becomes membrane: by the fixed threshold, or as evaluation chose.
 
@@ -61,28 +93,3 @@ class Model:
                 'first with --mode=evaluate.'
             )
         return self.chosen[name]
-
-
-def load(workdir: str | Path) -> Model:
-    """The best network of a run.
-
-    Raises:
-        InputError: there is no run, or it has no checkpoint that can be read.
-    """
-    folder = Path(workdir)
-    settings = read_settings(folder)
-    step, variables = best_variables(folder)
-    network = create_model(settings.model, settings.precision)
-    chosen, resolution_nm = _scored(folder / 'results.json')
-    return Model(settings, network, variables, step, chosen, resolution_nm)
-
-
-def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
-    """What evaluation left; nothing where it did not, or its file is damaged."""
-    try:
-        results = json.loads(path.read_text())
-        cuts = {name: Cut(results[name]['threshold'], results[name]['closing']) for name in MAPS}
-        z, y, x = results['resolution_nm']
-        return cuts, (z, y, x)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}, None

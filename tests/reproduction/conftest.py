@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reproduction.results import influential
+from reproduction.results import SCHEDULE, influential
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.metrics.maps import MAPS
 
@@ -52,6 +52,7 @@ def make_result(
             name: {'threshold': 0.4, 'closing': None, 'scores': scores if name == 'P_hat' else low}
             for name in MAPS
         },
+        'schedule': {key: (SETTINGS | (settings or {}))[key] for key in SCHEDULE},
         'config': SETTINGS | (settings or {}),
     } | changes
 

@@ -10,10 +10,10 @@ from taclnet_jax.config.shipped import read_config_file
 def test_systems_differ_in_nothing_but_themselves():
     base = read_config_file('isbi12')
     for name, system in SYSTEMS.items():
-        config = run_config(base, Run('isbi12', name, 2, 7, 5), {'phase_two.epochs': 1})
+        config = run_config(base, Run('isbi12', name, 2, 7, 5), {'phase_two.epochs': 0})
         run_settings(config)
         assert (config.fold, config.seed, config.slices) == (2, 7, 5)
-        assert config.validation_sections >= 5 and config.phase_two.epochs == 1
+        assert config.validation_sections >= 5 and config.phase_two.epochs == 0
         assert {key.split('.')[0] for key in system.settings} <= {
             'model',
             'attention',
@@ -26,3 +26,14 @@ def test_systems_differ_in_nothing_but_themselves():
         }
         assert not any(key.endswith('epochs') for key in system.settings)
     assert base.fold == 3  # untouched
+
+
+def test_systems_have_the_same_time():
+    base = read_config_file('isbi12')
+    schedule = {'phase_one.epochs': 120, 'phase_two.epochs': 40}
+    for name, system in SYSTEMS.items():
+        config = run_config(base, Run('isbi12', name, 3, 0), schedule)
+        for phase, cost, epochs in zip(('one', 'two'), system.cost, (120, 40), strict=True):
+            own = config[f'phase_{phase}'].epochs
+            assert abs(own * cost - epochs) <= cost / 2, (name, phase)
+    assert SYSTEMS['flagship'].cost[0] == 1

@@ -1,0 +1,56 @@
+"""Where a `Model` comes from: a run, a folder that somebody exported, or the package itself."""
+
+import json
+from pathlib import Path
+
+from taclnet_jax.config import read_settings
+from taclnet_jax.errors import InputError
+from taclnet_jax.inference.cut import Cut
+from taclnet_jax.inference.exported import SHIPPED, is_exported, read_exported, shipped_names
+from taclnet_jax.inference.model import Model
+from taclnet_jax.metrics.maps import MAPS
+from taclnet_jax.models import create_model
+from taclnet_jax.training.checkpoints import best_variables
+
+
+def load(place: str | Path) -> Model:
+    """A trained network; no code of whoever trained it is run.
+
+    Args:
+        place: a run's workdir, of which it is the best network; a folder of `export`; or the name
+            of a model that comes with the package.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    folder, shipped = Path(place), shipped_names()
+    if not folder.exists() and str(place) in shipped:
+        folder = SHIPPED / str(place)
+    if is_exported(folder):
+        return read_exported(folder)
+    if not folder.exists():
+        names = f' or one of {", ".join(shipped)}' if shipped else ''
+        raise InputError(
+            f"Expected a run's workdir, the folder of an exported model{names}; {folder} does not "
+            'exist. Train one with --mode=train.'
+        )
+    return _of_run(folder)
+
+
+def _of_run(folder: Path) -> Model:
+    settings = read_settings(folder)
+    step, variables = best_variables(folder)
+    network = create_model(settings.model, settings.precision)
+    chosen, resolution_nm = _scored(folder / 'results.json')
+    return Model(settings, network, variables, step, chosen, resolution_nm)
+
+
+def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
+    """What evaluation left; nothing where it did not, or its file is damaged."""
+    try:
+        results = json.loads(path.read_text())
+        cuts = {name: Cut(results[name]['threshold'], results[name]['closing']) for name in MAPS}
+        z, y, x = results['resolution_nm']
+        return cuts, (z, y, x)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}, None

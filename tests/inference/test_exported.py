@@ -1,0 +1,168 @@
+"""Models that are handed out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from made_up import image, model, tiny
+from safetensors.numpy import load_file, save_file
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.inference import Model, export, load, predict_sections
+from taclnet_jax.inference import exported as module
+
+
+@pytest.fixture(scope='module')
+def used() -> Model:
+    return model(
+        model__normalise=True,
+        model__iterations=2,
+        evaluate__threshold_from='training',
+        custom__image='/home/somebody/secret.tif',
+        data_dir='/home/somebody',
+        start_from='/home/somebody/run',
+    )
+
+
+@pytest.fixture(scope='module')
+def folder(used: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp('exported') / 'model'
+    export(used, folder, '# A card\n')
+    return folder
+
+
+def test_what_is_read_is_what_was_written_in_bfloat16(used: Model, folder: Path) -> None:
+    read = load(folder)
+    assert (folder / 'README.md').read_text() == '# A card\n'
+    assert (read.step, read.chosen, read.resolution_nm) == (
+        used.step,
+        used.chosen,
+        used.resolution_nm,
+    )
+    assert read.settings.model == used.settings.model
+    assert read.settings.inference_options == used.settings.inference_options
+    written, found = (flatten_dict(jax.device_get(m.variables), sep='/') for m in (used, read))
+    assert written.keys() == found.keys() and any(name.startswith('batch') for name in found)
+    for name, x in written.items():
+        kept = x.astype(jnp.bfloat16) if name.startswith('params') else x
+        assert found[name].dtype == np.float32
+        np.testing.assert_array_equal(found[name], np.asarray(kept, np.float32))
+
+
+def test_no_place_of_whoever_trained_it_is_handed_out(folder: Path) -> None:
+    assert 'somebody' not in (folder / 'model.json').read_text()
+
+
+def test_a_stack_in_memory_is_predicted_like_sections_one_by_one() -> None:
+    used = tiny()
+    stack = image((4, 48, 70))
+    found = used.predict(stack)
+    assert {name: x.dtype for name, x in found.items()} == {
+        'membrane': np.float32,
+        'attention': np.float32,
+        'refined': np.float32,
+        'segments': np.int32,
+    }
+    targets = [(z, range(4)) for z in range(4)]
+    last = 0
+    for one in predict_sections(used.inference, used.variables, stack, targets):
+        z = one.section
+        np.testing.assert_array_equal(found['membrane'][z], one.prob)
+        np.testing.assert_array_equal(found['attention'][z], one.attention)
+        np.testing.assert_array_equal(found['refined'][z], one.refined)
+        numbers = np.unique(found['segments'][z])
+        assert numbers[numbers > 0].min(initial=last + 1) == last + 1
+        last = max(last, numbers.max())
+    assert last > 4
+
+
+def test_other_types_of_grey_values(folder: Path) -> None:
+    used, stack = load(folder), image((3, 32, 32))
+    of_floats = used.predict(stack / np.float32(255))
+    np.testing.assert_array_equal(of_floats['membrane'], used.predict(stack)['membrane'])
+    for wrong in (stack.astype(np.int64), stack * 2.0, stack[:2]):
+        with pytest.raises(InputError):
+            used.predict(wrong)
+
+
+def copy(folder: Path, to: Path) -> Path:
+    return Path(shutil.copytree(folder, to / 'copy'))
+
+
+@pytest.mark.parametrize('name', ['model.json', 'model.safetensors'])
+@pytest.mark.parametrize('damage', ['gone', 'half', 'flipped', 'empty'])
+def test_what_was_half_copied_or_damaged_is_refused(
+    folder: Path, tmp_path: Path, name: str, damage: str
+) -> None:
+    path = copy(folder, tmp_path) / name
+    data = bytearray(path.read_bytes())
+    if damage == 'gone':
+        path.unlink()
+    elif damage == 'flipped':
+        data[len(data) // 2] ^= 4
+        path.write_bytes(data)
+    else:
+        path.write_bytes(data[: len(data) // 2 if damage == 'half' else 0])
+    if name == 'model.json' and damage == 'flipped':
+        return  # within a number it can be another one
+    with pytest.raises(InputError, match=r'again'):
+        load(tmp_path / 'copy')
+
+
+def test_other_versions_and_networks_are_refused(folder: Path, tmp_path: Path) -> None:
+    path = copy(folder, tmp_path) / 'model.json'
+    description = json.loads(path.read_text())
+    older = json.loads(path.read_text())
+    del older['settings']['model']['kernel']
+    path.write_text(json.dumps(older))
+    with pytest.raises(InputError, match=r'not of this version.*model\.kernel'):
+        load(tmp_path / 'copy')
+    description['settings']['model']['features'] = [4, 8]
+    path.write_text(json.dumps(description))
+    with pytest.raises(InputError, match='another network'):
+        load(tmp_path / 'copy')
+
+
+def test_safetensors_are_read_by_their_own_library(folder: Path, tmp_path: Path) -> None:
+    tensors = load_file(folder / 'model.safetensors')
+    assert all(x.dtype == jnp.bfloat16 for n, x in tensors.items() if n.startswith('params'))
+    save_file(tensors, tmp_path / 'again.safetensors')
+
+
+def test_nothing_else_is_replaced(used: Model, folder: Path, tmp_path: Path) -> None:
+    there = tmp_path / 'mine'
+    there.mkdir()
+    (there / 'thesis.tex').write_text('x')
+    with pytest.raises(InputError, match='something else'):
+        export(used, there, '')
+    assert [path.name for path in there.iterdir()] == ['thesis.tex']
+    again = copy(folder, tmp_path)
+    export(used, again, 'new')
+    assert (again / 'README.md').read_text() == 'new'
+
+
+def test_what_was_not_evaluated_is_not_handed_out(tmp_path: Path) -> None:
+    used = tiny(slices=1)
+    with pytest.raises(InputError, match='evaluate the run'):
+        export(Model(used.settings, used.network, used.variables, 1, {}, None), tmp_path / 'm', '')
+    assert not any(tmp_path.iterdir())
+
+
+def test_shipped_models_have_names(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taclnet_jax.inference import loading
+
+    shutil.copytree(folder, tmp_path / 'tissue')
+    for place in (module, loading):
+        monkeypatch.setattr(place, 'SHIPPED', tmp_path)
+    assert load('tissue').step == load(folder).step
+    with pytest.raises(InputError, match='or one of tissue; nothing does not exist'):
+        load('nothing')
