@@ -53,6 +53,18 @@ def test_the_ita_memory_is_filled(trained: Run, tmp_path: Path) -> None:
     assert (state.memory.current >= 0).all() and (state.memory.previous >= 0).all()
 
 
+@pytest.mark.slow
+def test_rectangular_crops_train_with_ita() -> None:
+    settings = small_settings(crop=(16, 24))
+    training = prepare(settings)
+    step, state = training.create_step(phase_two=True), training.new.to_devices()
+    for index in range(2):
+        state, output = step(state, parallel.shard(training.loader.batch(0, index)))
+    memory = state.to_host(len(training.loader.samples)).memory
+    assert memory is not None and memory.current.shape[1:] == (16, 24)
+    assert np.isfinite(output['loss']).all() and (memory.current > 0).any()
+
+
 def test_the_moving_average_of_parameters() -> None:
     settings = small_settings(optimizer__average=0.3)
     training = prepare(settings)
