@@ -62,7 +62,8 @@ def test_rectangular_crops_train_with_ita() -> None:
         state, output = step(state, parallel.shard(training.loader.batch(0, index)))
     memory = state.to_host(len(training.loader.samples)).memory
     assert memory is not None and memory.current.shape[1:] == (16, 24)
-    assert np.isfinite(output['loss']).all() and (memory.current > 0).any()
+    written = (memory.current >= 0).all(axis=(1, 2))
+    assert np.isfinite(output['loss']).all() and written.sum() >= 8
 
 
 def test_the_moving_average_of_parameters() -> None:
