@@ -87,15 +87,13 @@ class Address:
         keys = [str(p.relative_to(folder).as_posix()) for p in folder.rglob('*') if p.is_file()]
         metadata = [key for key in keys if _is_metadata(key)]
         chunks = sorted(set(keys) - {ABOUT, *metadata})
-        sent: deque[Any] = deque()
         with closing(Progress(0, len(chunks), 'object')) as bar:
-            for key in chunks:
-                sent.append(store.write(key, (folder / key).read_bytes()))
-                if len(sent) == _AT_ONCE:
-                    sent.popleft().result()
+
+            def send(key: str) -> Any:
                 bar.step('sending')
-            for future in sent:
-                future.result()
+                return store.write(key, (folder / key).read_bytes())
+
+            _finish(map(send, chunks))
         # Of the folders within before that around them, and last of all what they are of.
         for key in [*sorted(metadata, key=lambda key: (-key.count('/'), key)), ABOUT]:
             store.write(key, (folder / key).read_bytes()).result()
@@ -108,8 +106,8 @@ class Address:
             inside = _listed(store, f'{file}/', f'{file}0')  # '/' is followed by '0'
             for key in sorted(filter(_is_metadata, inside), key=lambda key: key.count('/')):
                 _delete(store, key)
-            store.delete_range(ts.KvStore.KeyRange(f'{file}/', f'{file}0')).result()
-            _delete(store, file)
+            rest = [file, *(key for key in inside if not _is_metadata(key))]
+            _finish(store.write(key, None) for key in rest)
 
     def _store(self) -> ts.KvStore:
         return open_kvstore(f'{self.name}/')
@@ -149,6 +147,17 @@ def _is_metadata(key: str) -> bool:
     return key.rsplit('/', 1)[-1] in METADATA
 
 
+def _finish(futures: Iterable[Any]) -> None:
+    """Waits for all, of which so many are begun at once as `_AT_ONCE` says."""
+    begun: deque[Any] = deque()
+    for future in futures:
+        begun.append(future)
+        if len(begun) == _AT_ONCE:
+            begun.popleft().result()
+    for future in begun:
+        future.result()
+
+
 def _delete(store: ts.KvStore, key: str) -> None:
     store.write(key, None).result()
 
@@ -167,5 +176,7 @@ def _listed(store: ts.KvStore, first: str, end: str) -> list[str]:
     """The keys from one on, before another; to the last if that is ''."""
     if end and first >= end:
         return []
-    keys = store.list(ts.KvStore.KeyRange(first, end)).result()
-    return [key.decode(errors='replace') for key in keys]
+    found = store.list(ts.KvStore.KeyRange(first, end)).result()
+    keys = (key.decode(errors='replace') for key in found)
+    # Not every server that speaks Google's or Amazon's language knows of ranges.
+    return [key for key in keys if first <= key and (key < end or not end)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import urllib.request
@@ -23,8 +24,6 @@ from taclnet_jax.volumes import chunked, open_array, read_whole, write_array
 SHAPE = (3, 64, 64)
 FORMATS = ('zarr2', 'zarr3', 'n5', 'precomputed')
 NAMES = ('membrane', 'segments')
-# As the server of Google's storage is asked for but once a process.
-_SERVERS: dict[str, Any] = {}
 
 
 class Server:
@@ -64,8 +63,24 @@ def s3() -> Server:
     return Server('s3', started, url)
 
 
+def listed(real: Callable[..., None], request: Any, response: Any, *args: Any) -> None:
+    """Lists objects of a range, as Google's servers do; this one would list all of the bucket."""
+    real(request, response, *args)
+    if response.status != 200:
+        return
+    first, end = (request.query.get(name, [''])[0] for name in ('startOffset', 'endOffset'))
+    found = json.loads(response._content)
+    found['items'] = [
+        item for item in found['items'] if first <= item['name'] and (item['name'] < end or not end)
+    ]
+    response.json(found)
+
+
 def gs() -> Server:
     emulator = pytest.importorskip('gcp_storage_emulator.server')
+    for _, handlers in emulator.HANDLERS:
+        if handlers.get('GET') is emulator.objects.ls:
+            handlers['GET'] = functools.partial(listed, emulator.objects.ls)
     started = emulator.create_server('127.0.0.1', 0, in_memory=True, default_bucket='bucket')
     started.start()
     logging.getLogger('gcp_storage_emulator').setLevel(logging.CRITICAL)
@@ -73,11 +88,18 @@ def gs() -> Server:
     return Server('gs', started, f'http://127.0.0.1:{port}')
 
 
-@pytest.fixture(params=[s3, gs], ids=['s3', 'gs'])
-def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Each of the two, with what tensorstore takes from the environment."""
-    make = request.param
-    used = _SERVERS[make.__name__] = _SERVERS.get(make.__name__) or make()
+@pytest.fixture(scope='module', params=[s3, gs], ids=['s3', 'gs'])
+def running(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each of the two; once a process, as tensorstore asks for the address of one only once."""
+    used = request.param()
+    yield used
+    used.started.stop()
+
+
+@pytest.fixture
+def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """It with nothing in it, and with what tensorstore takes from the environment."""
+    used = running
     for name, value in {
         'AWS_ENDPOINT_URL': used.url,
         'AWS_ACCESS_KEY_ID': 'key',
@@ -89,7 +111,7 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
         monkeypatch.setenv(name, value)
     store = chunked.open_kvstore(used.at(''))
     store.delete_range(ts.KvStore.KeyRange()).result()
-    yield used
+    return used
 
 
 @pytest.fixture
