@@ -29,17 +29,27 @@ _SHOWN = 1 / 255
 
 def largest_steps(
     whole: NDArray[np.float32], windows: NDArray[np.float32], borders: tuple[list[int], list[int]]
-) -> tuple[float, float]:
-    """The largest differences of neighbouring pixels across borders: in windows, and in one."""
-    steps = []
-    for image in (windows, whole):
-        across = [
-            np.abs(np.diff(image, axis=axis).take([b - 1 for b in places], axis=axis))
-            for axis, places in enumerate(borders)
-            if places
-        ]
-        steps.append(max(float(a.max()) for a in across))
-    return steps[0], steps[1]
+) -> tuple[float, float, float]:
+    """Of the differences of neighbouring pixels across borders the largest, and what is added most.
+
+    Args:
+        whole, windows: a map `[height, width]` from one window, and from many.
+        borders: first rows, and first columns, of windows but the first.
+
+    Returns:
+        In windows, in one, and the most by which one is larger in windows.
+    """
+    ours, theirs = (
+        np.concatenate(
+            [
+                np.abs(np.diff(image, axis=axis).take([b - 1 for b in places], axis=axis)).ravel()
+                for axis, places in enumerate(borders)
+            ]
+        )
+        for image in (windows, whole)
+    )
+    added = ours - theirs
+    return float(ours.max(initial=0)), float(theirs.max(initial=0)), float(added.max(initial=0))
 
 
 def main() -> None:
@@ -76,6 +86,7 @@ def main() -> None:
         'mean, P_hat',
         'step across borders, windows',
         'one window',
+        'added',
         'cells',
         'larger than a window',
         'ARI',

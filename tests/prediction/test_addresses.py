@@ -109,6 +109,8 @@ def server(running: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         'GOOGLE_AUTH_TOKEN_FOR_TESTING': 'token',
     }.items():
         monkeypatch.setenv(name, value)
+    # Nothing is known of what tests before wrote to the same places.
+    monkeypatch.setattr(chunked, 'context', functools.cache(chunked.context.__wrapped__))
     store = chunked.open_kvstore(used.at(''))
     store.delete_range(ts.KvStore.KeyRange()).result()
     return used
