@@ -116,7 +116,7 @@ def run() -> None:
     output = flags.DEFINE_string(
         'output',
         '',
-        'Folder of the predictions, or its gs:// or s3:// address; <workdir>/predictions by default.',
+        'Folder of predictions, or a gs:// or s3:// address; <workdir>/predictions by default.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
