@@ -133,7 +133,8 @@ def run() -> None:
     output = flags.DEFINE_string(
         'output',
         '',
-        'Folder of the predictions, <workdir>/predictions by default; or of the model.',
+        'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
+        'or folder of a model.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
@@ -197,7 +198,9 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
         flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
         flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
-        flags.DEFINE_string('scratch', '', 'Folder of unfinished work; beside --output.'),
+        flags.DEFINE_string(
+            'scratch', '', 'Folder of unfinished work; beside --output by default.'
+        ),
         flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
         flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
     ]

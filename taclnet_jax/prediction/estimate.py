@@ -41,6 +41,8 @@ def estimate(model: Model, workdir: str | Path, input_path: str, options: Option
         scratch = Path(folder) / 'window'
         begin(scratch, middle(job, layout), model, overwrite=False)
         passes = Passes(scratch, model)
+        for k in range(passes.measured[0]):
+            passes.measure((k, 0, 0))
         seconds = {name: _seconds(getattr(passes, name)) for name in passes_of(job)}
     pixels = math.prod(layout.grid.shape) * len(layout.sections)
     # P of all that the network sees together, and o in windows that overlap.

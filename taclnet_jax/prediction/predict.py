@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from taclnet_jax.config.schema import as_nested
-from taclnet_jax.data.normalisation import section_histogram
-from taclnet_jax.data.resolution import halved_image
 from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import Model
 from taclnet_jax.prediction.engine import run_pass
-from taclnet_jax.prediction.export import Output
+from taclnet_jax.prediction.export import Export
 from taclnet_jax.prediction.job import DTYPES, NAMES, Job
 from taclnet_jax.prediction.layout import Layout
+from taclnet_jax.prediction.lock import locked
 from taclnet_jax.prediction.numbering import Numbering
+from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import open_image
 from taclnet_jax.progress import with_progress
@@ -48,7 +48,8 @@ class Options:
         resample: predict at the voxel size of the model's volume, and come back.
         force: predict in spite of another voxel size.
         overwrite: replace an older prediction, and unfinished work of another one.
-        scratch: folder of what is needed until the end; beside the output by default.
+        scratch: folder of what is needed until the end; by default beside the output, or in the
+            run's folder where the output is an address.
         block: sections, and windows along a side, that are done or not as a whole.
         workers: processes that share the blocks.
         worker_command: starts each of them, such as 'srun -n1'; '' for processes of this machine.
@@ -88,7 +89,7 @@ def predict_volume(
         workdir: its run.
         input_path: at least as many sections as the network sees together, in any format of
             `taclnet_jax.volumes.open_array`.
-        output: folder of the results.
+        output: folder of the results, or its address in the cloud (gs://, s3://).
         options: what is predicted, and how.
 
     Returns:
@@ -98,26 +99,30 @@ def predict_volume(
         InputError: the model or the volume cannot be used, something is in the way, blocks failed,
             or a file cannot be written.
     """
-    place = Output(output, options.format)
+    place = create_output(output, options.format, workdir)
     command = _words(options.worker_command)
     job = describe(model, workdir, input_path, options)
     scratch = Path(options.scratch) if options.scratch else place.scratch
-    place.check(job, scratch, options.overwrite)
-    begin(scratch, job, model, options.overwrite)
-    passes = Passes(scratch, model)
-    needed = needed_blocks(passes.layout, passes.active)
-    for name in passes_of(job):
-        run_pass(passes, name, needed[name], options.workers, command)
-    numbering = None
-    if 'segments' in job.names:
-        numbering = Numbering(passes.layout, scratch, needed['finish'])
-    files = place.write(passes, numbering)
-    shutil.rmtree(scratch)
-    return files
+    export = Export(job, options.format)
+    place.check(export.about, scratch, options.overwrite)
+    with locked(scratch):
+        begin(scratch, job, model, options.overwrite)
+        passes = Passes(scratch, model)
+        needed = needed_blocks(passes.layout, passes.active)
+        needed['measure'] = np.ones(passes.measured, bool)
+        for name in ('measure', *passes_of(job)):
+            run_pass(passes, name, needed[name], options.workers, command)
+        numbering = None
+        if 'segments' in job.names:
+            numbering = Numbering(passes.layout, scratch, needed['finish'])
+        with place.new(export.about, scratch) as folder:
+            files = export.write(folder, passes, numbering)
+        shutil.rmtree(scratch)
+    return {name: place.path(file) for name, file in files.items()}
 
 
 def passes_of(job: Job) -> tuple[str, ...]:
-    """The passes that a job takes, in their order."""
+    """The passes that do each window of a job, in their order, after `measure`."""
     return ('predict', 'attend', 'finish') if job.attends else ('predict', 'finish')
 
 
@@ -182,16 +187,10 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
         )
     if scratch.exists():
         shutil.rmtree(scratch)
-    infer, image = model.inference, open_image(job)
-    layout = Layout(job, image.shape, infer)
+    layout = Layout(job, open_image(job).shape, model.inference)
     with replacing(scratch) as folder:
         folder.mkdir()
         job.write(folder / 'job.json')
-        seen = halved_image(image) if infer.downsample == 2 else image
-        sections = layout.seen_sections(infer.slices, image.shape[0])
-        histograms = (section_histogram(seen, z) for z in sections)
-        shown = with_progress(histograms, len(sections), 'grey values', 'section')
-        np.save(folder / 'histograms.npy', np.stack(list(shown)))
         np.save(folder / 'active.npy', active_windows(job, layout))
 
 
