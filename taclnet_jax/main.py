@@ -8,6 +8,7 @@
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
+             The same with a model that was handed out: --model=FOLDER instead of --workdir.
   export     makes a folder of a run's network to hand out, for --model of predict.
                  python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
@@ -122,6 +123,9 @@ def run() -> None:
 
     config = commandline.define_config()
     workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
+    model = flags.DEFINE_string(
+        'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
+    )
     mode = flags.DEFINE_enum(
         'mode', 'train', ['train', 'evaluate', 'predict', 'export'], 'What to do.'
     )
@@ -142,16 +146,19 @@ def run() -> None:
     )
 
     def main() -> None:
-        if not workdir.value:
+        if model.value:
+            _check_alone(mode.value, workdir.value, config.value)
+        place = model.value or workdir.value
+        if not place:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         if mode.value == 'train':
-            train_and_evaluate(commandline.required(config), workdir.value)
+            train_and_evaluate(commandline.required(config), place)
         elif mode.value == 'evaluate':
-            evaluate_run(config.value, workdir.value)
+            evaluate_run(config.value, place)
         elif mode.value == 'export':
             if not output.value:
                 raise InputError('Expected --output, the folder of the model. See --help.')
-            export_run(workdir.value, output.value)
+            export_run(place, output.value)
             print(f'Written: {output.value}')
         else:
             if not input_path.value:
@@ -159,18 +166,29 @@ def run() -> None:
             from taclnet_jax.prediction.predict import Options, predict_volume
 
             options = Options(**{flag.name: flag.value for flag in of_prediction})
-            folder = output.value or Path(workdir.value) / 'predictions'
-            model = load_run(config.value, workdir.value)
+            used = load_run(config.value, place)
             if dry_run.value:
                 from taclnet_jax.prediction.estimate import estimate
 
-                print(estimate(model, workdir.value, input_path.value, options))
+                print(estimate(used, input_path.value, options))
                 return
-            files = predict_volume(model, workdir.value, input_path.value, folder, options)
+            if model.value and not output.value:
+                raise InputError('Expected --output, the folder of the predictions. See --help.')
+            folder = output.value or Path(place) / 'predictions'
+            files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, mode, input_path, output, *of_prediction, dry_run]
+    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run]
     commandline.run(main, __doc__, shown)
+
+
+def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
+    """That --model stands where it means something."""
+    if mode != 'predict' or workdir or config is not None:
+        raise InputError(
+            'Expected --model with --mode=predict, and without --workdir and --config: it has the '
+            f'settings that it was trained with. Found --mode={mode}. See --help.'
+        )
 
 
 def define_prediction() -> list[flags.FlagHolder[Any]]:

@@ -42,7 +42,7 @@ def _of_run(folder: Path) -> Model:
     step, variables = best_variables(folder)
     network = create_model(settings.model, settings.precision)
     chosen, resolution_nm = _scored(folder / 'results.json')
-    return Model(settings, network, variables, step, chosen, resolution_nm)
+    return Model(settings, network, variables, step, chosen, resolution_nm, folder)
 
 
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:

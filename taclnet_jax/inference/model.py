@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ class Model:
     step: int  # updates after which they were taken
     chosen: Mapping[str, Cut]  # by evaluation, by the name of the map (`MAPS`)
     resolution_nm: tuple[float, float, float] | None  # (z, y, x) of its training volume
+    place: Path = Path()  # folder that it was read from
 
     @property
     def attends(self) -> bool:

@@ -33,10 +33,9 @@ class Address:
 
     Args:
         address: it starts with one of `_SCHEMES`.
-        workdir: of the run, in which the work is kept by default.
     """
 
-    def __init__(self, address: str, workdir: Path) -> None:
+    def __init__(self, address: str) -> None:
         self.name = address.rstrip('/')
         scheme, _, path = self.name.partition('://')
         bucket, _, place = path.partition('/')
@@ -45,7 +44,7 @@ class Address:
                 'Expected --output as a folder of this machine, or as an address '
                 f'gs://bucket/folder or s3://bucket/folder, found {address}.'
             )
-        self.scratch = workdir / f'.{place.rsplit("/", 1)[-1]}.unfinished'
+        self.scratch = Path(f'.{place.rsplit("/", 1)[-1]}.unfinished').absolute()
 
     def check(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> None:
         """See `Output`."""

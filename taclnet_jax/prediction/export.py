@@ -63,7 +63,7 @@ class Export:
             'dtype': job.dtype,
             'resolution_nm': resolution_nm,
             'offset_nm': offset_nm,
-            'workdir': job.workdir,
+            'model': job.model,
             'step': job.step,
             'version': taclnet_jax.__version__,
             'settings': job.settings,

@@ -42,7 +42,7 @@ def check_replaceable(
     if about is None or overwrite:
         return
     found = json.loads(about)
-    told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["workdir"]}'
+    told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["model"]}'
     if partial:
         raise InputError(
             f'{name} holds a part of {told}, which another command is writing or left behind. '

@@ -45,13 +45,12 @@ class Output(Protocol):
         """Of a file of the prediction."""
 
 
-def create_output(output: str | Path, format: str, workdir: str | Path) -> Output:
+def create_output(output: str | Path, format: str) -> Output:
     """The place of a prediction.
 
     Args:
         output: a folder, or an address that starts with gs:// or s3://.
         format: of `FORMATS`.
-        workdir: of the run.
 
     Raises:
         InputError: the format cannot be written there.
@@ -67,7 +66,7 @@ def create_output(output: str | Path, format: str, workdir: str | Path) -> Outpu
             f'objects of their own; found {format} for {name}. Choose one of them with --format, '
             'or a folder of this machine as --output.'
         )
-    return Address(name, Path(workdir))
+    return Address(name)
 
 
 class Folder:

@@ -76,17 +76,12 @@ _OTHER_SIZE = 1.5
 
 
 def predict_volume(
-    model: Model,
-    workdir: str | Path,
-    input_path: str,
-    output: str | Path,
-    options: Options = Options(),
+    model: Model, input_path: str, output: str | Path, options: Options = Options()
 ) -> dict[str, str]:
     """Predicts a volume of any size, in blocks; called again after an interruption, it goes on.
 
     Args:
-        model: a trained network, `load(workdir)`, maybe with other settings of its use.
-        workdir: its run.
+        model: a trained network, `load(place)`, maybe with other settings of its use.
         input_path: at least as many sections as the network sees together, in any format of
             `taclnet_jax.volumes.open_array`.
         output: folder of the results, or its address in the cloud (gs://, s3://).
@@ -99,9 +94,9 @@ def predict_volume(
         InputError: the model or the volume cannot be used, something is in the way, blocks failed,
             or a file cannot be written.
     """
-    place = create_output(output, options.format, workdir)
+    place = create_output(output, options.format)
     command = _words(options.worker_command)
-    job = describe(model, workdir, input_path, options)
+    job = describe(model, input_path, options)
     scratch = Path(options.scratch) if options.scratch else place.scratch
     export = Export(job, options.format)
     place.check(export.about, scratch, options.overwrite)
@@ -126,7 +121,7 @@ def passes_of(job: Job) -> tuple[str, ...]:
     return ('predict', 'attend', 'finish') if job.attends else ('predict', 'finish')
 
 
-def describe(model: Model, workdir: str | Path, input_path: str, options: Options) -> Job:
+def describe(model: Model, input_path: str, options: Options) -> Job:
     """The job, checked.
 
     Raises:
@@ -149,7 +144,7 @@ def describe(model: Model, workdir: str | Path, input_path: str, options: Option
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
     return Job(
-        workdir=str(Path(workdir).absolute()),
+        model=str(model.place.absolute()),
         step=model.step,
         settings=json.loads(json.dumps(as_nested(model.settings))),  # as it is read again
         input=_absolute(input_path),

@@ -83,7 +83,7 @@ def predicted(
     if stack is not None:
         write_stack(folder / 'stack.tif', stack)
     chosen = Options(**{'names': EVERY, 'dtype': 'float32', 'overwrite': True} | options)
-    predict_volume(used, folder, str(folder / 'stack.tif'), folder / 'out', chosen)
+    predict_volume(used, str(folder / 'stack.tif'), folder / 'out', chosen)
     return {name: read_whole(open_array(folder / 'out' / f'{name}.tif')) for name in chosen.names}
 
 

@@ -125,7 +125,7 @@ def volume(tmp_path: Path) -> Path:
 
 def predict(volume: Path, output: str, **options: Any) -> dict[str, str]:
     chosen = Options(**{'names': NAMES, 'format': 'zarr3'} | options)
-    return predict_volume(tiny(), volume.parent, str(volume), output, chosen)
+    return predict_volume(tiny(), str(volume), output, chosen)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -104,7 +104,7 @@ def test_a_box_is_cut_from_the_whole(
     tmp_path: Path, volume: Path, whole: dict[str, np.ndarray], box: str
 ) -> None:
     options = Options(names=EVERY, dtype='float32', format='zarr3', box=box)
-    files = predict_volume(tiny(), tmp_path, str(volume), tmp_path / 'out', options)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'out', options)
     found = {name: open_array(files[name]) for name in EVERY}
     for array in found.values():
         assert array.shape == (2, 40, 50)
@@ -193,7 +193,7 @@ def test_other_voxels_are_predicted_at_the_models_and_come_back(
 
     def back(**changes: Any) -> dict[str, np.ndarray]:
         chosen = Options(**options | {'overwrite': True} | changes)
-        files = predict_volume(tiny(), tmp_path, f'{tmp_path}/a.zarr', tmp_path / 'out', chosen)
+        files = predict_volume(tiny(), f'{tmp_path}/a.zarr', tmp_path / 'out', chosen)
         return {name: tifffile.imread(files[name]) for name in options['names']}
 
     found = back()
@@ -237,9 +237,9 @@ def test_voxel_sizes(
     used = dataclasses.replace(tiny(), resolution_nm=ours)
     if isinstance(zoom, str):
         with pytest.raises(InputError, match=zoom):
-            predict.describe(used, tmp_path, f'{tmp_path}/a.zarr', Options(**options))
+            predict.describe(used, f'{tmp_path}/a.zarr', Options(**options))
     else:
-        job = predict.describe(used, tmp_path, f'{tmp_path}/a.zarr', Options(**options))
+        job = predict.describe(used, f'{tmp_path}/a.zarr', Options(**options))
         assert job.zoom == zoom
 
 
@@ -248,7 +248,7 @@ def test_an_offset_without_voxel_size_is_left_out(tmp_path: Path) -> None:
         file['raw'] = image(SHAPE)
         file['raw'].attrs['offset'] = (40.0, 8.0, 8.0)
     options = Options(names=['membrane'], format='hdf5', box='0:1,0:9,0:9')
-    files = predict_volume(tiny(), tmp_path, f'{tmp_path}/a.h5', tmp_path / 'out', options)
+    files = predict_volume(tiny(), f'{tmp_path}/a.h5', tmp_path / 'out', options)
     assert open_array(files['membrane'], dataset='volumes/membrane').shape == (1, 9, 9)
 
 
@@ -288,7 +288,7 @@ def check_formats(
     first: dict[str, np.ndarray] = {}
     for format in formats:
         chosen = Options(names=names, format=format, box=box, **options)
-        files = predict_volume(tiny(), folder, volume, folder / format, chosen)
+        files = predict_volume(tiny(), volume, folder / format, chosen)
         for name in names:
             array = by_library(Path(files[name]), format, name)
             np.testing.assert_array_equal(array, first.setdefault(name, array), format)
@@ -335,7 +335,7 @@ def test_more_segments_than_16_bits_hold(
     tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
     options = Options(names=['segments'], format=format)
-    files = predict_volume(tiny(), tmp_path, str(volume), tmp_path / 'few', options)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'few', options)
     few = by_library(Path(files['segments']), format, 'segments')
     real = Numbering.__init__
 
@@ -346,7 +346,7 @@ def test_more_segments_than_16_bits_hold(
         numbering.largest += 2**16
 
     monkeypatch.setattr(Numbering, '__init__', many)
-    files = predict_volume(tiny(), tmp_path, str(volume), tmp_path / 'many', options)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'many', options)
     path = Path(files['segments'])
     # PNG has 16 bits at most.
     assert path.suffix == ('.tif' if format == 'png' else _suffix(format))
@@ -360,7 +360,7 @@ def test_more_segments_than_16_bits_hold(
 def test_addresses_of_files_are_paths(tmp_path: Path, volume: Path) -> None:
     options = Options(names=['membrane'])
     output = (tmp_path / 'new folder' / 'out').as_uri()
-    files = predict_volume(tiny(), tmp_path, volume.as_uri(), output, options)
+    files = predict_volume(tiny(), volume.as_uri(), output, options)
     assert files['membrane'] == str(tmp_path / 'new folder' / 'out' / 'membrane.tif')
     assert tifffile.imread(files['membrane']).shape == SHAPE
 
