@@ -19,7 +19,7 @@ from taclnet_jax.data.normalisation import normalised, section_histogram
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.inference import Inference, Model
+from taclnet_jax.inference import SEGMENTED, Inference, Model
 from taclnet_jax.inference.windows import Window, shifted
 from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
@@ -111,7 +111,7 @@ class Passes:
             for name, values in maps.items():
                 self.results[name][z, *part].write(values).result()
             if 'segments' in self.job.names:
-                pieces = segment(closed, self.model.cut(self.model.segmented).threshold)
+                pieces = segment(closed, self.model.cut(SEGMENTED).threshold)
                 self.results['segments'][z, *part].write(pieces.astype(np.uint32)).result()
                 lines.append((pieces.max(), pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]))
         if lines:
@@ -135,8 +135,8 @@ class Passes:
         if self.infer.downsample == 2:
             found = {name: doubled(values, shape) for name, values in found.items()}
         if 'segments' in self.job.names:
-            cut = self.model.cut(self.model.segmented)
-            source = found['refined' if self.model.segmented.startswith('P_hat') else 'membrane']
+            cut = self.model.cut(SEGMENTED)
+            source = found['refined']
             found['closed'] = cut.closed(source, None)
         return {name: values[y, x] for name, values in found.items()}
 

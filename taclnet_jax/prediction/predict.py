@@ -17,7 +17,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.inference import Model
+from taclnet_jax.inference import SEGMENTED, Model
 from taclnet_jax.prediction.engine import run_pass
 from taclnet_jax.prediction.export import Export
 from taclnet_jax.prediction.job import DTYPES, NAMES, Job
@@ -127,7 +127,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
     Raises:
         InputError: see `predict_volume`.
     """
-    names = options.names or ('refined' if model.attends else 'membrane', 'segments')
+    names = options.names or ('refined', 'segments')
     for name in names:
         _check_choice('names', name, NAMES)
     _check_choice('dtype', options.dtype, DTYPES)
@@ -140,7 +140,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
     check_slices([range(source.shape[0])], model.settings.sampling.slices)
     zoom = _zoom(model, source, options)
     if 'segments' in names:
-        model.cut(model.segmented)  # or says how it is chosen
+        model.cut(SEGMENTED)  # or says how it is chosen
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
     return Job(
@@ -155,8 +155,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         zoom=zoom,
         names=tuple(name for name in NAMES if name in names),
         dtype=options.dtype,
-        attends=bool({'refined', 'attention'} & set(names))
-        or ('segments' in names and model.attends),
+        attends=bool({'refined', 'attention', 'segments'} & set(names)),
         block=options.block,
     )
 
