@@ -201,10 +201,7 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
     return [
         flags.DEFINE_string('input_dataset', '', 'Of --input, inside HDF5, zarr or N5.'),
         flags.DEFINE_list(
-            'names',
-            [],
-            f'What to write, of {", ".join(NAMES)}; by default segments and the map they are '
-            'made of.',
+            'names', [], f'What to write, of {", ".join(NAMES)}; by default refined and segments.'
         ),
         flags.DEFINE_enum('dtype', 'uint8', DTYPES, 'Of the maps; in uint8 255 stands for 1.'),
         flags.DEFINE_enum('format', 'tiff', FORMATS, 'Of what is written.'),

@@ -36,7 +36,7 @@ class Options:
     """What is predicted of a volume, and how.
 
     Attributes:
-        names: of `NAMES`; by default segments, and the map that they are made of.
+        names: of `NAMES`; by default refined, and the segments that are made of it.
         dtype: of the maps: uint8, with 255 for 1, or float32.
         format: of the results, of `taclnet_jax.volumes.FORMATS`.
         input_dataset: the volume inside an HDF5, zarr or N5 file.
