@@ -21,7 +21,7 @@ from taclnet_jax.training.checkpoints import Checkpoints, best_variables
 from taclnet_jax.training.loop import train
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.training.setup import prepare
-from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.state import EpochLoss, TrainState
 from taclnet_jax.volumes import write_stack
 
 EPOCHS = 8
@@ -76,7 +76,9 @@ def steps(folder: Path) -> list[int]:
 def state(step: int) -> TrainState:
     weights = {'w': np.full((2, 3), step, np.float32)}
     number, optimizer = np.array(step, np.int32), np.zeros(2)
-    return TrainState(number, weights, average=None, opt_state=optimizer, memory=None)
+    return TrainState(
+        number, weights, average=None, opt_state=optimizer, memory=None, losses=EpochLoss.create()
+    )
 
 
 def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> None:
