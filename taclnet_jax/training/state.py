@@ -81,7 +81,8 @@ class EpochLoss(struct.PyTreeNode):
     @classmethod
     def create(cls) -> EpochLoss:
         """Before the first step, on the host."""
-        return cls(np.float32(0), np.int32(0), np.int32(0))
+        count = np.zeros((), np.int32)
+        return cls(np.zeros((), np.float32), count, count)
 
     def add(self, loss: jax.Array, finite: jax.Array) -> EpochLoss:
         """With one more step; its loss counts where it is finite."""
