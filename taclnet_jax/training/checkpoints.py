@@ -270,7 +270,9 @@ def _storage_error(error: Exception, path: Path) -> Exception | None:
     try:  # The libraries below Orbax have errors of their own for what the system says.
         for file in path.rglob('*'):
             if file.is_file():
-                file.read_bytes()
+                with file.open('rb') as content:
+                    while content.read(2**20):
+                        pass
     except OSError as found:
         return None if found.errno in missing else found
     return None

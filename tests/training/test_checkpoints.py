@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -342,7 +342,7 @@ def test_what_the_storage_refuses_is_not_put_aside(
     def failing(*args: Any) -> Any:
         raise error
 
-    def unreadable(path: Path) -> bytes:
+    def unreadable(path: Path, mode: str) -> NoReturn:
         raise OSError(5, 'Input/output error')
 
     before = listing(saved)
@@ -350,7 +350,7 @@ def test_what_the_storage_refuses_is_not_put_aside(
     with monkeypatch.context() as patch:
         patch.setattr(checkpoints_module, '_read', failing)
         if isinstance(error, ValueError):  # of a library, which hides what the system said
-            patch.setattr(Path, 'read_bytes', unreadable)
+            patch.setattr(Path, 'open', unreadable)
         for read in (restore, best_variables):
             with pytest.raises(InputError, match='at the moment') as found:
                 read(saved)
