@@ -57,16 +57,16 @@ def create_step(
         if memory is not None:
             memory = memory.write(batch['sample_id'], batch['symmetry'], attention, when=finite)
         variables = {'params': optax.apply_updates(params, updates), **statistics}
-        variables, opt_state = optax.tree.where(
-            finite, (variables, opt_state), (state.variables, state.opt_state)
-        )
         averaged = None
         if state.average is not None:
             # At first over fewer updates, so that it forgets where it began.
             weight = 1 - jnp.minimum(average, (1 + state.step) / (10 + state.step))
-            averaged = optax.incremental_update(
-                variables, state.average, jnp.where(finite, weight, 0)
-            )
+            averaged = optax.incremental_update(variables, state.average, weight)
+        variables, averaged, opt_state = optax.tree.where(
+            finite,
+            (variables, averaged, opt_state),
+            (state.variables, state.average, state.opt_state),
+        )
         state = TrainState(
             step=state.step + 1,
             variables=variables,
