@@ -128,6 +128,14 @@ def test_a_workdir_below_a_file(tmp_path: Path, refused: Callable[..., str]) -> 
     assert f'{tmp_path}/file' in refused(*arguments(tmp_path / 'file' / 'run'))
 
 
+@pytest.mark.parametrize('name', ['run[1]', 'a*b', 'what?'])
+def test_names_that_are_read_as_patterns(
+    tmp_path: Path, refused: Callable[..., str], name: str
+) -> None:
+    assert 'without' in refused(*arguments(tmp_path / name))
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:

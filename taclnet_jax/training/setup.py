@@ -160,7 +160,13 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
 
 
 def check_workdir(settings: RunSettings, folder: Path) -> None:
-    """Refuses the folder of another configuration's run, and a file."""
+    """Refuses the folder of another configuration's run, a file, and names that Orbax mistakes."""
+    if found := [sign for sign in '[]*?' if sign in str(folder.absolute())]:
+        # It looks for its files by patterns, and would leave checkpoints without content.
+        raise InputError(
+            f'Expected --workdir without {" ".join(found)} in its path, as checkpoints would be '
+            f'lost there; found {folder}. Choose another folder.'
+        )
     if (folder / 'config.json').exists():
         advice = 'Choose another --workdir, or the settings of that run.'
         check_same_run(settings, read_settings(folder), folder, advice)
