@@ -10,9 +10,7 @@ from taclnet_jax.neurons.graph import RegionGraph
 from taclnet_jax.volumes import LazySections, Sections
 
 
-def joined(
-    segments: Sections, graph: RegionGraph, neurons: NDArray[np.uint64]
-) -> LazySections:
+def joined(segments: Sections, graph: RegionGraph, neurons: NDArray[np.uint64]) -> LazySections:
     """The neurons of a stack, of its segments; computed as they are read.
 
     Args:

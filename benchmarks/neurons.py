@@ -1,0 +1,386 @@
+"""Ways from membranes in 2-d to neurons in 3-d, compared; constants are chosen on other sections.
+
+    python -m benchmarks.neurons --prob=P.npy --truth=ids.tif --choose=0:10 --score=10:20
+    python -m benchmarks.neurons --run=runs/isbi13 --choose=0:40 --score=40:100
+    python -m benchmarks.neurons --truth=ids.tif --weakened=0.1 --choose=0:10 --score=10:20
+
+P is an array, or predicted by the network of a finished run (of the run's own volume, or of that of
+--dataset), or made of the truth: 1 on membranes, of which a share is weakened, blurred, and with
+noise. Its sections are cut to segments as prediction does it. On the sections of --choose each
+constant of each way is tried, and that of the lowest VOI scores those of --score:
+
+  overlap     `taclnet_jax.neurons`: best IoU first, never two segments of a section in a neuron;
+              IoU from which segments are joined
+  linkage     the same graph, whatever reaches the IoU is joined; the IoU
+  smaller     the same of neighbouring sections alone; share of the smaller segment
+  waterz      agglomerates segments, grown until they touch, by affinities 1 - max(P, P); its score
+              (mean, or a quantile, of the affinities between two) up to which regions are merged
+  mutex       the mutex watershed of voxels, with long-range affinities in the section to part
+              them; what is taken from the affinities
+  none        the segments; and of them the best that joining whole segments reaches: `truth`
+
+ARAND is 1 - the adapted Rand F-score, VOI in bits, over the volume, the membrane of the cut left
+out in all ways alike; CREMI is its challenge's score of neurons grown within each section. Peak is
+the memory beyond what a process had with the arrays loaded. waterz and mwatershed are in the extra
+`benchmark`; ways of which they are missing are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import skimage as ski
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from taclnet_jax import metrics
+from taclnet_jax.commandline import allow_callbacks, with_messages
+from taclnet_jax.errors import InputError
+from taclnet_jax.metrics.overlaps import Overlaps
+from taclnet_jax.neurons import RegionGraph, agglomerate, joined, region_graph
+from taclnet_jax.volumes import open_array, read_whole
+
+
+class Stretch(NamedTuple):
+    """Consecutive sections, `[z, y, x]`."""
+
+    prob: NDArray[np.float32]  # P
+    cells: NDArray[np.int64]  # segments of each section, numbered through
+    truth: NDArray[Any]  # ids in 3-d, 0 = membrane or not labelled
+
+
+class Row(NamedTuple):
+    """What a way reaches with a constant."""
+
+    constant: str
+    arand: float
+    split: float
+    merge: float
+    cremi: float
+    seconds: float
+    peak_mib: float
+
+    @property
+    def voi(self) -> float:
+        return self.split + self.merge
+
+
+Ids = NDArray[Any]
+# From a stretch and constants to the neurons by each; what they share is done once, before the
+# first.
+Way = Callable[[Stretch, Sequence[Any]], Iterator[Ids]]
+
+
+def overlap(stretch: Stretch, constants: Sequence[float]) -> Iterator[Ids]:
+    """What the package does."""
+    graph = region_graph(stretch.cells)
+    for threshold in constants:
+        yield read_whole(joined(stretch.cells, graph, agglomerate(graph, threshold)))
+
+
+def linkage(stretch: Stretch, constants: Sequence[float]) -> Iterator[Ids]:
+    """Single linkage by the IoU."""
+    graph = region_graph(stretch.cells)
+    for threshold in constants:
+        yield _linked(stretch, graph, graph.iou >= threshold)
+
+
+def smaller(stretch: Stretch, constants: Sequence[float]) -> Iterator[Ids]:
+    """Single linkage of neighbours by the share of the smaller segment."""
+    graph = region_graph(stretch.cells)
+    share = graph.overlaps / graph.sizes[graph.edges].min(axis=1)
+    neighbours = np.diff(graph.sections[graph.edges], axis=1)[:, 0] == 1
+    for threshold in constants:
+        yield _linked(stretch, graph, neighbours & (share >= threshold))
+
+
+def _linked(stretch: Stretch, graph: RegionGraph, keep: NDArray[np.bool_]) -> Ids:
+    size = len(graph.ids)
+    pairs = coo_array((np.ones(keep.sum(), bool), graph.edges[keep].T), (size, size))
+    _, component = connected_components(pairs, directed=False)
+    return read_whole(joined(stretch.cells, graph, component.astype(np.uint64) + np.uint64(1)))
+
+
+_QUANTILE = 'OneMinus<HistogramQuantileAffinity<RegionGraphType, {}, ScoreValue, 256>>'
+WATERZ_SCORES = {
+    'mean': 'OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>',
+    **{f'quantile {q}': _QUANTILE.format(q) for q in (10, 25, 50)},
+}
+
+
+def waterz(stretch: Stretch, constants: Sequence[tuple[str, float]]) -> Iterator[Ids]:
+    """Agglomeration of grown segments by affinities, with scores that are compiled already."""
+    import waterz
+
+    fragments = np.zeros(stretch.cells.shape, np.uint64)
+    for z, (prob, cells) in enumerate(zip(stretch.prob, stretch.cells, strict=True)):
+        fragments[z] = ski.segmentation.watershed(prob, cells)
+    offsets = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    # waterz has the affinity of a voxel with the one before it.
+    affinities = np.stack([_affinity(stretch.prob, o, before=True) for o in offsets])
+    for score, threshold in constants:
+        (found,) = waterz.agglomerate(
+            affinities,
+            [threshold],
+            fragments=fragments.copy(),
+            scoring_function=WATERZ_SCORES[score],
+            discretize_queue=256,
+        )
+        yield found.copy()
+
+
+# (z, y, x) of affinities that join, and of those that part.
+NEAR = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
+FAR = ((0, 9, 0), (0, 0, 9), (0, 9, 9), (0, 9, -9), (0, 27, 0), (0, 0, 27))
+
+
+def mutex(stretch: Stretch, constants: Sequence[tuple[float, float]]) -> Iterator[Ids]:
+    """The mutex watershed of voxels; membranes on the way between two voxels part them."""
+    import mwatershed
+
+    near = np.stack([_affinity(stretch.prob, o) for o in NEAR])
+    far = np.stack([_affinity(stretch.prob, o) for o in FAR])
+    strides = [(1, 1, 1)] * len(NEAR) + [(1, 3, 3)] * len(FAR)
+    for join, part in constants:
+        affinities = np.concatenate([near - join, far - part]).astype(np.float64)
+        yield mwatershed.agglom(affinities, [*NEAR, *FAR], strides=strides)
+
+
+def _affinity(
+    prob: NDArray[np.float32], offset: tuple[int, int, int], *, before: bool = False
+) -> NDArray[np.float32]:
+    """1 - the largest P on the line from each voxel to the one at the offset; 0 beyond the stack.
+
+    With `before`, from the voxel at minus the offset to this one.
+    """
+    steps = max(map(abs, offset))
+    most = prob.copy()
+    here, there = _shifts(prob.shape, offset)
+    for step in range(1, steps + 1):
+        near, far = _shifts(prob.shape, tuple(round(o * step / steps) for o in offset))
+        most[near] = np.maximum(most[near], prob[far])
+    affinity = np.zeros_like(prob)
+    affinity[there if before else here] = 1 - most[here]
+    return affinity
+
+
+def _shifts(
+    shape: tuple[int, ...], offset: tuple[int, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Voxels whose partner at the offset is inside, and these partners."""
+    here = tuple(slice(max(-o, 0), n - max(o, 0)) for n, o in zip(shape, offset, strict=True))
+    there = tuple(slice(max(o, 0), n - max(-o, 0)) for n, o in zip(shape, offset, strict=True))
+    return here, there
+
+
+def none(stretch: Stretch, constants: Sequence[str]) -> Iterator[Ids]:
+    """Segments as they are, or each with the id of the truth that it overlaps most."""
+    for constant in constants:
+        if constant != 'truth':
+            yield stretch.cells
+            continue
+        both = (stretch.cells > 0) & (stretch.truth > 0)
+        size = int(stretch.cells.max()) + 1
+        pairs = stretch.cells[both], stretch.truth[both].astype(np.int64)
+        counts = coo_array((np.ones(both.sum(), np.int64), pairs)).tocsr()
+        counts.resize((size, counts.shape[1]))
+        best = np.asarray(counts.argmax(axis=1)).ravel()
+        alone = best == 0
+        best[alone] = np.arange(alone.sum()) + counts.shape[1]
+        yield best[stretch.cells]
+
+
+_STEPS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+WAYS: dict[str, tuple[Way, Sequence[Any]]] = {
+    'none': (none, ('alone', 'truth')),
+    'overlap': (overlap, _STEPS),
+    'linkage': (linkage, (0.3, 0.4, 0.5, 0.6)),
+    'smaller': (smaller, (0.5, 0.8, 0.9, 0.95)),
+    'waterz': (
+        waterz,
+        [('mean', t) for t in (0.15, 0.2, 0.3, 0.5)]
+        + [(score, t) for score in list(WATERZ_SCORES)[1:] for t in (0.05, 0.2, 0.5)],
+    ),
+    'mutex': (mutex, ((0.4, 0.7), (0.5, 0.6), (0.5, 0.7), (0.5, 0.8), (0.6, 0.7), (0.6, 0.8))),
+}
+NEEDS = {'waterz': 'waterz', 'mutex': 'mwatershed'}
+
+
+def rows_of(
+    name: str, stretch: Stretch, constants: Sequence[Any], nm: Sequence[float]
+) -> list[Row]:
+    """What a way reaches with each of the constants."""
+    solve, _ = WAYS[name]
+    rows, found = [], solve(stretch, constants)
+    started = _memory_mib('VmRSS')
+    for constant in constants:
+        Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+        begun = time.process_time()
+        ids = next(found)
+        seconds = time.process_time() - begun
+        peak = _memory_mib('VmHWM') - started
+        rows.append(_scored(stretch, ids, constant, nm, seconds, peak))
+    return rows
+
+
+def _scored(
+    stretch: Stretch, ids: Ids, constant: Any, nm: Sequence[float], seconds: float, peak: float
+) -> Row:
+    ids = np.where(stretch.cells > 0, ids, 0)
+    overlaps = Overlaps.of_sections(zip(stretch.truth, ids, strict=True))
+    split, merge = overlaps.variation_of_information()
+    grown = np.stack([metrics.grow_segments(section) for section in ids])
+    cremi = metrics.cremi_score(stretch.truth, grown, nm).score
+    told = ' '.join(map(str, constant)) if isinstance(constant, tuple) else str(constant)
+    return Row(told, 1 - overlaps.adapted_rand_fscore(), split, merge, cremi, seconds, peak)
+
+
+def _memory_mib(name: str) -> float:
+    """Of this process, as Linux names it: VmRSS now, VmHWM at most."""
+    lines = Path('/proc/self/status').read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
+
+
+def _silent() -> None:
+    """waterz prints what it does."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def stretch_of(prob: Any, truth: Any, sections: slice, cut: tuple[float, float | None]) -> Stretch:
+    """Sections of P and truth, cut to segments."""
+    threshold, closing = cut
+    prob = np.asarray(prob[sections], np.float32)
+    cells = np.zeros(prob.shape, np.int64)
+    for z, section in enumerate(prob):
+        if closing is not None:
+            section = metrics.close_membranes(section, threshold, closing)
+        pieces = metrics.segment(section, threshold)
+        cells[z] = np.where(pieces > 0, pieces + cells.max(), 0)
+    return Stretch(prob, cells, np.asarray(truth[sections]))
+
+
+def weakened(truth: NDArray[Any], share: float, seed: int = 0) -> NDArray[np.float32]:
+    """P of the truth's membranes, a share of which, in spots, has less than half of it."""
+    from taclnet_jax.data.labels import membranes_from_ids
+
+    rng = np.random.default_rng(seed)
+    membranes = membranes_from_ids(truth)
+    prob = np.empty(truth.shape, np.float32)
+    for z in range(len(truth)):
+        field = ndimage.gaussian_filter(rng.standard_normal(truth.shape[1:]), 1)
+        weak = field > np.quantile(field, 1 - share)
+        drawn = ndimage.gaussian_filter(np.where(weak, 0.45, 1) * membranes[z], 1)
+        prob[z] = np.clip(drawn + 0.05 * rng.standard_normal(drawn.shape), 0, 1)
+    return prob
+
+
+def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, tuple[float, float | None]]:
+    """P, truth and cut, as the arguments say."""
+    cut = args.threshold, args.closing
+    if args.run:
+        return predicted(args.run, args.dataset)
+    if not args.truth:
+        raise InputError('Expected --truth, ids in 3-d, or --run; found neither. See --help.')
+    truth = _opened(args.truth)
+    prob = _opened(args.prob) if args.prob else weakened(truth, args.weakened)
+    if prob.shape != truth.shape:
+        raise InputError(
+            f'Expected P and truth of one shape, found {prob.shape} and {truth.shape}; crop them.'
+        )
+    return prob, truth, cut
+
+
+def predicted(run: Path, dataset: str) -> tuple[Any, Any, tuple[float, float | None]]:
+    """P of a run's own volume, or of another data set's, its ids, and the run's cut."""
+    from dataclasses import replace
+
+    from taclnet_jax.data import load_volume
+    from taclnet_jax.inference import load
+
+    model = load(run)
+    data = model.settings.data
+    volume = load_volume(replace(data, dataset=dataset) if dataset else data)
+    if volume.ids is None:
+        raise InputError(f'Expected a data set with ids in 3-d, found {volume.name} without.')
+    found = model.predict(read_whole(volume.image))
+    cut = model.cut(model.segmented)
+    prob = found['refined' if model.segmented.startswith('P_hat') else 'membrane']
+    return prob, read_whole(volume.ids), (cut.threshold, cut.closing)
+
+
+def _opened(path: Path) -> NDArray[Any]:
+    return np.load(path) if path.suffix == '.npy' else read_whole(open_array(path, 'array'))
+
+
+def _sections(text: str) -> slice:
+    first, stop = text.split(':')
+    return slice(int(first), int(stop))
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Prints the tables."""
+    prob, truth, cut = arrays_of(args)
+    chosen: dict[str, list[Any]] = {}
+    print(f'Cut: threshold {cut[0]}, closing {cut[1]}')
+    for title, sections in (('chosen', args.choose), ('scored', args.score)):
+        stretch = stretch_of(prob, truth, sections, cut)
+        print(f'\nSections {sections.start}:{sections.stop}, constants {title}; ', end='')
+        print(f'{len(np.unique(stretch.cells)) - 1} segments\n')
+        print('| way | constant | ARAND | VOI | split | merge | CREMI | s | peak, MiB |')
+        print('|---' * 9 + '|')
+        for name in args.ways:
+            module = NEEDS.get(name, 'numpy')
+            if importlib.util.find_spec(module) is None:
+                print(f'| {name} | needs {module} |' + ' |' * 7)
+                continue
+            constants = chosen.get(name, WAYS[name][1])
+            # A process of its own, of which the memory is that of the way.
+            spawn = multiprocessing.get_context('spawn')
+            with ProcessPoolExecutor(1, spawn, _silent) as pool:
+                rows = pool.submit(rows_of, name, stretch, constants, args.nm).result()
+            if name != 'none':
+                best = min(range(len(rows)), key=lambda i: rows[i].voi)
+                chosen.setdefault(name, [constants[best]])
+            for row in rows:
+                numbers = f'{row.arand:.3f} | {row.voi:.2f} | {row.split:.2f} | {row.merge:.2f}'
+                cost = f'{row.seconds:.1f} | {row.peak_mib:.0f}'
+                print(
+                    f'| {name} | {row.constant} | {numbers} | {row.cremi:.2f} | {cost} |',
+                    flush=True,
+                )
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--prob', type=Path, help='P [z, y, x]: .npy or what open_array reads')
+    parser.add_argument('--truth', type=Path, help='ids in 3-d, likewise')
+    parser.add_argument('--weakened', type=float, default=0.1, help='share, without --prob')
+    parser.add_argument('--threshold', type=float, default=0.5, help='of the cut of --prob')
+    parser.add_argument('--closing', type=float, default=0.25, help='likewise')
+    parser.add_argument('--run', type=Path, help='folder of a finished run, which has its own cut')
+    parser.add_argument('--dataset', default='', help="to predict; the run's own by default")
+    parser.add_argument('--choose', type=_sections, default='0:10', help='sections, first:stop')
+    parser.add_argument('--score', type=_sections, default='10:20', help='likewise')
+    parser.add_argument('--nm', type=float, nargs=3, default=(30, 6, 6), help='voxel size z y x')
+    parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=list(WAYS), metavar='WAY')
+    args = parser.parse_args()
+    allow_callbacks()
+    with_messages(lambda: compare(args))
+
+
+if __name__ == '__main__':
+    main()
