@@ -8,6 +8,8 @@
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
+  segment    joins the segments of a prediction to neurons in 3-d.
+                 python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
   export     makes a folder of a run's network to hand out, for --model of predict.
                  python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
@@ -97,6 +99,22 @@ def export_run(workdir: str | Path, folder: str | Path) -> None:
     export(model, folder, model_card(model, workdir))
 
 
+def join_segments(input_path: str | None, output: str, options: Mapping[str, Any]) -> str:
+    """Joins segments to neurons, see `neurons.volume.segment_volume`; returns what to tell.
+
+    Raises:
+        InputError: the segments or the output are missing, or cannot be used.
+    """
+    from taclnet_jax.neurons.volume import Options, segment_volume
+
+    if not input_path or not output:
+        missing = '--output, a folder' if input_path else '--input, the folder of a prediction'
+        raise InputError(f'Expected {missing}. See --help.')
+    done = segment_volume(input_path, output, Options(**options))
+    written = '\n  '.join(['Written:', *done.files.values()])
+    return f'{done.segments} segments are {done.neurons} neurons.\n{written}'
+
+
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
     """The network of a run, used as `config` says where the calls of one run may differ.
 
@@ -123,24 +141,33 @@ def run() -> None:
     config = commandline.define_config()
     workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
     mode = flags.DEFINE_enum(
-        'mode', 'train', ['train', 'evaluate', 'predict', 'export'], 'What to do.'
+        'mode', 'train', ['train', 'evaluate', 'predict', 'segment', 'export'], 'What to do.'
     )
     input_path = flags.DEFINE_string(
         'input',
         None,
-        'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
+        'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed; or '
+        'the prediction, or such a stack of segments, of which to join those.',
     )
     output = flags.DEFINE_string(
         'output',
         '',
-        'Folder of the predictions, <workdir>/predictions by default; or of the model.',
+        'Folder of the predictions, <workdir>/predictions by default; or of the neurons or model.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
         'dry_run', False, 'Predict one window, and say what all would take.'
     )
 
+    of_neurons = define_neurons()
+
     def main() -> None:
+        if mode.value == 'segment':
+            names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
+            shared = [flag for flag in of_prediction if flag.name in names]
+            chosen = {flag.name: flag.value for flag in [*shared, *of_neurons]}
+            print(join_segments(input_path.value, output.value, chosen))
+            return
         if not workdir.value:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         if mode.value == 'train':
@@ -168,7 +195,7 @@ def run() -> None:
             files = predict_volume(model, workdir.value, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, mode, input_path, output, *of_prediction, dry_run]
+    shown = [config, workdir, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
     commandline.run(main, __doc__, shown)
 
 
@@ -201,6 +228,16 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
         flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
     ]
+
+
+def define_neurons() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=segment that no other mode has, by their names in its `Options`."""
+    from absl import flags
+
+    from taclnet_jax.neurons import THRESHOLD
+
+    meaning = 'Least IoU of two segments that are joined, 0 to 1.'
+    return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
 
 
 if __name__ == '__main__':
