@@ -63,7 +63,7 @@ class RegionGraph:
             InputError: it is damaged, or something else.
         """
         try:
-            with np.load(path) as arrays:
+            with path.open('rb') as file, np.load(file) as arrays:
                 return cls(**arrays)
         except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(
