@@ -3,11 +3,14 @@
     python -m benchmarks.neurons --prob=P.npy --truth=ids.tif --choose=0:10 --score=10:20
     python -m benchmarks.neurons --run=runs/isbi13 --choose=0:40 --score=40:100
     python -m benchmarks.neurons --truth=ids.tif --weakened=0.1 --choose=0:10 --score=10:20
+    python -m benchmarks.neurons --synthetic 100 256 256 --weakened=0 --lost=0.05 --score=50:100
 
 P is an array, or predicted by the network of a finished run (of the run's own volume, or of that of
 --dataset), or made of the truth: 1 on membranes, of which a share is weakened, blurred, and with
-noise. Its sections are cut to segments as prediction does it. On the sections of --choose each
-constant of each way is tried, and that of the lowest VOI scores those of --score:
+noise; with --weakened=0 the membranes themselves. Of a share of --lost sections P is 1 and 0 in
+turn, two of them are neighbours, and none of them is scored. Sections are cut to segments as
+prediction does it. On those of --choose each constant of each way is tried, and that of the lowest
+VOI scores those of --score:
 
   overlap     `taclnet_jax.neurons`: best IoU first, never two segments of a section in a neuron;
               IoU from which segments are joined
@@ -179,8 +182,9 @@ def _shifts(
     shape: tuple[int, ...], offset: tuple[int, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Voxels whose partner at the offset is inside, and these partners."""
-    here = tuple(slice(max(-o, 0), n - max(o, 0)) for n, o in zip(shape, offset, strict=True))
-    there = tuple(slice(max(o, 0), n - max(-o, 0)) for n, o in zip(shape, offset, strict=True))
+    sides = list(zip(shape, offset, strict=True))
+    here = tuple(slice(min(max(-o, 0), n), max(n - max(o, 0), 0)) for n, o in sides)
+    there = tuple(slice(min(max(o, 0), n), max(n - max(-o, 0), 0)) for n, o in sides)
     return here, there
 
 
@@ -276,6 +280,8 @@ def weakened(truth: NDArray[Any], share: float, seed: int = 0) -> NDArray[np.flo
 
     rng = np.random.default_rng(seed)
     membranes = membranes_from_ids(truth)
+    if share == 0:
+        return read_whole(membranes).astype(np.float32)
     prob = np.empty(truth.shape, np.float32)
     for z in range(len(truth)):
         field = ndimage.gaussian_filter(rng.standard_normal(truth.shape[1:]), 1)
@@ -285,14 +291,30 @@ def weakened(truth: NDArray[Any], share: float, seed: int = 0) -> NDArray[np.flo
     return prob
 
 
+def without_some(
+    prob: NDArray[np.float32], truth: NDArray[Any], share: float, seed: int = 0
+) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """P and truth after a share of the sections was lost, the first two of which are neighbours."""
+    prob, truth, depth = prob.copy(), truth.copy(), len(truth)
+    places = np.random.default_rng(seed).choice(depth // 4, round(share * depth) - 1, replace=False)
+    lost = sorted([4 * places[0] + 2, *(4 * places + 1)])
+    prob[lost[::2]], prob[lost[1::2]], truth[lost] = 1, 0, 0
+    return prob, truth
+
+
 def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, tuple[float, float | None]]:
     """P, truth and cut, as the arguments say."""
     cut = args.threshold, args.closing
     if args.run:
         return predicted(args.run, args.dataset)
-    if not args.truth:
-        raise InputError('Expected --truth, ids in 3-d, or --run; found neither. See --help.')
-    truth = _opened(args.truth)
+    if args.synthetic:
+        from taclnet_jax.data.synthetic import synthetic_volume
+
+        truth = read_whole(synthetic_volume(shape=tuple(args.synthetic)).ids)
+    elif args.truth:
+        truth = _opened(args.truth)
+    else:
+        raise InputError('Expected --truth, ids in 3-d, --synthetic or --run; found none of them.')
     prob = _opened(args.prob) if args.prob else weakened(truth, args.weakened)
     if prob.shape != truth.shape:
         raise InputError(
@@ -331,6 +353,8 @@ def _sections(text: str) -> slice:
 def compare(args: argparse.Namespace) -> None:
     """Prints the tables."""
     prob, truth, cut = arrays_of(args)
+    if args.lost:
+        prob, truth = without_some(prob, truth, args.lost)
     chosen: dict[str, list[Any]] = {}
     print(f'Cut: threshold {cut[0]}, closing {cut[1]}')
     for title, sections in (('chosen', args.choose), ('scored', args.score)):
@@ -368,6 +392,8 @@ def main() -> None:
     )
     parser.add_argument('--prob', type=Path, help='P [z, y, x]: .npy or what open_array reads')
     parser.add_argument('--truth', type=Path, help='ids in 3-d, likewise')
+    parser.add_argument('--synthetic', type=int, nargs=3, metavar='N', help='truth of that shape')
+    parser.add_argument('--lost', type=float, default=0, help='share of the sections')
     parser.add_argument('--weakened', type=float, default=0.1, help='share, without --prob')
     parser.add_argument('--threshold', type=float, default=0.5, help='of the cut of --prob')
     parser.add_argument('--closing', type=float, default=0.25, help='likewise')
