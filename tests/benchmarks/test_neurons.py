@@ -8,7 +8,8 @@ from stacks import numbered_through
 
 from benchmarks.neurons import WAYS, Stretch, _affinity, rows_of, stretch_of, weakened, without_some
 
-COLUMNS = np.repeat([[[1, 1, 1, 0, 2, 2, 2, 2]]], 6, axis=0).repeat(8, axis=1)
+# As large as the farthest affinities.
+COLUMNS = np.tile(np.repeat([1, 0, 2], [14, 2, 16]), (6, 32, 1))
 
 
 def columns() -> Stretch:
