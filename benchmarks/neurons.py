@@ -9,8 +9,9 @@ P is an array, or predicted by the network of a finished run (of the run's own v
 --dataset), or made of the truth: 1 on membranes, of which a share is weakened, blurred, and with
 noise; with --weakened=0 the membranes themselves. Of a share of --lost sections P is 1 and 0 in
 turn, two of them are neighbours, and none of them is scored. Sections are cut to segments as
-prediction does it. On those of --choose each constant of each way is tried, and that of the lowest
-VOI scores those of --score:
+prediction does it; a run has its cut, that of an array is chosen as evaluation does it. On the
+sections of --choose each constant of each way is tried (and the cut), and that of the lowest VOI
+scores those of --score:
 
   overlap     `taclnet_jax.neurons`: best IoU first, never two segments of a section in a neuron;
               IoU from which segments are joined
@@ -50,6 +51,7 @@ from scipy.sparse.csgraph import connected_components
 from taclnet_jax import metrics
 from taclnet_jax.commandline import allow_callbacks, with_messages
 from taclnet_jax.errors import InputError
+from taclnet_jax.inference import Cut
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.neurons import RegionGraph, agglomerate, joined, region_graph
 from taclnet_jax.volumes import open_array, read_whole
@@ -118,7 +120,7 @@ def _linked(stretch: Stretch, graph: RegionGraph, keep: NDArray[np.bool_]) -> Id
 _QUANTILE = 'OneMinus<HistogramQuantileAffinity<RegionGraphType, {}, ScoreValue, 256>>'
 WATERZ_SCORES = {
     'mean': 'OneMinus<MeanAffinity<RegionGraphType, ScoreValue>>',
-    **{f'quantile {q}': _QUANTILE.format(q) for q in (10, 25, 50)},
+    **{f'quantile {q}': _QUANTILE.format(q) for q in (25, 50)},
 }
 
 
@@ -214,9 +216,9 @@ WAYS: dict[str, tuple[Way, Sequence[Any]]] = {
     'waterz': (
         waterz,
         [('mean', t) for t in (0.15, 0.2, 0.3, 0.5)]
-        + [(score, t) for score in list(WATERZ_SCORES)[1:] for t in (0.05, 0.2, 0.5)],
+        + [(score, t) for score in list(WATERZ_SCORES)[1:] for t in (0.05, 0.5)],
     ),
-    'mutex': (mutex, ((0.4, 0.7), (0.5, 0.6), (0.5, 0.7), (0.5, 0.8), (0.6, 0.7), (0.6, 0.8))),
+    'mutex': (mutex, ((0.3, 0.7), (0.4, 0.7), (0.5, 0.7), (0.5, 0.8), (0.6, 0.7))),
 }
 NEEDS = {'waterz': 'waterz', 'mutex': 'mwatershed'}
 
@@ -261,17 +263,27 @@ def _silent() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
-def stretch_of(prob: Any, truth: Any, sections: slice, cut: tuple[float, float | None]) -> Stretch:
+def stretch_of(prob: Any, truth: Any, sections: slice, cut: Cut) -> Stretch:
     """Sections of P and truth, cut to segments."""
-    threshold, closing = cut
     prob = np.asarray(prob[sections], np.float32)
     cells = np.zeros(prob.shape, np.int64)
     for z, section in enumerate(prob):
-        if closing is not None:
-            section = metrics.close_membranes(section, threshold, closing)
-        pieces = metrics.segment(section, threshold)
+        pieces = cut.segments(section)
         cells[z] = np.where(pieces > 0, pieces + cells.max(), 0)
     return Stretch(prob, cells, np.asarray(truth[sections]))
+
+
+def chosen_cut(prob: Any, truth: Any, nm: Sequence[float]) -> Cut:
+    """That of the lowest VOI of sections."""
+    from taclnet_jax.data.labels import membranes_from_ids
+    from taclnet_jax.data.volume import Volume
+    from taclnet_jax.evaluation.thresholds import choose_closing, choose_threshold
+
+    image, (z_nm, y_nm, x_nm) = np.zeros(truth.shape, np.uint8), nm
+    volume = Volume('truth', image, membranes_from_ids(truth), truth, (z_nm, y_nm, x_nm))
+    probs = dict(enumerate(np.asarray(prob, np.float32)))
+    threshold = choose_threshold(volume, probs)
+    return Cut(threshold, choose_closing(volume, probs, threshold))
 
 
 def weakened(truth: NDArray[Any], share: float, seed: int = 0) -> NDArray[np.float32]:
@@ -302,9 +314,8 @@ def without_some(
     return prob, truth
 
 
-def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, tuple[float, float | None]]:
-    """P, truth and cut, as the arguments say."""
-    cut = args.threshold, args.closing
+def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, Cut | None]:
+    """P and truth as the arguments say, and the cut of a run."""
     if args.run:
         return predicted(args.run, args.dataset)
     if args.synthetic:
@@ -320,10 +331,10 @@ def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, tuple[float, float | 
         raise InputError(
             f'Expected P and truth of one shape, found {prob.shape} and {truth.shape}; crop them.'
         )
-    return prob, truth, cut
+    return prob, truth, None
 
 
-def predicted(run: Path, dataset: str) -> tuple[Any, Any, tuple[float, float | None]]:
+def predicted(run: Path, dataset: str) -> tuple[Any, Any, Cut]:
     """P of a run's own volume, or of another data set's, its ids, and the run's cut."""
     from dataclasses import replace
 
@@ -336,9 +347,8 @@ def predicted(run: Path, dataset: str) -> tuple[Any, Any, tuple[float, float | N
     if volume.ids is None:
         raise InputError(f'Expected a data set with ids in 3-d, found {volume.name} without.')
     found = model.predict(read_whole(volume.image))
-    cut = model.cut(model.segmented)
     prob = found['refined' if model.segmented.startswith('P_hat') else 'membrane']
-    return prob, read_whole(volume.ids), (cut.threshold, cut.closing)
+    return prob, read_whole(volume.ids), model.cut(model.segmented)
 
 
 def _opened(path: Path) -> NDArray[Any]:
@@ -355,8 +365,9 @@ def compare(args: argparse.Namespace) -> None:
     prob, truth, cut = arrays_of(args)
     if args.lost:
         prob, truth = without_some(prob, truth, args.lost)
+    cut = cut or chosen_cut(prob[args.choose], truth[args.choose], args.nm)
     chosen: dict[str, list[Any]] = {}
-    print(f'Cut: threshold {cut[0]}, closing {cut[1]}')
+    print(f'Cut: threshold {cut.threshold}, closing {cut.closing}')
     for title, sections in (('chosen', args.choose), ('scored', args.score)):
         stretch = stretch_of(prob, truth, sections, cut)
         print(f'\nSections {sections.start}:{sections.stop}, constants {title}; ', end='')
@@ -395,8 +406,6 @@ def main() -> None:
     parser.add_argument('--synthetic', type=int, nargs=3, metavar='N', help='truth of that shape')
     parser.add_argument('--lost', type=float, default=0, help='share of the sections')
     parser.add_argument('--weakened', type=float, default=0.1, help='share, without --prob')
-    parser.add_argument('--threshold', type=float, default=0.5, help='of the cut of --prob')
-    parser.add_argument('--closing', type=float, default=0.25, help='likewise')
     parser.add_argument('--run', type=Path, help='folder of a finished run, which has its own cut')
     parser.add_argument('--dataset', default='', help="to predict; the run's own by default")
     parser.add_argument('--choose', type=_sections, default='0:10', help='sections, first:stop')

@@ -7,6 +7,7 @@ import pytest
 from stacks import numbered_through
 
 from benchmarks.neurons import WAYS, Stretch, _affinity, rows_of, stretch_of, weakened, without_some
+from taclnet_jax.inference import Cut
 
 # As large as the farthest affinities.
 COLUMNS = np.tile(np.repeat([1, 0, 2], [14, 2, 16]), (6, 32, 1))
@@ -35,7 +36,7 @@ def test_segments_alone_are_split_and_the_best_of_them_is_the_truth() -> None:
 
 
 def test_sections_are_cut_as_prediction_cuts_them() -> None:
-    stretch = stretch_of(weakened(COLUMNS, 0), COLUMNS, slice(2, 5), (0.5, None))
+    stretch = stretch_of(weakened(COLUMNS, 0), COLUMNS, slice(2, 5), Cut(0.5))
     np.testing.assert_array_equal(stretch.cells, numbered_through(COLUMNS[2:5]))
 
 
