@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from stacks import numbered_through
 
-from benchmarks.neurons import WAYS, Stretch, _affinity, rows_of, stretch_of, weakened, without_some
+from benchmarks.neuron_ways import WAYS, Stretch, _affinity
+from benchmarks.neurons import rows_of, stretch_of, weakened, without_some
 from taclnet_jax.inference import Cut
 
 # As large as the farthest affinities.
