@@ -1,4 +1,4 @@
-"""The ways from sections of P to neurons that `benchmarks.neurons` compares, and their constants."""
+"""Ways from sections of P to neurons, which `benchmarks.neurons` compares, and their constants."""
 
 from __future__ import annotations
 
