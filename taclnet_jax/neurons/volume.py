@@ -84,7 +84,8 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         'input': identity(input_path, options.input_dataset),
         'mask': identity(options.mask, options.mask_dataset),
     }
-    if all(before.get(key) == value for key, value in made_of.items()):
+    same = all(before.get(key) == value for key, value in made_of.items())
+    if same and (folder / _GRAPH).exists():
         graph = RegionGraph.load(folder / _GRAPH)
     else:
         depth = segments.shape[0]
@@ -137,11 +138,12 @@ def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
     if not folder.exists() or not any(folder.iterdir()):
         return {}
     told: dict[str, Any] = {}
-    with contextlib.suppress(OSError, ValueError):
+    known: set[str] = set()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         told = json.loads((folder / _ABOUT).read_text())
-    known = {_ABOUT, *told.get('files', {}).values()} if isinstance(told, dict) else set()
+        known = {_ABOUT, *told['files'].values()}
     others = sorted({path.name for path in folder.iterdir()} - known)
-    if others or not told:
+    if others:
         raise InputError(
             f'Expected --output to be a new folder, or that of neurons; {folder} holds something '
             f'else ({listed(others, 3)}). Choose another one.'

@@ -166,9 +166,17 @@ def test_nothing_is_half_written(
     assert sorted(path.name for path in neurons.parent.iterdir()) == ['neurons', 'segments.tif']
 
 
-def test_a_damaged_graph_is_refused(segments: Path, neurons: Path, refused: Refused) -> None:
+def test_a_damaged_graph_is_refused_and_made_again_without_it(
+    segments: Path, neurons: Path, refused: Refused, run_command: RunCommand
+) -> None:
     (neurons / 'graph.npz').write_bytes(b'PK\x03\x04')
-    assert 'graph.npz' in refused(*command(segments, neurons, '--overwrite'))
+    assert 'graph.npz; remove it' in refused(*command(segments, neurons, '--overwrite')).replace(
+        ', found a file that is damaged or something else', ''
+    )
+    (neurons / 'graph.npz').unlink()
+    status, output = run_command(*command(segments, neurons, '--overwrite'))
+    assert status == 0, output
+    assert (neurons / 'graph.npz').exists() and read(neurons).tolist() == NEURONS
 
 
 @pytest.mark.parametrize(
