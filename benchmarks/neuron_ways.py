@@ -47,9 +47,8 @@ def smaller(stretch: Stretch, constants: Sequence[float]) -> Iterator[Ids]:
     """Single linkage of neighbours by the share of the smaller segment."""
     graph = region_graph(stretch.cells)
     share = graph.overlaps / graph.sizes[graph.edges].min(axis=1)
-    neighbours = np.diff(graph.sections[graph.edges], axis=1)[:, 0] == 1
     for threshold in constants:
-        yield _linked(stretch, graph, neighbours & (share >= threshold))
+        yield _linked(stretch, graph, (graph.distances == 1) & (share >= threshold))
 
 
 def _linked(stretch: Stretch, graph: RegionGraph, keep: NDArray[np.bool_]) -> Ids:

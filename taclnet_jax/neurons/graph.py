@@ -50,6 +50,12 @@ class RegionGraph:
         """Of each segment: the number of its section."""
         return np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
 
+    @property
+    def distances(self) -> NDArray[np.int64]:
+        """Of each edge: sections from one segment to the other, 1 to `REACH`."""
+        distances: NDArray[np.int64] = np.diff(self.sections[self.edges], axis=1)[:, 0]
+        return distances
+
     def save(self, path: Path) -> None:
         """Writes a .npz of the attributes' names, whole or not at all."""
         with replacing(path) as partial, partial.open('wb') as file:

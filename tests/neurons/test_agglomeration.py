@@ -18,6 +18,7 @@ from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.neurons import REACH, RegionGraph, agglomerate, joined, region_graph
+from taclnet_jax.neurons.agglomeration import FARTHER
 from taclnet_jax.volumes import read_whole
 
 
@@ -37,7 +38,8 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
         both = (footprint[a] & footprint[b]).sum()
         iou = both / (footprint[a] | footprint[b]).sum()
         if 1 <= where[b] - where[a] <= REACH and both and iou >= threshold:
-            pairs.append((-iou, where[a], a, where[b], b))
+            rank = iou * FARTHER ** (where[b] - where[a] - 1)
+            pairs.append((-rank, where[a], a, where[b], b))
     neuron = {i: frozenset([i]) for i in where}
     for *_, a, _, b in sorted(pairs):
         union = neuron[a] | neuron[b]
@@ -75,8 +77,9 @@ def test_the_order_of_edges_does_not_matter(stack: np.ndarray, random: object) -
 @given(SMALL_STACKS)
 def test_a_stack_from_below_has_the_same_neurons_where_no_ious_are_equal(stack: np.ndarray) -> None:
     if stack.any():
-        iou = region_graph(stack).iou
-        if len(np.unique(iou)) == len(iou):
+        graph = region_graph(stack)
+        ranks = graph.iou * FARTHER ** (graph.distances - 1)
+        if len(np.unique(ranks)) == len(ranks):
             assert same_up_to_numbers(neurons_of(stack), neurons_of(stack[::-1])[::-1])
 
 
