@@ -51,7 +51,8 @@ def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.
     edges = graph.edges[iou >= threshold]
     joined = _Joined(graph.sections)
     # By sections and ids where ranks are equal, whatever the order in which edges were found.
-    for first, second in edges[np.lexsort((edges[:, 1], edges[:, 0], -rank))].tolist():
+    ordered = edges[np.lexsort((edges[:, 1], edges[:, 0], -rank))]
+    for first, second in zip(*ordered.T.tolist(), strict=True):
         joined.join(first, second)
     roots = np.array([joined.root(segment) for segment in range(len(graph.ids))])
     _, first_places, neurons = np.unique(roots, return_index=True, return_inverse=True)
