@@ -47,12 +47,12 @@ from scipy import ndimage
 
 from benchmarks.neuron_ways import NEEDS, WAYS, Ids, Stretch
 from taclnet_jax import metrics
-from taclnet_jax.commandline import allow_callbacks, with_messages
+from taclnet_jax.commandline import with_messages
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.volumes import open_array, read_whole
 
-# It imports JAX, which `allow_callbacks` comes before, and which ways need not wait for.
+# It imports JAX, which ways need not wait for.
 if TYPE_CHECKING:
     from taclnet_jax.inference import Cut
 
@@ -264,7 +264,6 @@ def main() -> None:
     parser.add_argument('--nm', type=float, nargs=3, default=(30, 6, 6), help='voxel size z y x')
     parser.add_argument('--ways', nargs='+', default=list(WAYS), choices=list(WAYS), metavar='WAY')
     args = parser.parse_args()
-    allow_callbacks()
     with_messages(lambda: compare(args))
 
 
