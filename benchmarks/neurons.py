@@ -172,7 +172,7 @@ def arrays_of(args: argparse.Namespace) -> tuple[Any, Any, Cut | None]:
     if args.synthetic:
         from taclnet_jax.data.synthetic import synthetic_volume
 
-        truth = read_whole(synthetic_volume(shape=tuple(args.synthetic)).ids)
+        truth = read_whole(synthetic_volume(args.seed, tuple(args.synthetic)).ids)
     elif args.truth:
         truth = _opened(args.truth)
     else:
@@ -255,6 +255,7 @@ def main() -> None:
     parser.add_argument('--prob', type=Path, help='P [z, y, x]: .npy or what open_array reads')
     parser.add_argument('--truth', type=Path, help='ids in 3-d, likewise')
     parser.add_argument('--synthetic', type=int, nargs=3, metavar='N', help='truth of that shape')
+    parser.add_argument('--seed', type=int, default=0, help='of the truth of --synthetic')
     parser.add_argument('--lost', type=float, default=0, help='share of the sections')
     parser.add_argument('--weakened', type=float, default=0.1, help='share, without --prob')
     parser.add_argument('--run', type=Path, help='folder of a finished run, which has its own cut')
