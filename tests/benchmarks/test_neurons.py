@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from commands import Run
 from stacks import numbered_through
 
 from benchmarks.neuron_ways import WAYS, Stretch, _affinity
-from benchmarks.neurons import rows_of, stretch_of, weakened, without_some
+from benchmarks.neurons import main, rows_of, stretch_of, weakened, without_some
 from taclnet_jax.inference import Cut
 
 # As large as the farthest affinities.
@@ -57,3 +58,13 @@ def test_lost_sections_are_not_scored() -> None:
     assert len(lost) == 4 and 1 in np.diff(lost)
     assert sorted(set(prob[lost].ravel())) == [0, 1]
     assert (np.delete(prob, lost, axis=0) == 0.5).all() and (np.delete(kept, lost, axis=0)).all()
+
+
+def test_a_finished_run_is_compared_on_its_own_volume(
+    trained: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ['--choose=0:6', '--score=6:12', '--ways', 'none', 'overlap']
+    monkeypatch.setattr('sys.argv', ['neurons', f'--run={trained.workdir}', *flags])
+    main()
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith('| overlap |') for line in lines) == len(WAYS['overlap'][1]) + 1
