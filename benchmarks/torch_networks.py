@@ -50,59 +50,80 @@ class ConvLSTM(nn.Module):
         self.maps = nn.Conv2d(slices, slices, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Logits `[1, batch, slices, height, width]`."""
         sections = list(image.split(1, 1))
         for layer in self.layers:
             sections = layer(sections)
-        return self.maps(sections[-1])
+        return self.maps(sections[-1])[None]
 
 
-def block(channels: int, features: int) -> nn.Module:
-    """`taclnet_jax.models.layers.Block`."""
-    first, second = (nn.Conv2d(c, features, 3, padding=1) for c in (channels, features))
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU())
+class Block(nn.Module):
+    """`taclnet_jax.models.layers.Block`, normalised, with statistics for each iteration."""
 
-
-class RecurrentUNet(nn.Module):
-    """`taclnet_jax.models.recurrent_unet.RecurrentUNet`."""
-
-    def __init__(self, slices: int, features: Sequence[int] = (16, 32, 64, 96)) -> None:
+    def __init__(self, channels: int, features: int, iterations: int) -> None:
         super().__init__()
+        sizes = ((channels, features), (features, features))
+        self.convolutions = nn.ModuleList(nn.Conv2d(*c, 3, padding=1, bias=False) for c in sizes)
+        self.norms = nn.ModuleList(
+            nn.ModuleList(nn.BatchNorm2d(features, momentum=0.02) for _ in sizes)
+            for _ in range(iterations)
+        )
+
+    def forward(self, x: torch.Tensor, iteration: int) -> torch.Tensor:
+        for convolution, norm in zip(self.convolutions, self.norms[iteration], strict=True):
+            x = torch.relu(norm(convolution(x)))
+        return x
+
+
+class Flagship(nn.Module):
+    """`taclnet_jax.models.recurrent_unet.RecurrentUNet` as `flagship_config` has it."""
+
+    def __init__(
+        self, slices: int, features: Sequence[int] = (16, 32, 64, 96, 128), iterations: int = 2
+    ) -> None:
+        super().__init__()
+        self.iterations = iterations
         *levels, deepest = features
-        self.down = nn.ModuleList(block(*c) for c in zip((1, *levels), levels, strict=False))
-        self.deepest = block(levels[-1], deepest)
+        pairs = zip((2, *levels), levels, strict=False)
+        self.down = nn.ModuleList(Block(*c, iterations) for c in pairs)
+        self.deepest = Block(levels[-1], deepest, iterations)
         half = deepest // 2
         self.forwards = ConvLSTMLayer(deepest, half)
         self.backwards = ConvLSTMLayer(deepest, deepest - half)
         up = list(zip((deepest, *levels[::-1]), levels[::-1], strict=False))
         self.doubled = nn.ModuleList(nn.ConvTranspose2d(*c, 2, stride=2) for c in up)
-        self.up = nn.ModuleList(block(2 * c, c) for _, c in up)
+        self.up = nn.ModuleList(Block(2 * c, c, iterations) for _, c in up)
         self.logits = nn.Conv2d(levels[0], 1, 1)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        batch, slices, height, width = image.shape
+        """Logits of all iterations, `[iterations, batch, slices, height, width]`."""
+        logits, prob = [], torch.zeros_like(image)
+        for iteration in range(self.iterations):
+            logits.append(self.once(torch.stack([image, prob], 2), iteration))
+            prob = torch.sigmoid(logits[-1])
+        return torch.stack(logits)
+
+    def once(self, windows: torch.Tensor, iteration: int) -> torch.Tensor:
+        batch, slices, channels, height, width = windows.shape
         stride = 2 ** len(self.down)
-        x = image.reshape(-1, 1, height, width)
+        x = windows.reshape(-1, channels, height, width)
         x = pad(x, (0, -width % stride, 0, -height % stride), mode='reflect')
         levels = []
         for level in self.down:
-            levels.append(level(x))
+            levels.append(level(x, iteration))
             x = nn.functional.max_pool2d(levels[-1], 2)
-        x = self.deepest(x)
-        windows = x.reshape(batch, slices, *x.shape[1:])
-        sections = list(windows.unbind(1))
+        x = self.deepest(x, iteration)
+        sections = list(x.reshape(batch, slices, *x.shape[1:]).unbind(1))
         later, earlier = self.forwards(sections), self.backwards(sections[::-1])[::-1]
         met = [torch.cat(both, 1) for both in zip(later, earlier, strict=True)]
         x = x + torch.stack(met, 1).reshape(x.shape)
         for doubled, level, kept in zip(self.doubled, self.up, levels[::-1], strict=True):
-            x = level(torch.cat([kept, doubled(x)], 1))
-        return self.logits(x)[:, 0, :height, :width].reshape(image.shape)
+            x = level(torch.cat([kept, doubled(x)], 1), iteration)
+        return self.logits(x)[:, 0, :height, :width].reshape(batch, slices, height, width)
 
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {
-    'convlstm': ConvLSTM,
-    'recurrent_unet': RecurrentUNet,
-}
-"""By their names in `taclnet_jax.models.MODELS`."""
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {'convlstm': ConvLSTM, 'flagship': Flagship}
+"""By their names in `benchmarks.on_device.NETWORKS`."""
 
 
 def torch_step(
@@ -140,7 +161,11 @@ def torch_step(
     def loss_of(image: torch.Tensor, membrane: torch.Tensor) -> torch.Tensor:
         with arithmetic():
             logits = model(image)
-        return binary_cross_entropy_with_logits(logits[:, target].float(), membrane[:, target])
+        losses = [
+            k * binary_cross_entropy_with_logits(one[:, target].float(), membrane[:, target])
+            for k, one in enumerate(logits, 1)
+        ]
+        return sum(losses) / sum(range(1, len(losses) + 1))
 
     loss_fn = torch.compile(loss_of) if compiled else loss_of
 

@@ -1,10 +1,10 @@
-"""TACLNet on the built-in synthetic volume: the quick look, nothing to download.
+"""The quick look: a U-Net on the built-in synthetic volume, attended to. Nothing to download.
 
     python -m taclnet_jax.main --config=configs/synthetic.py --workdir=runs/synthetic
 
-Trains on 13 of 24 made-up sections of 256x256, 3 more choose the checkpoint and the last 8 are
-scored. It shows the whole way in 2 minutes of two CPU cores, and what attention does to a network
-that is far from done: VOI falls from 4.4 (P) to 4.1 (P_hat), and ARI rises from 0.32 to 0.41.
+Trains on 13 of 24 made-up sections of 256x256, 3 more choose the checkpoint and the thresholds, and
+the last 8 are scored. After 4 minutes of CPU time ARI rises from 0.72 (P) to 0.80 (P_hat), and VOI
+falls from 1.22 to 0.91; closed, ARI is 0.88 for both, and VOI 0.84 and 0.74.
 """
 
 from taclnet_jax.config import get_config as default_config
@@ -13,12 +13,32 @@ from taclnet_jax.config import get_config as default_config
 def get_config():
     config = default_config()
     config.dataset = 'synthetic'
-    config.crop = (96, 96)
+    # Minutes of a CPU: half the resolution is a quarter of the work, and a section alone (the
+    # U-Net sees no other) a third, so that a step of as many pixels has more places in it.
+    config.downsample = 2
+    config.slices = 1
+    config.crop = (64, 64)
     config.batch_size = 8
-    config.phase_one.epochs = 8
-    config.phase_one.learning_rate = 1e-2
+    config.model.name = 'unet'
+    config.model.normalise = True
+    # This tissue has no faults of preparation for which a network must be prepared.
+    config.augment.dark = 0.0
+    config.augment.blur = 0.0
+    config.augment.noise = 0.0
+    config.augment.missing = 0.0
+    config.augment.misaligned = 0.0
+    config.optimizer.name = 'adamw'
+    config.optimizer.weight_decay = 1e-4
+    # 7 steps an epoch. Attention has no parameters: all of the time goes to the network that it is
+    # for, and none into a phase two. alpha was chosen by the validation and training sections.
+    config.phase_one.epochs = 130
+    config.phase_one.learning_rate = 5e-3
     config.phase_one.schedule = 'cosine'
-    config.phase_two.epochs = 3
-    config.phase_two.learning_rate = 1e-4
-    config.evaluate.threshold_from = 'training'
+    config.phase_two.epochs = 0
+    config.attention.kind = 'sta'
+    config.attention.alpha = 2.0
+    config.checkpoint.every_epochs = 26
+    config.evaluate.every_epochs = 26
+    config.evaluate.threshold_from = 'validation'
+    config.evaluate.views = 8
     return config

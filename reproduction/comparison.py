@@ -1,30 +1,25 @@
-"""Rows of a table: means over folds, the best of a column, and tests against it.
+"""Rows of a table: means over folds, the best of a column, and differences by fold.
 
 A cell is the mean and the sample standard deviation over folds of a fold's mean over its test
-sections; seeds of one fold are averaged first. Rows are compared with the best one by Wilcoxon's
-signed-rank test on the sections that both have scored, and the tests of a column are corrected
-together by Holm's method.
+sections; seeds of one fold are averaged first. Neighbouring sections of one volume are alike and
+come from one network, so that folds are what is independent, and of them there are three: no test
+says more of them than the differences themselves.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import t
 
 from reproduction import poster
 from reproduction.results import Result
 from taclnet_jax.metrics import HIGHER_IS_BETTER
-
-SIGNIFICANT = 0.05
-FEWEST_PAIRS = 6
-"""With fewer, no outcome of a two-sided signed-rank test is below 0.05."""
 
 
 class Cell(NamedTuple):
@@ -33,19 +28,12 @@ class Cell(NamedTuple):
     Attributes:
         mean: over folds; None without a run.
         std: over folds; None with fewer than two.
-        best: of the rows with the same folds.
-        p: Holm-corrected, against the best row; None where it was not tested.
+        best: of the rows of its table.
     """
 
     mean: float | None
     std: float | None
     best: bool = False
-    p: float | None = None
-
-    @property
-    def differs(self) -> bool:
-        """Significantly, from the best row."""
-        return self.p is not None and self.p < SIGNIFICANT
 
 
 @dataclass
@@ -80,56 +68,35 @@ class Row:
         return '–'.join(str(n) for n in dict.fromkeys((found[0], found[-1]))) if found else ''
 
 
-def fill_column(rows: Sequence[Row], metric: str) -> set[int]:
-    """Sets `row.cells[metric]` of all rows, and returns the numbers of pairs that were tested."""
+def fill_column(rows: Sequence[Row], metric: str) -> None:
+    """Sets `row.cells[metric]` of all rows, which have the same folds or no result."""
     for row in rows:
         row.cells[metric] = _mean_over_folds(row, metric)
-    # Folds differ in difficulty: what was scored on fewer of them is not compared by its mean.
-    scored = [row for row in rows if row.cells[metric].mean is not None]
-    folds = Counter(row.folds for row in scored)
-    most = max(folds, key=lambda those: (len(those), folds[those]), default=())
-    rivals = [row for row in scored if row.folds == most]
+    rivals = [row for row in rows if row.cells[metric].mean is not None]
     if len(rivals) < 2 or metric not in HIGHER_IS_BETTER:
-        return set()
-    choose: Callable[..., Row] = max if HIGHER_IS_BETTER[metric] else min
-    best = choose(rivals, key=lambda row: row.cells[metric].mean)
+        return
+    choose: Callable[..., float] = max if HIGHER_IS_BETTER[metric] else min
+    best = choose(row.cells[metric].mean for row in rivals)
     for row in rivals:
-        if row.cells[metric].mean == best.cells[metric].mean:
-            row.cells[metric] = row.cells[metric]._replace(best=True)
-    tested: list[tuple[Row, int, float]] = []
-    for row in scored:
-        differences = paired_differences(row, best, metric)
-        if row is not best and len(differences) >= FEWEST_PAIRS:
-            tested.append((row, len(differences), wilcoxon_p(tuple(differences))))
-    for (row, _, _), p in zip(tested, holm([p for _, _, p in tested]), strict=True):
-        row.cells[metric] = row.cells[metric]._replace(p=p)
-    return {n for _, n, _ in tested}
+        row.cells[metric] = row.cells[metric]._replace(best=row.cells[metric].mean == best)
 
 
-def paired_differences(one: Row, other: Row, metric: str) -> list[float]:
-    """One minus the other by section, each averaged over the seeds that both have in its fold."""
+def fold_differences(one: Row, other: Row, metric: str) -> dict[int, float]:
+    """One minus the other in each fold, over the sections and seeds that both have."""
     first, second = _by_section(one, metric), _by_section(other, metric)
-    pairs: dict[tuple[int, int], list[float]] = defaultdict(list)
-    for fold, seed, section in sorted(first.keys() & second.keys()):
-        key = fold, seed, section
-        pairs[fold, section].append(first[key] - second[key])
-    return [fmean(differences) for differences in pairs.values()]
+    found: dict[int, list[float]] = defaultdict(list)
+    for key in sorted(first.keys() & second.keys()):
+        found[key[0]].append(first[key] - second[key])
+    return {fold: fmean(differences) for fold, differences in found.items()}
 
 
-@cache  # Where differences tie, all permutations are tried, and pages repeat tables.
-def wilcoxon_p(differences: tuple[float, ...]) -> float:
-    """P-value of Wilcoxon's signed-rank test, two-sided; 1 if nothing differs."""
-    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's step-down method (Holm 1979)."""
-    corrected = np.empty(len(p_values))
-    smallest = 0.0
-    for rank, place in enumerate(np.argsort(p_values, kind='stable')):
-        smallest = max(smallest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        corrected[place] = smallest
-    return corrected.tolist()
+def interval(differences: Mapping[int, float], confidence: float = 0.95) -> float | None:
+    """Half of the width of Student's interval for the mean over folds; None of a single one."""
+    n = len(differences)
+    if n < 2:
+        return None
+    quantile = float(t.ppf((1 + confidence) / 2, n - 1))
+    return quantile * stdev(differences.values()) / math.sqrt(n)
 
 
 def _by_section(row: Row, metric: str) -> dict[tuple[int, int, int], float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from reproduction.comparison import SIGNIFICANT, Row
+from reproduction.comparison import Row
 from reproduction.results import Result, run_of
 from reproduction.systems import SYSTEMS
 
@@ -28,28 +28,15 @@ _ON_CLOSING = {
 }
 
 
-def notes_below(rows: Sequence[Row], pairs: set[int]) -> list[str]:
-    """The notes of a table of scores; none without a result.
-
-    Args:
-        rows: of the table.
-        pairs: numbers of sections of the tests, as `fill_column` returns them.
-    """
+def notes_below(rows: Sequence[Row]) -> list[str]:
+    """The notes of a table of scores; none without a result."""
     results = list({run_of(r).key: r for row in rows for r in row.results}.values())
     if not results:
         return []
     notes = [
         'Mean ± sample standard deviation over folds of the mean over test sections; seeds of one '
-        'fold are averaged first, and one fold has no deviation. Best of the rows with the most '
-        'folds in bold.'
+        'fold are averaged first, and one fold has no deviation. Best in bold.'
     ]
-    if pairs:
-        notes.append(
-            f'† differs from the best (Wilcoxon signed-rank test on '
-            f'{"–".join(map(str, dict.fromkeys((min(pairs), max(pairs)))))} sections that both '
-            f'scored, Holm-corrected within the column, p < {SIGNIFICANT}); neighbouring sections '
-            'are alike, so that p is too small rather than too large.'
-        )
     if len({result['updates'] for result in results}) > 1:
         notes.append('Folds and rows differ in the number of parameter updates, as listed.')
     for key, says in _ON_SETTINGS.items():

@@ -22,7 +22,6 @@ _LATEX = {
     '<': r'$<$',
     '>': r'$>$',
     '±': r'$\pm$',
-    '†': r'$^\dagger$',
     '–': '--',
 }
 
@@ -48,7 +47,7 @@ def markdown(tables: Sequence[Table]) -> str:
 
     def cell(entry: Entry) -> str:
         text = entry.text.replace('|', r'\|')
-        return (f'**{text}**' if entry.bold else text) + ('†' if entry.mark else '')
+        return f'**{text}**' if entry.bold else text
 
     said: set[str] = set()
     lines = []
@@ -67,7 +66,7 @@ def latex(table: Table) -> str:
 
     def cell(entry: Entry) -> str:
         text = escape(entry.text)
-        return (rf'\textbf{{{text}}}' if entry.bold else text) + (escape('†') if entry.mark else '')
+        return rf'\textbf{{{text}}}' if entry.bold else text
 
     rows = [' & '.join(map(escape, table.header)) + r' \\', r'\midrule']
     rows += [' & '.join(map(cell, row)) + r' \\' for row in table.body]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from reproduction import poster
-from reproduction.comparison import Cell, Row, fill_column
+from reproduction.comparison import Cell, Row, fill_column, fold_differences, interval
 from reproduction.notes import closing_notes, notes_below, sections_held_out
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
@@ -38,7 +38,6 @@ class Entry(NamedTuple):
 
     text: str
     bold: bool = False
-    mark: bool = False
 
 
 @dataclass
@@ -86,14 +85,16 @@ def make_tables(
         at_test = [
             _row(results, name, 'P_hat') for name, system in SYSTEMS.items() if system.scored == 'P'
         ]
-        first = _score_table(f'Table 1: systems on {where}', rows, _POSTER, 'poster')
+        first = _score_tables(f'Table 1: systems on {where}', rows, _POSTER, 'poster')
         if not results:
-            return [first]
+            return first
         return [
-            first,
-            _score_table(f'The same networks with STA at test alone on {where}', at_test, _POSTER),
-            _closed_membranes(results, dataset, where),
-            _further_metrics(rows, where),
+            *first,
+            *_score_tables(
+                f'The same networks with STA at test alone on {where}', at_test, _POSTER
+            ),
+            *_closed_membranes(results, dataset, where),
+            *_further_metrics(rows, where),
         ]
     theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
     if number == 2:
@@ -102,7 +103,11 @@ def make_tables(
             for backbone, systems in BACKBONES.items()
             for table in _ablation(results, backbone, systems, where, theirs)
         ]
-    tables = [_slices_table(results, system, where, theirs) for system in _systems_of(results)]
+    tables = [
+        table
+        for system in _systems_of(results)
+        for table in _slices_tables(results, system, where, theirs)
+    ]
     return tables + ([_epoch_table(epoch_times)] if epoch_times else [])
 
 
@@ -116,14 +121,14 @@ def _ablation(
         for system, training in zip(systems, ('none', 'STA', 'STA+ITA'), strict=True)
         for map_, test in (('P', 'none'), ('P_hat', 'STA'))
     ]
-    tables = [_score_table(f'Table 2: ablation on {where}, {backbone}', rows, _POSTER, theirs)]
+    tables = _score_tables(f'Table 2: ablation on {where}, {backbone}', rows, _POSTER, theirs)
     if any(row.results for row in rows):
         title = f'Attention in training / at test on {where}, {backbone}'
-        tables.append(_score_table(title, both, _POSTER))
+        tables += _score_tables(title, both, _POSTER)
     return tables
 
 
-def _further_metrics(rows: Sequence[Row], where: str) -> Table:
+def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
     found = dict.fromkeys(
         metric
         for row in rows
@@ -133,20 +138,24 @@ def _further_metrics(rows: Sequence[Row], where: str) -> Table:
     )
     columns = {metric: (COLUMNS.get(metric, metric), 3) for metric in found}
     rows = [Row(row.title, row.system, row.slices, row.map, row.results) for row in rows]
-    return _score_table(f'Further metrics on {where}', rows, columns)
+    return _score_tables(f'Further metrics on {where}', rows, columns)
 
 
-def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> Table:
+def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> list[Table]:
     """The systems that have a run, with their membranes closed, as P and as P_hat."""
-    rows = [
-        _row(results, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
-        for name in SYSTEMS
-        if any(result['system'] == name for result in results)
+    rows = {
+        map_: [
+            _row(results, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
+            for name in SYSTEMS
+            if any(result['system'] == name for result in results)
+        ]
         for map_ in ('P_closed', 'P_hat_closed')
-    ]
-    table = _score_table(f'Membranes closed by watershed on {where}', rows, _POSTER, 'poster')
-    table.notes += closing_notes(results)
-    return table
+    }
+    both = [row for pair in zip(*rows.values(), strict=True) for row in pair]
+    tables = _score_tables(f'Membranes closed by watershed on {where}', both, _POSTER, 'poster')
+    for table in tables:
+        table.notes += closing_notes(results)
+    return tables + _differences(rows['P_hat_closed'], where)
 
 
 def _systems_of(results: Sequence[Result]) -> list[str]:
@@ -155,24 +164,26 @@ def _systems_of(results: Sequence[Result]) -> list[str]:
     return ['taclnet', *(s for s in SYSTEMS if s in others and s != 'taclnet')]
 
 
-def _slices_table(results: Sequence[Result], system: str, where: str, theirs: str) -> Table:
+def _slices_tables(results: Sequence[Result], system: str, where: str, theirs: str) -> list[Table]:
     published = poster.TABLE_3 if system == 'taclnet' else {}
-    rows = [
+    all_rows = [
         _row(results, system, slices=n, title=f'{n}s', poster=published.get(n, {}))
         for n in poster.HOURS_PER_EPOCH
     ]
     columns = {key: column for key, column in _POSTER.items() if key != 'dice'}
-    table = _score_table(
-        f'Table 3: number of sections on {where}, {SYSTEMS[system].title}', rows, columns, theirs
-    )
-    table.header += ['time per epoch'] + ([theirs] if published else [])
-    several = len({result['hardware'] for row in rows for result in row.results}) > 1
-    for row, entries in zip(rows, table.body, strict=True):
-        entries.append(Entry(_epoch_time(row.results, several)))
-        if published:
-            entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
-    table.notes += sections_held_out(rows)
-    return table
+    title = f'Table 3: number of sections on {where}, {SYSTEMS[system].title}'
+    tables = _score_tables(title, all_rows, columns, theirs)
+    several = len({result['hardware'] for row in all_rows for result in row.results}) > 1
+    by_title = {row.title: row for row in all_rows}
+    for table in tables:
+        table.header += ['time per epoch'] + ([theirs] if published else [])
+        rows = [by_title[entries[0].text] for entries in table.body]
+        for row, entries in zip(rows, table.body, strict=True):
+            entries.append(Entry(_epoch_time(row.results, several)))
+            if published:
+                entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
+        table.notes += sections_held_out(rows)
+    return tables
 
 
 def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:
@@ -248,13 +259,33 @@ def _row(
     )
 
 
+def _score_tables(
+    title: str, rows: Sequence[Row], columns: Mapping[str, tuple[str, int]], theirs: str = ''
+) -> list[Table]:
+    """A table for each set of folds that rows rest on, the largest first.
+
+    Folds differ in difficulty: means over one fold and over three do not compare. Rows without a
+    result stand in the first.
+    """
+    sets = {row.folds for row in rows if row.folds}
+    ordered = sorted(sets, key=lambda folds: (-len(folds), folds)) or [()]
+    return [
+        _score_table(
+            f'{title}, {_of_folds(folds)}' if len(ordered) > 1 else title,
+            [row for row in rows if row.folds == folds or (not row.folds and folds == ordered[0])],
+            columns,
+            theirs,
+        )
+        for folds in ordered
+    ]
+
+
 def _score_table(
     title: str, rows: list[Row], columns: Mapping[str, tuple[str, int]], theirs: str = ''
 ) -> Table:
     """Rows of scores; with `theirs` the poster's numbers have columns of that name."""
-    pairs = set()
     for metric in columns:
-        pairs |= fill_column(rows, metric)
+        fill_column(rows, metric)
     theirs = theirs if any(row.poster for row in rows) else ''
     header = ['system', 'map']
     for name, _ in columns.values():
@@ -268,15 +299,54 @@ def _score_table(
                 score = row.poster.get(metric)
                 entries.append(Entry(_score(*score, decimals) if score else ''))
         body.append([*entries, Entry(_behind(row)), Entry(row.updates)])
-    return Table(
-        title, [*header, 'runs', 'updates'], body, notes_below(rows, pairs), _values(title, rows)
-    )
+    return Table(title, [*header, 'runs', 'updates'], body, notes_below(rows), _values(title, rows))
+
+
+def _differences(rows: Sequence[Row], where: str) -> list[Table]:
+    """Each system minus the flagship, on the folds that both have."""
+    references = [row for row in rows if row.system == 'flagship']
+    others = [row for row in rows if row.system != 'flagship' and row.results]
+    if not references or not others:
+        return []
+    (reference,) = references
+    title = f'Differences from the flagship on {where}, {TITLES[reference.map]}'
+    body, values = [], []
+    for row in others:
+        entries = [Entry(row.title)]
+        for metric, (_, decimals) in _POSTER.items():
+            differences = fold_differences(row, reference, metric)
+            entries.append(Entry(_difference(differences, decimals)))
+            values += [
+                {'table': title, 'system': row.system, 'map': row.map, 'metric': metric}
+                | {'fold': fold, 'difference': value}
+                for fold, value in differences.items()
+            ]
+        body.append(entries)
+    notes = [
+        "Mean over folds of the difference of a fold's mean over test sections, with its 95 % "
+        'interval (Student) where there are two folds and more; the folds in brackets.'
+    ]
+    header = ['system', *(name for name, _ in _POSTER.values())]
+    return [Table(title, header, body, notes, values)]
+
+
+def _difference(differences: Mapping[int, float], decimals: int) -> str:
+    if not differences:
+        return NO_RUN
+    text = f'{fmean(differences.values()):+.{decimals}f}'
+    if (half := interval(differences)) is not None:
+        text += f' ± {half:.{decimals}f}'
+    return f'{text} ({", ".join(map(str, sorted(differences)))})'
+
+
+def _of_folds(folds: Sequence[int]) -> str:
+    return f'fold{"s" * (len(folds) > 1)} {", ".join(map(str, folds))}'
 
 
 def _entry(cell: Cell, decimals: int) -> Entry:
     if cell.mean is None:
         return Entry(NO_RUN)
-    return Entry(_score(cell.mean, cell.std, decimals), cell.best, cell.differs)
+    return Entry(_score(cell.mean, cell.std, decimals), cell.best)
 
 
 def _score(mean: float, std: float | None, decimals: int) -> str:
@@ -285,8 +355,7 @@ def _score(mean: float, std: float | None, decimals: int) -> str:
 
 
 def _behind(row: Row) -> str:
-    folds = ', '.join(map(str, row.folds))
-    return f'{len(row.results)} (fold{"s" * (len(row.folds) > 1)} {folds})' if folds else '0'
+    return f'{len(row.results)} ({_of_folds(row.folds)})' if row.folds else '0'
 
 
 def _duration(seconds: float) -> str:
@@ -313,7 +382,6 @@ def _values(title: str, rows: Iterable[Row]) -> list[dict[str, Any]]:
             'runs': len(row.results),
             'updates': row.updates,
             'best': cell.best,
-            'p': cell.p,
             'poster_mean': row.poster[metric].mean if metric in row.poster else None,
             'poster_std': row.poster[metric].std if metric in row.poster else None,
         }

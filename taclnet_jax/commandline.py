@@ -180,6 +180,8 @@ def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]
         flag, _, name = argument.partition('=')
         if flag in ('--config', '-config') and name in config_names():
             argv = [*argv[:i], f'{flag}={config_path(name)}', *argv[i + 1 :]]
+        elif name.startswith('~'):  # which no shell writes out behind =
+            argv = [*argv[:i], f'{flag}={os.path.expanduser(name)}', *argv[i + 1 :]]
     try:
         rest = flags.FLAGS(argv)
         for holder in shown:

@@ -8,6 +8,7 @@
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
+             The same with a model that was handed out: --model=FOLDER instead of --workdir.
   segment    joins the segments of a prediction to neurons in 3-d.
                  python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
   export     makes a folder of a run's network to hand out, for --model of predict.
@@ -140,6 +141,9 @@ def run() -> None:
 
     config = commandline.define_config()
     workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
+    model = flags.DEFINE_string(
+        'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
+    )
     mode = flags.DEFINE_enum(
         'mode', 'train', ['train', 'evaluate', 'predict', 'segment', 'export'], 'What to do.'
     )
@@ -152,7 +156,8 @@ def run() -> None:
     output = flags.DEFINE_string(
         'output',
         '',
-        'Folder of the predictions, <workdir>/predictions by default; or of the neurons or model.',
+        'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
+        'or folder of the neurons, or of a model.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
@@ -168,16 +173,19 @@ def run() -> None:
             chosen = {flag.name: flag.value for flag in [*shared, *of_neurons]}
             print(join_segments(input_path.value, output.value, chosen))
             return
-        if not workdir.value:
+        if model.value:
+            _check_alone(mode.value, workdir.value, config.value)
+        place = model.value or workdir.value
+        if not place:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         if mode.value == 'train':
-            train_and_evaluate(commandline.required(config), workdir.value)
+            train_and_evaluate(commandline.required(config), place)
         elif mode.value == 'evaluate':
-            evaluate_run(config.value, workdir.value)
+            evaluate_run(config.value, place)
         elif mode.value == 'export':
             if not output.value:
                 raise InputError('Expected --output, the folder of the model. See --help.')
-            export_run(workdir.value, output.value)
+            export_run(place, output.value)
             print(f'Written: {output.value}')
         else:
             if not input_path.value:
@@ -185,18 +193,29 @@ def run() -> None:
             from taclnet_jax.prediction.predict import Options, predict_volume
 
             options = Options(**{flag.name: flag.value for flag in of_prediction})
-            folder = output.value or Path(workdir.value) / 'predictions'
-            model = load_run(config.value, workdir.value)
+            used = load_run(config.value, place)
             if dry_run.value:
                 from taclnet_jax.prediction.estimate import estimate
 
-                print(estimate(model, workdir.value, input_path.value, options))
+                print(estimate(used, input_path.value, options))
                 return
-            files = predict_volume(model, workdir.value, input_path.value, folder, options)
+            if model.value and not output.value:
+                raise InputError('Expected --output, the folder of the predictions. See --help.')
+            folder = output.value or Path(place) / 'predictions'
+            files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
+    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
     commandline.run(main, __doc__, shown)
+
+
+def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
+    """That --model stands where it means something."""
+    if mode != 'predict' or workdir or config is not None:
+        raise InputError(
+            'Expected --model with --mode=predict, and without --workdir and --config: it has the '
+            f'settings that it was trained with. Found --mode={mode}. See --help.'
+        )
 
 
 def define_prediction() -> list[flags.FlagHolder[Any]]:
@@ -209,10 +228,7 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
     return [
         flags.DEFINE_string('input_dataset', '', 'Of --input, inside HDF5, zarr or N5.'),
         flags.DEFINE_list(
-            'names',
-            [],
-            f'What to write, of {", ".join(NAMES)}; by default segments and the map they are '
-            'made of.',
+            'names', [], f'What to write, of {", ".join(NAMES)}; by default refined and segments.'
         ),
         flags.DEFINE_enum('dtype', 'uint8', DTYPES, 'Of the maps; in uint8 255 stands for 1.'),
         flags.DEFINE_enum('format', 'tiff', FORMATS, 'Of what is written.'),
@@ -224,7 +240,9 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
         flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
         flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
-        flags.DEFINE_string('scratch', '', 'Folder of unfinished work; beside --output.'),
+        flags.DEFINE_string(
+            'scratch', '', 'Folder of unfinished work; beside --output by default.'
+        ),
         flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
         flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
     ]

@@ -12,8 +12,9 @@ def symmetry(x: Any, k: Any) -> Any:
     """Applies symmetry `k` to the last two axes of `x`.
 
     Args:
-        x: array `[..., height, width]`, NumPy or JAX; square if `k` is traced or has bit 4.
-        k: 0 to 7. Bit 4 transposes, then bit 2 flips the height, then bit 1 flips the width.
+        x: array `[..., height, width]`, NumPy or JAX.
+        k: 0 to 7. Bit 4 transposes, then bit 2 flips the height, then bit 1 flips the width. Below
+            4 if it is traced and `x` is not square, which has those four symmetries alone.
 
     Returns:
         The transformed array; a NumPy array for NumPy input with an integer `k`.
@@ -23,7 +24,8 @@ def symmetry(x: Any, k: Any) -> Any:
         x = xp.swapaxes(x, -1, -2) if k & 4 else x
         x = xp.flip(x, -2) if k & 2 else x
         return xp.flip(x, -1) if k & 1 else x
-    x = jnp.where(k & 4, jnp.swapaxes(x, -1, -2), x)
+    if x.shape[-1] == x.shape[-2]:
+        x = jnp.where(k & 4, jnp.swapaxes(x, -1, -2), x)
     x = jnp.where(k & 2, jnp.flip(x, -2), x)
     return jnp.where(k & 1, jnp.flip(x, -1), x)
 

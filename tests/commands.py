@@ -29,12 +29,31 @@ ROOT = Path(__file__).parent.parent
 
 app.define_help_flags()  # else the first command would, and they would go with its own
 
-# A run of seconds: 5 of 12 sections to train on, 3 steps an epoch, one epoch and two.
+# A run of seconds: 5 of 12 sections to train on, 3 steps an epoch, one epoch and two. It names all
+# that configs/synthetic.py changes, but for how cuts are chosen.
 SMALL = {
     'synthetic.shape': (12, 48, 48),
+    'downsample': 1,
+    'slices': 3,
     'crop': (24, 24),
     'batch_size': 8,
+    'model.name': 'convlstm',
     'model.hidden': (4,),
+    'model.features': (),
+    'model.normalise': False,
+    'attention.kind': 'ita',
+    'attention.alpha': 1.0,
+    'augment.dark': 0.05,
+    'augment.blur': 0.05,
+    'augment.noise': 0.05,
+    'augment.missing': 0.02,
+    'augment.misaligned': 0.05,
+    'augment.elastic': 0.0,
+    'optimizer.name': 'rmsprop',
+    'optimizer.weight_decay': 0.0,
+    'checkpoint.every_epochs': 1,
+    'evaluate.every_epochs': 1,
+    'evaluate.views': 1,
     'phase_one.epochs': 1,
     'phase_one.learning_rate': 1e-2,
     'phase_one.schedule': 'constant',
@@ -78,8 +97,9 @@ def small_settings(**changes: object) -> RunSettings:
 
 
 def arguments(workdir: Path, **changes: object) -> list[str]:
-    """The command line of the small run."""
-    settings = SMALL | {key.replace('__', '.'): value for key, value in changes.items()}
+    """The command line of the small run, which chooses its cuts by all training sections."""
+    chosen = {'evaluate.threshold_from': 'training'}
+    settings = SMALL | chosen | {key.replace('__', '.'): value for key, value in changes.items()}
     flags = [f'--config.{key}={value}' for key, value in settings.items()]
     return ['--config=synthetic', f'--workdir={workdir}', *flags]
 

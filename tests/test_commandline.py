@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from absl import flags
-from commands import environment
+from commands import environment, run
 
 from taclnet_jax.commandline import help_text, with_messages
+from taclnet_jax.config import get_config, run_settings
 from taclnet_jax.errors import InputError, Interrupted
 
 
@@ -115,6 +116,17 @@ def test_help_shows_defaults_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) 
     text = help_text('\nDoes things.\n', holders)
     assert text.startswith('Does things.\n\nFlags:\n  --size\n      How large. Default: 24,256.\n')
     assert text.endswith('  --seed\n      Which. Default: 0.\n  --output\n      Where to.')
+
+
+def test_a_home_directory_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('HOME', str(tmp_path))
+    _, output = run('--workdir=~/nothing', '--mode=evaluate')
+    assert f'{tmp_path}/nothing' in output
+    config = get_config()
+    config.data_dir, config.custom.image = '~/raw', '~/a.tif'
+    settings = run_settings(config)
+    assert settings.data.data_dir == f'{tmp_path}/raw'
+    assert settings.data.custom.image == f'{tmp_path}/a.tif'
 
 
 def test_what_libraries_warn_of_is_heard() -> None:

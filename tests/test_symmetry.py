@@ -33,3 +33,11 @@ def test_flips_keep_oblong_images() -> None:
     image = np.arange(6).reshape(2, 3)
     assert symmetry(image, 3).tolist() == [[5, 4, 3], [2, 1, 0]]
     assert symmetry(image, 4).shape == (3, 2)
+
+
+def test_a_rectangle_has_the_four_that_do_not_transpose() -> None:
+    rectangle = IMAGE[:, :-1]
+    for k in range(4):
+        traced = jax.jit(symmetry)(rectangle, k)
+        np.testing.assert_array_equal(traced, symmetry(rectangle, k))
+        np.testing.assert_array_equal(jax.jit(symmetry)(traced, inverse(k)), rectangle)

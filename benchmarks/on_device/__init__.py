@@ -5,10 +5,11 @@ benchmarks/accelerator.py starts, and ends at its limit. This module and those t
 process share, report.py and page.py, import no JAX: who starts the stages must not hold the device.
 """
 
-BACKBONE = 'recurrent_unet'
-"""The strongest network, of `taclnet_jax.models.MODELS`: measured beside the poster's."""
+from taclnet_jax.config import flagship_config, get_config
 
-NETWORKS = ('convlstm', BACKBONE)
+NETWORKS = ('convlstm', 'flagship')
+"""The poster's, and the one that does best (`taclnet_jax.config.flagship_config`)."""
+
 PRECISIONS = ('float32', 'bfloat16')
 
 
@@ -24,5 +25,6 @@ def precisions(quick: bool) -> tuple[str, ...]:
 
 def network_settings(network: str, quick: bool) -> dict[str, object]:
     """What `benchmarks.step.training_of` takes for a network; for rehearsals a small one."""
-    small = {'model__hidden': (4,), 'model__features': (4, 8)}
-    return {'model__name': network, **(small if quick else {})}
+    model = (flagship_config() if network == 'flagship' else get_config()).model
+    small = {'hidden': (4,), 'features': (4, 8)} if quick else {}
+    return {f'model__{name}': value for name, value in {**model, **small}.items()}

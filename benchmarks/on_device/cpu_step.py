@@ -39,7 +39,7 @@ def take_step(
     """One step of TACLNet with a network on the default devices.
 
     Args:
-        network: of `taclnet_jax.models.MODELS`.
+        network: of `benchmarks.on_device.NETWORKS`.
         phase_two: whether attention is in it.
         precision: of the network's arithmetic.
         backend: of persistence.

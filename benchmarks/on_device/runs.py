@@ -29,7 +29,7 @@ LOOK_S = 2.0
 JOB_BYTES = 10 * 2**30
 """Of a device's memory, for each of the runs side by side."""
 
-STRONGEST = ('flagship_ita', 'flagship', 'topoloss', 'taclnet')
+STRONGEST = ('flagship', 'unet', 'topoloss', 'taclnet')
 LONG = ('--config.phase_one.epochs=350', '--config.phase_two.epochs=15')
 # Of seconds on a CPU.
 _TINY = (

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import UnionType
@@ -173,7 +174,8 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
         if hint is float and isinstance(value, int | float):
             return float(value)
         if isinstance(value, hint):
-            return value
+            # Of texts paths alone begin so.
+            return os.path.expanduser(value) if hint is str and value.startswith('~') else value
     raise InputError(f'Expected config.{key} to be {_described(hint)}; found {value!r}.')
 
 

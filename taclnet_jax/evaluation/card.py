@@ -19,16 +19,22 @@ def model_card(model: Model, workdir: str | Path) -> str:
         workdir: the run, evaluated.
 
     Raises:
-        InputError: it was not evaluated.
+        InputError: it was not evaluated, or its results.json is damaged.
     """
     path = Path(workdir) / 'results.json'
     try:
-        results: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError):
-        raise InputError(
-            f'Expected the scores of an evaluated run in {path}, found none; evaluate it first '
-            'with --mode=evaluate.'
-        ) from None
+        return _card(model, json.loads(path.read_text()))
+    except FileNotFoundError:
+        found = 'no such file'
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        found = f'something else ({type(error).__name__}: {error})'
+    raise InputError(
+        f'Expected the scores of an evaluated run in {path}, found {found}; evaluate it first with '
+        '--mode=evaluate.'
+    )
+
+
+def _card(model: Model, results: dict[str, Any]) -> str:
     settings, sections = model.settings, results['sections']
     z, y, x = (f'{nm:g}' for nm in results['resolution_nm'])
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''

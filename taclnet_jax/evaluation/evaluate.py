@@ -1,7 +1,7 @@
 """Scores of P and P_hat of a trained network, with pictures. No label steers the attention."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from taclnet_jax.data.windows import Stretches, split_sections, targets_of
 from taclnet_jax.evaluation.report import format_table, hardware, write_pictures
 from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.evaluation.thresholds import choose_cuts
-from taclnet_jax.files import write_text
-from taclnet_jax.inference import Model, SectionPrediction, predict_sections
+from taclnet_jax.files import replacing
+from taclnet_jax.inference import Cut, Model, SectionPrediction, predict_sections
 from taclnet_jax.inference.cut import fixed_cuts, map_of
 from taclnet_jax.progress import with_progress
 
@@ -24,7 +24,8 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
 
     Args:
         model, volume: a trained network, and the labelled volume that it was trained on.
-        workdir: gets results.json and pictures/.
+        workdir: gets results.json and pictures/, which take the place of older ones together, in
+            the end.
 
     Returns:
         What results.json holds: for each of `MAPS` its `Cut`, each section's scores, and their
@@ -49,39 +50,51 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
         tried = predictions(known, evaluation.threshold_sections, 'threshold')
         cuts = choose_cuts(volume, list(tried))
     scores: dict[str, list[dict[str, float]]] = {name: [] for name in cuts}
-    pictures: list[str] = []
-    (folder / 'pictures').mkdir(exist_ok=True)
     tested: list[int] = []
-    for prediction in predictions(split.test, evaluation.test_sections, 'test sections'):
-        for name, cut in cuts.items():
-            prob = map_of(prediction, name)
-            scores[name].append(
-                score(evaluation, volume, prediction.section, prob, cut, extended=True)
-            )
-        if len(tested) % evaluation.picture_every == 0:
-            pictures += write_pictures(volume, prediction, cuts, folder / 'pictures')
-        tested.append(prediction.section)
+    with replacing(folder / 'results.json') as file, replacing(folder / 'pictures') as pictures:
+        pictures.mkdir()
+        for prediction in predictions(split.test, evaluation.test_sections, 'test sections'):
+            for name, cut in cuts.items():
+                prob = map_of(prediction, name)
+                scores[name].append(
+                    score(evaluation, volume, prediction.section, prob, cut, extended=True)
+                )
+            if len(tested) % evaluation.picture_every == 0:
+                write_pictures(volume, prediction, cuts, pictures)
+            tested.append(prediction.section)
+        results = summary(model, volume, tested, cuts, scores)
+        file.write_text(json.dumps(results, indent=2) + '\n')
+    print(format_table(results))
+    print(f'Results: {folder / "results.json"}')
+    print('Pictures:', *sorted((folder / 'pictures').iterdir()), sep='\n  ')
+    return results
 
+
+def summary(
+    model: Model,
+    volume: Volume,
+    sections: Sequence[int],
+    cuts: Mapping[str, Cut],
+    scores: Mapping[str, list[dict[str, float]]],
+) -> dict[str, Any]:
+    """What results.json holds, of the scores of each section by the name of the map."""
+    settings = model.settings
     results: dict[str, Any] = {
         'dataset': settings.data.dataset,
         'fold': settings.sampling.fold,
-        'sections': tested,
+        'sections': list(sections),
         'step': model.step,
         'resolution_nm': list(volume.resolution_nm),
         'hardware': hardware(),
         'version': taclnet_jax.__version__,
         'config': as_nested(settings),
     }
-    for name, sections in scores.items():
-        summary = metrics.summarise(sections)
+    for name, of_map in scores.items():
+        means = metrics.summarise(of_map)
         results[name] = {
             **cuts[name]._asdict(),
-            'mean': {key: mean for key, (mean, _) in summary.items()},
-            'std': {key: std for key, (_, std) in summary.items()},
-            'per_section': sections,
+            'mean': {key: mean for key, (mean, _) in means.items()},
+            'std': {key: std for key, (_, std) in means.items()},
+            'per_section': of_map,
         }
-    write_text(folder / 'results.json', json.dumps(results, indent=2) + '\n')
-    print(format_table(results))
-    print(f'Results: {folder / "results.json"}')
-    print('Pictures:', *pictures, sep='\n  ')
     return results

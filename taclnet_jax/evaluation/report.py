@@ -21,8 +21,8 @@ from taclnet_jax.metrics.maps import MAPS, TITLES
 
 def write_pictures(
     volume: Volume, prediction: SectionPrediction, cuts: Mapping[str, Cut], folder: Path
-) -> list[str]:
-    """Writes the two pictures of a section and returns their paths."""
+) -> None:
+    """Writes the two pictures of a section."""
     from taclnet_jax import figures
 
     z = prediction.section
@@ -31,10 +31,8 @@ def write_pictures(
     def segments(name: str) -> np.ndarray:
         return cuts[name].segments(map_of(prediction, name), ignore)
 
-    comparison = folder / f'section_{z:03d}.png'
-    attention = folder / f'attention_{z:03d}.png'
     figures.section_comparison(
-        comparison,
+        folder / f'section_{z:03d}.png',
         volume.image[z],
         membrane,
         prediction.prob,
@@ -44,8 +42,7 @@ def write_pictures(
         segments('P_hat'),
         segments('P_hat_closed'),
     )
-    attention_picture(volume, prediction, attention)
-    return [str(comparison), str(attention)]
+    attention_picture(volume, prediction, folder / f'attention_{z:03d}.png')
 
 
 def attention_picture(

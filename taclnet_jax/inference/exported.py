@@ -104,7 +104,7 @@ def read_exported(folder: Path) -> Model:
             f'{folder / _PARAMETERS} is not what was exported: its sum is another one. {again}'
         )
     network = create_model(settings.model, settings.precision)
-    model = Model(settings, network, _variables(folder / _PARAMETERS), step, cuts, voxel)
+    model = Model(settings, network, _variables(folder / _PARAMETERS), step, cuts, voxel, folder)
     _check_shapes(model, folder)
     return model
 

@@ -1,7 +1,10 @@
 """Where a `Model` comes from: a run, a folder that somebody exported, or the package itself."""
 
 import json
+import math
+import sys
 from pathlib import Path
+from typing import Any
 
 from taclnet_jax.config import read_settings
 from taclnet_jax.errors import InputError
@@ -42,15 +45,41 @@ def _of_run(folder: Path) -> Model:
     step, variables = best_variables(folder)
     network = create_model(settings.model, settings.precision)
     chosen, resolution_nm = _scored(folder / 'results.json')
-    return Model(settings, network, variables, step, chosen, resolution_nm)
+    return Model(settings, network, variables, step, chosen, resolution_nm, folder)
 
 
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
-    """What evaluation left; nothing where it did not, or its file is damaged."""
+    """What evaluation left; nothing where it did not, or its file is damaged, which is said."""
     try:
         results = json.loads(path.read_text())
-        cuts = {name: Cut(results[name]['threshold'], results[name]['closing']) for name in MAPS}
-        z, y, x = results['resolution_nm']
+        cuts = {
+            name: Cut(
+                _number(results[name]['threshold']),
+                None if results[name]['closing'] is None else _number(results[name]['closing']),
+            )
+            for name in MAPS
+        }
+        z, y, x = map(_number, results['resolution_nm'])
         return cuts, (z, y, x)
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}, None
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        print(
+            f'{path} cannot be used ({type(error).__name__}: {error}), as if the run had not been '
+            'evaluated; --mode=evaluate makes it again.',
+            file=sys.stderr,
+        )
+    return {}, None
+
+
+def _number(value: Any) -> float:
+    """A finite number out of JSON, not below 0.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f'expected a number, found {value!r}')
+    if not 0 <= value < math.inf:
+        raise ValueError(f'expected a number from 0 on, found {value!r}')
+    return value

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,14 @@ from numpy.typing import NDArray
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data.windows import targets_of
 from taclnet_jax.errors import InputError
-from taclnet_jax.inference.cut import Cut, fixed_cuts, map_of
+from taclnet_jax.inference.cut import Cut, fixed_cuts
 from taclnet_jax.inference.sections import Inference, create_inference, predict_sections
 from taclnet_jax.models import Network
 from taclnet_jax.volumes import as_uint8_image
+
+SEGMENTED = 'P_hat_closed'
+"""That of `MAPS` which prediction makes segments of, whether or not attention was trained: it has
+no parameters, and lowers VOI at test for every network tried (docs/findings.md)."""
 
 
 @dataclass(frozen=True)
@@ -27,16 +32,7 @@ class Model:
     step: int  # updates after which they were taken
     chosen: Mapping[str, Cut]  # by evaluation, by the name of the map (`MAPS`)
     resolution_nm: tuple[float, float, float] | None  # (z, y, x) of its training volume
-
-    @property
-    def attends(self) -> bool:
-        """Whether it was trained with attention, so that P_hat stands for it rather than P."""
-        return self.settings.attention.kind != 'none'
-
-    @property
-    def segmented(self) -> str:
-        """That of `MAPS` which prediction makes segments of."""
-        return 'P_hat_closed' if self.attends else 'P_closed'
+    place: Path = Path()  # folder that it was read from
 
     @cached_property
     def inference(self) -> Inference:
@@ -61,14 +57,14 @@ class Model:
             InputError: another type or too few sections, or the cuts were not chosen yet.
         """
         stack = as_uint8_image(image, 'given')
-        cut = self.cut(self.segmented)
+        cut = self.cut(SEGMENTED)
         membrane, attention, refined = np.empty((3, *stack.shape), np.float32)
         segments, count = np.zeros(stack.shape, np.int32), 0
         targets = targets_of([range(len(stack))])
         for found in predict_sections(self.inference, self.variables, stack, targets):
             z = found.section
             membrane[z], attention[z], refined[z] = found.prob, found.attention, found.refined
-            pieces = cut.segments(map_of(found, self.segmented))
+            pieces = cut.segments(found.refined)
             segments[z] = np.where(pieces > 0, pieces + count, 0)
             count += int(pieces.max())
         return {

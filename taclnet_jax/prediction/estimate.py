@@ -19,11 +19,11 @@ from taclnet_jax.prediction.predict import Options, active_windows, begin, descr
 from taclnet_jax.prediction.source import open_image
 
 
-def estimate(model: Model, workdir: str | Path, input_path: str, options: Options) -> str:
+def estimate(model: Model, input_path: str, options: Options) -> str:
     """Times one window of one section, and says what the whole would take.
 
     Args:
-        model, workdir, input_path, options: as `predict_volume` takes them.
+        model, input_path, options: as `predict_volume` takes them.
 
     Returns:
         Lines to print.
@@ -31,7 +31,7 @@ def estimate(model: Model, workdir: str | Path, input_path: str, options: Option
     Raises:
         InputError: as `predict_volume` does.
     """
-    job = describe(model, workdir, input_path, options)
+    job = describe(model, input_path, options)
     image = open_image(job)
     layout = Layout(job, image.shape, model.inference)
     active = active_windows(job, layout)
@@ -41,6 +41,8 @@ def estimate(model: Model, workdir: str | Path, input_path: str, options: Option
         scratch = Path(folder) / 'window'
         begin(scratch, middle(job, layout), model, overwrite=False)
         passes = Passes(scratch, model)
+        for k in range(passes.measured[0]):
+            passes.measure((k, 0, 0))
         seconds = {name: _seconds(getattr(passes, name)) for name in passes_of(job)}
     pixels = math.prod(layout.grid.shape) * len(layout.sections)
     # P of all that the network sees together, and o in windows that overlap.

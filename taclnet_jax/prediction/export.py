@@ -1,4 +1,4 @@
-"""What a prediction leaves: a folder with an array for each map, a picture, and what it is of."""
+"""What a prediction leaves: an array for each map, a picture, and what it is of."""
 
 import contextlib
 import json
@@ -8,149 +8,120 @@ import numpy as np
 
 import taclnet_jax
 from taclnet_jax.data.resolution import resampled
-from taclnet_jax.errors import InputError
 from taclnet_jax.figures import prediction_panels
-from taclnet_jax.files import explained, replacing, write_text
+from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering
+from taclnet_jax.prediction.older import ABOUT
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import open_input, size_for_model
 from taclnet_jax.prediction.store import as_sections
 from taclnet_jax.progress import Progress
-from taclnet_jax.volumes import FORMATS, LazySections, Sections, StoredArray, write_array
-from taclnet_jax.volumes.sections import Triple, cropped, listed, mapped
+from taclnet_jax.volumes import LazySections, Sections, StoredArray, check_array, write_array
+from taclnet_jax.volumes.sections import Geometry, Triple, cropped, mapped
 
 _ENDS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
-_ABOUT = 'prediction.json'
+_PICTURE = 'section.png'
 # Sides of the picture of a section, of whose middle it is.
 _PICTURE_PX = 1024
 
 
-class Output:
-    """The folder of a prediction.
+class Export:
+    """What a job leaves, in a format.
 
     Args:
-        folder: of the results.
+        job: what is predicted.
         format: of `FORMATS`.
+
+    Attributes:
+        about: what it is of, and its files by name, as prediction.json says it.
+
+    Raises:
+        InputError: the format cannot hold it.
     """
 
-    def __init__(self, folder: str | Path, format: str) -> None:
-        if format not in FORMATS:
-            raise InputError(f'Expected one of the formats {", ".join(FORMATS)}; found {format!r}.')
-        self.folder = Path(folder)
-        self.format = format
+    def __init__(self, job: Job, format: str) -> None:
+        self._job, self._format = job, format
+        self._source = open_input(job)
+        self._first = [start for start, _ in job.box]
+        self._shape = tuple(stop - start for start, stop in job.box)
+        resolution_nm = self._source.resolution_nm
+        offset_nm = _offset(self._source, self._first)
+        # What a format cannot hold stands in prediction.json.
+        self._geometry = Geometry(
+            None if format == 'png' else resolution_nm,
+            None if format in ('png', 'tiff') else offset_nm,
+        )
+        for name in job.names:
+            dtype = self._segments_dtype(1) if name == 'segments' else np.dtype(job.dtype)
+            check_array(name, self._shape, dtype, format, **self._geometry._asdict())
+        self.about = {
+            'input': job.input,
+            'dataset': job.dataset,
+            'box': job.box,
+            'files': {name: self._place(name, 1)[0] for name in job.names} | {'picture': _PICTURE},
+            'dtype': job.dtype,
+            'resolution_nm': resolution_nm,
+            'offset_nm': offset_nm,
+            'model': job.model,
+            'step': job.step,
+            'version': taclnet_jax.__version__,
+            'settings': job.settings,
+        }
 
-    @property
-    def scratch(self) -> Path:
-        """Where the work is kept by default."""
-        return self.folder.absolute().parent / f'.{self.folder.name}.unfinished'
-
-    def check(self, job: Job, scratch: Path, overwrite: bool) -> None:
-        """Refuses what cannot be written there, before the work.
-
-        Raises:
-            InputError: something is in the way, or the format cannot hold a map.
-        """
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f'Expected --output to be a folder; {self.folder} is a file.')
-        if self.format == 'png' and job.dtype == 'float32' and job.map_names:
-            raise InputError('PNG cannot hold float32 maps; write uint8, or choose another format.')
-        if self.format == 'precomputed' and open_input(job).resolution_nm is None:
-            raise InputError(
-                f'Precomputed needs a voxel size, which {job.input} does not say; choose another '
-                'format.'
-            )
-        mine, other = self.folder.resolve(), scratch.resolve()
-        if mine.is_relative_to(other) or other.is_relative_to(mine):
-            raise InputError(
-                f'Expected --scratch and --output apart from each other, found {scratch} and '
-                f'{self.folder}.'
-            )
-        if not self.folder.exists() or not any(self.folder.iterdir()):
-            return
-        about, files = _told(self.folder / _ABOUT)
-        others = sorted({path.name for path in self.folder.iterdir()} - files)
-        if others:
-            raise InputError(
-                f'Expected --output to be a new folder, or that of a prediction; {self.folder} '
-                f'holds something else ({listed(others, 3)}). Choose another one.'
-            )
-        if not overwrite:
-            raise InputError(
-                f'{self.folder} holds {about}. Choose another --output, or replace it with '
-                '--overwrite.'
-            )
-
-    def write(self, passes: Passes, numbering: Numbering | None) -> dict[str, str]:
-        """Writes everything at once, or nothing; returns the files by name."""
-        job, layout = passes.job, passes.layout
-        source = open_input(job)
-        first = [start for start, _ in job.box]
-        shape = tuple(stop - start for start, stop in job.box)
-        resolution_nm = source.resolution_nm
-        offset_nm = _offset(source, first)
+    def write(self, folder: Path, passes: Passes, numbering: Numbering | None) -> dict[str, str]:
+        """Writes all of it into an empty folder; returns the names of the files there."""
+        job, layout, first = self._job, passes.layout, self._first
         files: dict[str, str] = {}
         arrays: dict[str, Sections] = {}
         for name in job.names:
             stored: Sections = as_sections(passes.results[name])
             if numbering is not None and name == 'segments':
-                stored = self._numbered(numbering.applied(stored))
+                numbers = numbering.applied(stored)
+                stored = mapped(numbers, self._segments_dtype(numbering.largest), np.asarray)
             corner = [f.start for f in layout.fine]
             if job.zoom != (1, 1):
-                stored, corner = _back(stored, corner, job, source.shape), [0, 0]
-                stored = cropped(stored, (0, *first[1:]), shape)
+                stored, corner = _back(stored, corner, job, self._source.shape), [0, 0]
+                stored = cropped(stored, (0, *first[1:]), self._shape)
             else:
                 inside = (0, *(a - b for a, b in zip(first[1:], corner, strict=True)))
-                stored = cropped(stored, inside, shape)
+                stored = cropped(stored, inside, self._shape)
             arrays[name] = stored
-        with explained(self.folder), replacing(self.folder) as folder:
-            folder.mkdir()
-            for name, array in arrays.items():
-                path, dataset = self._place(folder, name)
-                with contextlib.closing(Progress(0, array.shape[0], 'section')) as bar:
-                    shown = _counted(array, bar, f'writing {name}')
-                    write_array(
-                        path,
-                        shown,
-                        format=self.format,
-                        dataset=dataset,
-                        # What a format cannot hold stands in prediction.json.
-                        resolution_nm=None if self.format == 'png' else resolution_nm,
-                        offset_nm=None if self.format in ('png', 'tiff') else offset_nm,
-                    )
-                files[name] = str(self.folder / path.relative_to(folder))
-            picture = folder / 'section.png'
-            _draw(picture, passes, source, arrays, first)
-            files['picture'] = str(self.folder / picture.name)
-            about = {
-                'input': job.input,
-                'dataset': job.dataset,
-                'box': job.box,
-                'files': {name: Path(path).name for name, path in files.items()},
-                'dtype': job.dtype,
-                'resolution_nm': resolution_nm,
-                'offset_nm': offset_nm,
-                'workdir': job.workdir,
-                'step': job.step,
-                'version': taclnet_jax.__version__,
-                'settings': job.settings,
-            }
-            write_text(folder / _ABOUT, json.dumps(about, indent=2) + '\n')
+        for name, array in arrays.items():
+            file, dataset, format = self._place(name, array.dtype.itemsize)
+            with contextlib.closing(Progress(0, array.shape[0], 'section')) as bar:
+                shown = _counted(array, bar, f'writing {name}')
+                write_array(
+                    folder / file,
+                    shown,
+                    format=format,
+                    dataset=dataset,
+                    resolution_nm=self._geometry.resolution_nm,
+                    offset_nm=self._geometry.offset_nm,
+                )
+            files[name] = file
+        _draw(folder / _PICTURE, passes, self._source, arrays, first)
+        files['picture'] = _PICTURE
+        write_text(folder / ABOUT, json.dumps(self.about | {'files': files}, indent=2) + '\n')
         return files
 
-    def _place(self, folder: Path, name: str) -> tuple[Path, str]:
-        """Path and dataset of a map; HDF5 is one file, as CREMI's are."""
-        if self.format == 'hdf5':
-            dataset = 'volumes/labels/neuron_ids' if name == 'segments' else f'volumes/{name}'
-            return folder / 'prediction.h5', dataset
-        return folder / f'{name}{_ENDS.get(self.format, "")}', ''
+    def _place(self, name: str, itemsize: int) -> tuple[str, str, str]:
+        """File, dataset and format of a map; HDF5 is one file, as CREMI's are.
 
-    def _numbered(self, segments: LazySections) -> Sections:
-        """In the type that the format and its readers take for segments."""
-        if self.format in ('tiff', 'png', 'hdf5'):
-            return segments
-        dtype = np.dtype(np.uint32 if segments.dtype.itemsize <= 4 else np.uint64)
-        return mapped(segments, dtype, lambda crop: crop.astype(dtype))
+        Numbers of segments that PNG cannot hold become a TIFF.
+        """
+        if self._format == 'hdf5':
+            dataset = 'volumes/labels/neuron_ids' if name == 'segments' else f'volumes/{name}'
+            return 'prediction.h5', dataset, 'hdf5'
+        format = 'tiff' if self._format == 'png' and itemsize > 2 else self._format
+        return f'{name}{_ENDS.get(format, "")}', '', format
+
+    def _segments_dtype(self, largest: int) -> np.dtype:
+        """That holds numbers up to the largest, and that the format and its readers take."""
+        dtype = np.min_scalar_type(max(largest, 256))
+        if self._format in ('tiff', 'png', 'hdf5'):
+            return dtype
+        return np.dtype(np.uint32 if dtype.itemsize <= 4 else np.uint64)
 
 
 def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...]) -> Sections:
@@ -208,13 +179,3 @@ def _draw(
     if passes.job.dtype == 'uint8':
         maps = {name: values / 255 for name, values in maps.items()}
     prediction_panels(path, image, maps, segments)
-
-
-def _told(about: Path) -> tuple[str, set[str]]:
-    """What the prediction in a folder is of, and its files; none where there is no prediction."""
-    try:
-        found = json.loads(about.read_text())
-        told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["workdir"]}'
-        return told, {about.name, *found['files'].values()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return '', set()

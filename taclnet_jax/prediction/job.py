@@ -22,7 +22,7 @@ class Job:
     """What is to be predicted; the same in every process that takes part.
 
     Attributes:
-        workdir: of the run whose network predicts.
+        model: folder of the run, or of the exported model, that predicts.
         step: of its parameters.
         settings: of the run, and of how it is used.
         input: the volume.
@@ -37,7 +37,7 @@ class Job:
         block: sections, and windows along y and along x, of a block.
     """
 
-    workdir: str
+    model: str
     step: int
     settings: dict[str, Any]
     input: str

@@ -62,7 +62,6 @@ class Numbering:
 
     def applied(self, pieces: Sections) -> LazySections:
         """The region's segments in the volume's numbers, of their numbers within blocks."""
-        dtype = np.min_scalar_type(max(self.largest, 256))
         y, x = (self._starts(axis) for axis in (0, 1))
 
         def read(z: int, rows: slice, columns: slice) -> np.ndarray:
@@ -73,9 +72,9 @@ class Numbering:
             if len(self._from):
                 at = np.searchsorted(self._from, numbers).clip(max=len(self._from) - 1)
                 numbers = np.where(self._from[at] == numbers, self._to[at], numbers)
-            return numbers.astype(dtype)
+            return numbers
 
-        return LazySections(pieces.shape, dtype, read)
+        return LazySections(pieces.shape, np.int64, read)
 
     def _starts(self, axis: int) -> list[int]:
         """Where blocks begin along a side of the region, in the model's pixels."""

@@ -1,4 +1,4 @@
-"""What is done to a block: the network's P, attention, and the maps and segments made of both.
+"""What is done to a block: grey values, the network's P, attention, and the maps and segments.
 
 Each pass reads what the one before left on disk, of its block and of the blocks around it, and
 writes its own block alone.
@@ -15,10 +15,11 @@ import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from taclnet_jax.data.normalisation import normalised
+from taclnet_jax.data.normalisation import normalised, section_histogram
 from taclnet_jax.data.resolution import doubled, halved_image
+from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.inference import Inference, Model
+from taclnet_jax.inference import SEGMENTED, Inference, Model
 from taclnet_jax.inference.windows import Window, shifted
 from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
@@ -28,10 +29,12 @@ from taclnet_jax.prediction.store import chunk_side, open_store
 
 
 class Passes:
-    """A job as one process sees it. Its passes are `predict`, `attend` and `finish`, in this order.
+    """A job as one process sees it.
+
+    Its passes are `measure`, `predict`, `attend` and `finish`, in this order.
 
     Args:
-        scratch: folder of the job, with job.json, histograms.npy and active.npy in it.
+        scratch: folder of the job, with job.json and active.npy in it.
         model: its network, if it is loaded already.
     """
 
@@ -43,11 +46,31 @@ class Passes:
         image = open_image(self.job)
         self.stretch = range(image.shape[0])
         self.layout = Layout(self.job, image.shape, self.infer)
-        seen = halved_image(image) if self.infer.downsample == 2 else image
-        histograms = np.load(scratch / 'histograms.npy', mmap_mode='r')
-        first = self.layout.seen_sections(self.infer.slices, len(self.stretch)).start
-        self.image = normalised(seen, lambda z: histograms[z - first])
+        self.grey = halved_image(image) if self.infer.downsample == 2 else image
+        self.image = normalised(
+            self.grey, lambda z: self._histograms[z - self.seen.start].read().result()
+        )
         self.active = np.load(scratch / 'active.npy')
+
+    @property
+    def seen(self) -> range:
+        """All sections of the volume that the network sees."""
+        return self.layout.seen_sections(self.infer.slices, len(self.stretch))
+
+    @property
+    def measured(self) -> Index:
+        """Blocks of `measure`, of whole sections, along z, y and x."""
+        return -(-len(self.seen) // self.job.block[0]), 1, 1
+
+    def measure(self, index: Index) -> None:
+        """The grey values of whole sections, which the network gets with mean 0 and variance 1."""
+        depth = self.job.block[0]
+        for z in self.seen[index[0] * depth : (index[0] + 1) * depth]:
+            try:
+                counts = section_histogram(self.grey, z)
+            except InputError as error:
+                raise InputError(f'Section {z}: {error}') from error
+            self._histograms[z - self.seen.start].write(counts).result()
 
     def predict(self, index: Index) -> None:
         """P of all sections that the network sees with each of the block's."""
@@ -88,7 +111,7 @@ class Passes:
             for name, values in maps.items():
                 self.results[name][z, *part].write(values).result()
             if 'segments' in self.job.names:
-                pieces = segment(closed, self.model.cut(self.model.segmented).threshold)
+                pieces = segment(closed, self.model.cut(SEGMENTED).threshold)
                 self.results['segments'][z, *part].write(pieces.astype(np.uint32)).result()
                 lines.append((pieces.max(), pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]))
         if lines:
@@ -112,8 +135,8 @@ class Passes:
         if self.infer.downsample == 2:
             found = {name: doubled(values, shape) for name, values in found.items()}
         if 'segments' in self.job.names:
-            cut = self.model.cut(self.model.segmented)
-            source = found['refined' if self.model.segmented.startswith('P_hat') else 'membrane']
+            cut = self.model.cut(SEGMENTED)
+            source = found['refined']
             found['closed'] = cut.closed(source, None)
         return {name: values[y, x] for name, values in found.items()}
 
@@ -127,6 +150,10 @@ class Passes:
             name: open_store(self.scratch / name, shape, dtypes[name], (1, side, side))
             for name in self.job.names
         }
+
+    @cached_property
+    def _histograms(self) -> ts.TensorStore:
+        return open_store(self.scratch / 'histograms', (len(self.seen), 256), np.int64, (1, 256))
 
     @cached_property
     def _prob(self) -> ts.TensorStore:

@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from taclnet_jax.config.schema import as_nested
-from taclnet_jax.data.normalisation import section_histogram
-from taclnet_jax.data.resolution import halved_image
 from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
-from taclnet_jax.inference import Model
+from taclnet_jax.inference import SEGMENTED, Model
 from taclnet_jax.prediction.engine import run_pass
-from taclnet_jax.prediction.export import Output
+from taclnet_jax.prediction.export import Export
 from taclnet_jax.prediction.job import DTYPES, NAMES, Job
 from taclnet_jax.prediction.layout import Layout
+from taclnet_jax.prediction.lock import locked
 from taclnet_jax.prediction.numbering import Numbering
+from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import open_image
 from taclnet_jax.progress import with_progress
@@ -36,7 +36,7 @@ class Options:
     """What is predicted of a volume, and how.
 
     Attributes:
-        names: of `NAMES`; by default segments, and the map that they are made of.
+        names: of `NAMES`; by default refined, and the segments that are made of it.
         dtype: of the maps: uint8, with 255 for 1, or float32.
         format: of the results, of `taclnet_jax.volumes.FORMATS`.
         input_dataset: the volume inside an HDF5, zarr or N5 file.
@@ -48,7 +48,8 @@ class Options:
         resample: predict at the voxel size of the model's volume, and come back.
         force: predict in spite of another voxel size.
         overwrite: replace an older prediction, and unfinished work of another one.
-        scratch: folder of what is needed until the end; beside the output by default.
+        scratch: folder of what is needed until the end; by default beside the output, or in the
+            run's folder where the output is an address.
         block: sections, and windows along a side, that are done or not as a whole.
         workers: processes that share the blocks.
         worker_command: starts each of them, such as 'srun -n1'; '' for processes of this machine.
@@ -75,20 +76,15 @@ _OTHER_SIZE = 1.5
 
 
 def predict_volume(
-    model: Model,
-    workdir: str | Path,
-    input_path: str,
-    output: str | Path,
-    options: Options = Options(),
+    model: Model, input_path: str, output: str | Path, options: Options = Options()
 ) -> dict[str, str]:
     """Predicts a volume of any size, in blocks; called again after an interruption, it goes on.
 
     Args:
-        model: a trained network, `load(workdir)`, maybe with other settings of its use.
-        workdir: its run.
+        model: a trained network, `load(place)`, maybe with other settings of its use.
         input_path: at least as many sections as the network sees together, in any format of
             `taclnet_jax.volumes.open_array`.
-        output: folder of the results.
+        output: folder of the results, or its address in the cloud (gs://, s3://).
         options: what is predicted, and how.
 
     Returns:
@@ -98,36 +94,40 @@ def predict_volume(
         InputError: the model or the volume cannot be used, something is in the way, blocks failed,
             or a file cannot be written.
     """
-    place = Output(output, options.format)
+    place = create_output(output, options.format)
     command = _words(options.worker_command)
-    job = describe(model, workdir, input_path, options)
+    job = describe(model, input_path, options)
     scratch = Path(options.scratch) if options.scratch else place.scratch
-    place.check(job, scratch, options.overwrite)
-    begin(scratch, job, model, options.overwrite)
-    passes = Passes(scratch, model)
-    needed = needed_blocks(passes.layout, passes.active)
-    for name in passes_of(job):
-        run_pass(passes, name, needed[name], options.workers, command)
-    numbering = None
-    if 'segments' in job.names:
-        numbering = Numbering(passes.layout, scratch, needed['finish'])
-    files = place.write(passes, numbering)
-    shutil.rmtree(scratch)
-    return files
+    export = Export(job, options.format)
+    place.check(export.about, scratch, options.overwrite)
+    with locked(scratch):
+        begin(scratch, job, model, options.overwrite)
+        passes = Passes(scratch, model)
+        needed = needed_blocks(passes.layout, passes.active)
+        needed['measure'] = np.ones(passes.measured, bool)
+        for name in ('measure', *passes_of(job)):
+            run_pass(passes, name, needed[name], options.workers, command)
+        numbering = None
+        if 'segments' in job.names:
+            numbering = Numbering(passes.layout, scratch, needed['finish'])
+        with place.new(export.about, scratch) as folder:
+            files = export.write(folder, passes, numbering)
+        shutil.rmtree(scratch)
+    return {name: place.path(file) for name, file in files.items()}
 
 
 def passes_of(job: Job) -> tuple[str, ...]:
-    """The passes that a job takes, in their order."""
+    """The passes that do each window of a job, in their order, after `measure`."""
     return ('predict', 'attend', 'finish') if job.attends else ('predict', 'finish')
 
 
-def describe(model: Model, workdir: str | Path, input_path: str, options: Options) -> Job:
+def describe(model: Model, input_path: str, options: Options) -> Job:
     """The job, checked.
 
     Raises:
         InputError: see `predict_volume`.
     """
-    names = options.names or ('refined' if model.attends else 'membrane', 'segments')
+    names = options.names or ('refined', 'segments')
     for name in names:
         _check_choice('names', name, NAMES)
     _check_choice('dtype', options.dtype, DTYPES)
@@ -140,11 +140,11 @@ def describe(model: Model, workdir: str | Path, input_path: str, options: Option
     check_slices([range(source.shape[0])], model.settings.sampling.slices)
     zoom = _zoom(model, source, options)
     if 'segments' in names:
-        model.cut(model.segmented)  # or says how it is chosen
+        model.cut(SEGMENTED)  # or says how it is chosen
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
     return Job(
-        workdir=str(Path(workdir).absolute()),
+        model=str(model.place.absolute()),
         step=model.step,
         settings=json.loads(json.dumps(as_nested(model.settings))),  # as it is read again
         input=_absolute(input_path),
@@ -155,8 +155,7 @@ def describe(model: Model, workdir: str | Path, input_path: str, options: Option
         zoom=zoom,
         names=tuple(name for name in NAMES if name in names),
         dtype=options.dtype,
-        attends=bool({'refined', 'attention'} & set(names))
-        or ('segments' in names and model.attends),
+        attends=bool({'refined', 'attention', 'segments'} & set(names)),
         block=options.block,
     )
 
@@ -182,16 +181,10 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
         )
     if scratch.exists():
         shutil.rmtree(scratch)
-    infer, image = model.inference, open_image(job)
-    layout = Layout(job, image.shape, infer)
+    layout = Layout(job, open_image(job).shape, model.inference)
     with replacing(scratch) as folder:
         folder.mkdir()
         job.write(folder / 'job.json')
-        seen = halved_image(image) if infer.downsample == 2 else image
-        sections = layout.seen_sections(infer.slices, image.shape[0])
-        histograms = (section_histogram(seen, z) for z in sections)
-        shown = with_progress(histograms, len(sections), 'grey values', 'section')
-        np.save(folder / 'histograms.npy', np.stack(list(shown)))
         np.save(folder / 'active.npy', active_windows(job, layout))
 
 

@@ -35,10 +35,10 @@ def model_of(job: Job, model: Model | None = None) -> Model:
     Raises:
         InputError: the run has another best checkpoint by now.
     """
-    model = model or load(job.workdir)
+    model = model or load(job.model)
     if model.step != job.step:
         raise InputError(
-            f'Expected the parameters of step {job.step} in {job.workdir}, with which the '
+            f'Expected the parameters of step {job.step} in {job.model}, with which the '
             f'prediction began; found those of step {model.step}. Begin anew, with --overwrite.'
         )
     settings = run_settings(job.settings)

@@ -1,10 +1,18 @@
-"""Checkpoints of a run, with Orbax: the last few, the best one, and the end of phase one."""
+"""Checkpoints of a run, with Orbax: the last few, the best one, and the end of phase one.
 
+Each holds digests of its content, by which a changed bit is found when it is read.
+"""
+
+import errno
+import hashlib
+import json
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -12,6 +20,13 @@ from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics import HIGHER_IS_BETTER
 from taclnet_jax.training.state import TrainState
+
+_PAUSES_S = (0.0, 1.0, 5.0)
+"""Between attempts to read; an error of the storage may pass."""
+
+
+class Damaged(InputError):
+    """A checkpoint whose content is not what was saved, however often it is read."""
 
 
 class Checkpoints:
@@ -21,9 +36,15 @@ class Checkpoints:
     validation metric; `phase_one/` the end of phase one, for other runs of the same. Each holds the
     variables, the optimizer's state, the ITA memory, the step, and the run's configuration.
 
+    Only training opens them so, one at a time: what a killed one left half-written is removed. For
+    readers there are the functions below, which change nothing.
+
     Args:
         workdir, config: the run's folder; its configuration, stored with each.
         settings: which are kept.
+
+    Raises:
+        InputError: the best one cannot be read.
     """
 
     def __init__(self, workdir: Path, settings: CheckpointSettings, config: dict[str, Any]) -> None:
@@ -38,7 +59,11 @@ class Checkpoints:
             self._best_score = _info(self.folder / 'best', step)['score']
 
     def save(self, state: TrainState) -> None:
-        """Saves a state that is on the host, whole or not at all, in the background."""
+        """Saves a state that is on the host, whole or not at all, in the background.
+
+        Raises:
+            InputError: it has parameters that are not finite. So do the other ways to save.
+        """
         self._write(self._last, state, None)
 
     def offer(self, state: TrainState, validation: dict[str, float]) -> None:
@@ -56,12 +81,15 @@ class Checkpoints:
     def restore_last(self, template: TrainState) -> TrainState | None:
         """The last state that can be read, or None.
 
-        States that cannot be read are named and put aside.
+        Damaged states are named and put aside.
+
+        Raises:
+            InputError: one cannot be read at the moment, and may be good.
         """
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
                 return _state(self.folder / 'last', step, template)
-            except InputError as error:
+            except Damaged as error:
                 aside, problem = self.folder / 'unreadable', str(error).rsplit('; ', 1)[0]
                 print(
                     f'{problem}; it is moved to {aside}, and the run goes on from the one before.',
@@ -84,13 +112,19 @@ class Checkpoints:
         step = int(state.step)
         if step in manager.all_steps():
             return
+        if not all(np.isfinite(x).all() for x in jax.tree.leaves((state.variables, state.final))):
+            raise InputError(
+                f'The parameters after step {step} are not finite, and were not saved. Lower the '
+                'learning rate; the run goes on from the checkpoint before.'
+            )
         info = {'config': self._config, 'step': step, 'score': score}
+        arrays = {'variables': state.final, 'training': _training(state)}
+        digests = {name: _digest(tree) for name, tree in arrays.items()} | {'info': _sum_of(info)}
         manager.save(
             step,
             args=ocp.args.Composite(
-                variables=ocp.args.StandardSave(state.final),
-                training=ocp.args.StandardSave(_training(state)),
-                info=ocp.args.JsonSave(info),
+                **{name: ocp.args.StandardSave(tree) for name, tree in arrays.items()},
+                info=ocp.args.JsonSave(info | {'sha256': digests}),
             ),
         )
 
@@ -103,9 +137,14 @@ def best_variables(workdir: Path) -> tuple[int, Any]:
     """
     folder = Path(workdir).absolute() / 'checkpoints'
     for name in ('best', 'last'):
-        if (step := _latest(folder / name)) is not None:
+        while (step := _latest(folder / name)) is not None:
             variables = ocp.args.StandardRestore()
-            return step, _restored(folder / name, step, variables=variables)['variables']
+            try:
+                return step, _restored(folder / name, step, variables=variables)['variables']
+            except InputError:
+                # A training that goes on has replaced it meanwhile, and removed it.
+                if step == _latest(folder / name):
+                    raise
     raise InputError(
         f'Expected a trained network in {folder}, found no checkpoint; train first, with '
         '--mode=train and this --workdir.'
@@ -145,7 +184,7 @@ def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
 
 
 def _training(state: TrainState) -> dict[str, Any]:
-    tree = {'step': state.step, 'opt_state': state.opt_state, 'memory': state.memory}
+    tree = {name: getattr(state, name) for name in ('step', 'opt_state', 'memory', 'losses')}
     if state.average is not None:  # What is used after training is stored apart.
         tree['variables'] = state.variables
     # Orbax does not store None.
@@ -170,22 +209,85 @@ def _state(folder: Path, step: int, template: TrainState) -> TrainState:
 
 
 def _info(folder: Path, step: int) -> dict[str, Any]:
-    return dict(_restored(folder, step, info=ocp.args.JsonRestore())['info'])
+    return dict(_restored(folder, step)['info'])
 
 
 def _restored(folder: Path, step: int, **items: Any) -> Any:
-    """Parts of a checkpoint. Nothing is changed in the folder.
+    """The info of a checkpoint and arrays in it, as they were saved; changes nothing in the folder.
 
     Raises:
-        InputError: one cannot be read.
+        Damaged: one is not as it was saved.
+        InputError: one cannot be read at the moment.
     """
     path = folder / str(step)
-    try:
-        with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
-            return reader.restore(path, args=ocp.args.Composite(**items))
-    except Exception as error:  # Orbax raises whatever its storage does.
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise InputError(
-            f'Checkpoint {path} cannot be read ({reason}); remove it to use another one, or train '
-            'again.'
-        ) from error
+    for pause in (*_PAUSES_S, None):
+        try:
+            return _read(path, items)
+        except Exception as error:  # Orbax raises whatever its storage does.
+            storage = _storage_error(error, path)
+            if pause is not None and path.exists():
+                time.sleep(pause if storage else 0)
+                continue
+            reason = (str(storage or error).strip().splitlines() or [type(error).__name__])[0][:200]
+            if storage:
+                raise InputError(
+                    f'Checkpoint {path} cannot be read at the moment ({reason}), but may be good; '
+                    'nothing was changed there. Start the same command again when its disk answers.'
+                ) from error
+            raise Damaged(
+                f'Checkpoint {path} cannot be read ({reason}); remove it to use another one, or '
+                'train again.'
+            ) from error
+    raise AssertionError('the last attempt returns or raises')
+
+
+def _read(path: Path, items: dict[str, Any]) -> Any:
+    """The info of a checkpoint and arrays in it, read once.
+
+    Raises:
+        ValueError: they are not what was saved; or whatever Orbax does.
+    """
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+        args = ocp.args.Composite(**items, info=ocp.args.JsonRestore())
+        restored = dict(reader.restore(path, args=args).items())
+    info = restored['info']
+    digests = info.pop('sha256', {})
+    for name in items:
+        if _digest(restored[name]) != digests.get(name):
+            raise ValueError(f'its {name} are not those that were saved')
+    if _sum_of(info) != digests.get('info'):
+        raise ValueError('its info is not what was saved')
+    return restored
+
+
+def _storage_error(error: Exception, path: Path) -> Exception | None:
+    """Why a checkpoint's files cannot be read; None where they can, whatever is in them."""
+    if isinstance(error, MemoryError):
+        return error
+    missing = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    if isinstance(error, OSError) and error.errno not in (None, *missing):
+        return error
+    try:  # The libraries below Orbax have errors of their own for what the system says.
+        for file in path.rglob('*'):
+            if file.is_file():
+                with file.open('rb') as content:
+                    while content.read(2**20):
+                        pass
+    except OSError as found:
+        return None if found.errno in missing else found
+    return None
+
+
+def _digest(tree: Any) -> str:
+    """SHA-256 of the names, types, shapes and bytes of a tree's arrays."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {np.shape(leaf)};'.encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _sum_of(info: dict[str, Any]) -> str:
+    """SHA-256 of what is stored as JSON."""
+    return hashlib.sha256(json.dumps(info, sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """Training in two phases: the network alone, then with STA and ITA."""
 
+import math
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -13,11 +13,13 @@ import numpy as np
 from clu import parameter_overview
 
 from taclnet_jax.errors import Interrupted
+from taclnet_jax.losses import LOSSES
 from taclnet_jax.training import parallel
 from taclnet_jax.training.reporting import Reporter, read_metrics
-from taclnet_jax.training.setup import Training, begin
-from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.setup import Training, opened
+from taclnet_jax.training.state import EpochLoss, TrainState
 from taclnet_jax.training.step import Step, time_topology
+from taclnet_jax.training.watch import Watch, constant_loss, warning_of
 
 Validate = Callable[[Any], tuple[dict[str, float], np.ndarray]]
 """From the network's variables to scores by name and a picture `[height, width, 3]` uint8."""
@@ -35,61 +37,69 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
         The final state, on the host.
 
     Raises:
-        InputError: the workdir cannot be used.
+        InputError: the workdir cannot be used, or too many steps were skipped in a row because
+            their loss or gradient was not finite.
         Interrupted: SIGTERM or SIGINT came.
     """
     settings, loader = training.settings, training.loader
     folder, per_epoch, samples = Path(workdir), loader.steps_per_epoch, len(loader.samples)
-    checkpoints, state = begin(training, folder)
-    first_step = int(state.step)
-    with (
-        closing(Reporter(folder, first_step, training.steps)) as reporter,
-        stop_signals() as signals,
-    ):
-        if first_step == 0:
-            reporter.print(parameter_overview.get_parameter_overview(state.variables['params']))
-        elif first_step < training.steps:
-            reporter.print(f'Going on from step {first_step} of {training.steps}.')
-        state = state.to_devices()
+    with opened(training, folder) as (checkpoints, state):
+        first_step = int(state.step)
+        with (
+            closing(Reporter(folder, first_step, training.steps)) as reporter,
+            stop_signals() as signals,
+        ):
+            if first_step == 0:
+                reporter.print(parameter_overview.get_parameter_overview(state.variables['params']))
+            elif first_step < training.steps:
+                reporter.print(f'Going on from step {first_step} of {training.steps}.')
+            state = state.to_devices()
 
-        step_fn = None
-        for epoch in range(first_step // per_epoch, training.epochs):
-            phase_two = training.is_phase_two(epoch)
-            if step_fn is None or phase_two != training.is_phase_two(epoch - 1):
-                step_fn = training.create_step(phase_two)
-            first = max(first_step - epoch * per_epoch, 0)
-            state, measured = train_epoch(training, step_fn, state, epoch, first, reporter, signals)
-            host = state.to_host(samples)
-            step, last = int(host.step), epoch == training.epochs - 1
-
-            # --- Validation, unless a signal came in the middle of the epoch.
-            if step == (epoch + 1) * per_epoch:
-                scores: dict[str, float] = {}
-                if validate and (last or (epoch + 1) % settings.evaluate.every_epochs == 0):
-                    scores, picture = validate(host.final)
-                    reporter.image(step, 'attention', picture)
-                reporter.metrics(
-                    step,
-                    {'epoch': epoch + 1, 'phase': 1 + phase_two}
-                    | measured
-                    | {f'validation/{key}': value for key, value in scores.items()},
+            step_fn, watch = None, Watch(loader.samples)
+            for epoch in range(first_step // per_epoch, training.epochs):
+                phase_two = training.is_phase_two(epoch)
+                if step_fn is None or phase_two != training.is_phase_two(epoch - 1):
+                    step_fn = training.create_step(phase_two)
+                first = max(first_step - epoch * per_epoch, 0)
+                state, times = train_epoch(
+                    training, step_fn, state, epoch, first, reporter, watch, signals
                 )
-                if epoch == settings.training.phase_one.epochs - 1:
-                    checkpoints.save_phase_one(host)
-                if scores and (phase_two or settings.training.phase_two.epochs == 0):
-                    checkpoints.offer(host, scores)
+                host = state.to_host(samples)
+                step, last = int(host.step), epoch == training.epochs - 1
 
-            # --- Checkpoint.
-            if signals or last or (epoch + 1) % settings.checkpoint.every_epochs == 0:
-                checkpoints.save(host)
-            if signals:
-                checkpoints.close()
-                raise Interrupted(
-                    signals[0],
-                    f'Stopped at step {step} of {training.steps}, and saved. Start the same '
-                    'command again to go on.',
-                )
-        checkpoints.close()
+                # --- Validation, unless a signal came in the middle of the epoch.
+                if step == (epoch + 1) * per_epoch:
+                    scores: dict[str, float] = {}
+                    if validate and (last or (epoch + 1) % settings.evaluate.every_epochs == 0):
+                        scores, picture = validate(host.final)
+                        reporter.image(step, 'attention', picture)
+                    reporter.metrics(
+                        step,
+                        {
+                            'epoch': epoch + 1,
+                            'phase': 1 + phase_two,
+                            'train/loss': host.losses.mean,
+                            'train/skipped_steps': int(host.losses.skipped),
+                        }
+                        | times
+                        | {f'validation/{key}': value for key, value in scores.items()},
+                    )
+                    if epoch == settings.training.phase_one.epochs - 1:
+                        checkpoints.save_phase_one(host)
+                    if scores and (phase_two or settings.training.phase_two.epochs == 0):
+                        checkpoints.offer(host, scores)
+                    if last and (warning := end_warning(training, host.losses)):
+                        reporter.print(warning)
+
+                # --- Checkpoint.
+                if signals or last or (epoch + 1) % settings.checkpoint.every_epochs == 0:
+                    checkpoints.save(host)
+                if signals:
+                    raise Interrupted(
+                        signals[0],
+                        f'Stopped at step {step} of {training.steps}, and saved. Start the same '
+                        'command again to go on.',
+                    )
     from taclnet_jax import figures  # matplotlib, for which the first step need not wait
 
     figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
@@ -103,43 +113,53 @@ def train_epoch(
     epoch: int,
     first: int,
     reporter: Reporter,
+    watch: Watch,
     signals: list[int],
 ) -> tuple[TrainState, dict[str, float]]:
-    """Steps `first` and on of an epoch, or until a signal; the state, mean loss and times in ms."""
+    """Steps `first` and on of an epoch, or until a signal; the state, and times in ms."""
     phase_two = training.is_phase_two(epoch)
-    if phase_two and first == 0 and state.memory is not None:
-        state = state.replace(memory=state.memory.begin_epoch())
-    losses: list[jax.Array] = []
-    running: deque[float] = deque(maxlen=20)
-    start = None
+    if first == 0:
+        state = state.replace(losses=parallel.replicate(EpochLoss.create()))
+        if phase_two and state.memory is not None:
+            state = state.replace(memory=state.memory.begin_epoch())
+    start, step = None, epoch * training.loader.steps_per_epoch + first
     batches = training.loader.epoch(epoch, first, displace=not phase_two)
     with batches:
         for batch in batches:
             state, output = step_fn(state, parallel.shard(batch))
-            losses.append(output['loss'])
-            # The loss of the step before: waiting for this one would keep the device idle.
-            running.append(float(losses[max(len(losses) - 2, 0)][0]))
-            reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', float(np.mean(running)))
+            step += 1
+            watch.see(step, output['loss'], batch['sample_id'])
+            reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', watch.mean)
             if start is None:  # The first step compiles.
+                jax.block_until_ready(output)
                 start, waited, timed = time.perf_counter(), batches.seconds_waited, 0
             else:
                 timed += 1
             if signals:
                 break
-    loss = float(np.mean([np.asarray(x)[0] for x in losses]))
-    measured = {'train/loss': loss}
+    watch.wait()
+    times = {}
     if start is not None and timed:
         step_ms = (time.perf_counter() - start) / timed * 1e3
-        measured |= {
+        times = {
             'time/step_ms': step_ms,
             'time/data_ms': (batches.seconds_waited - waited) / timed * 1e3,
         }
         attention = training.settings.attention
         if phase_two and attention.kind != 'none' and not signals:
-            measured |= time_topology(output['prob'], attention)
-            parts = measured['time/persistence_ms'] + measured['time/attention_ms']
-            measured['time/network_ms'] = step_ms - measured['time/data_ms'] - parts
-    return state, measured
+            times |= time_topology(output['prob'], attention)
+            parts = times['time/persistence_ms'] + times['time/attention_ms']
+            times['time/network_ms'] = step_ms - times['time/data_ms'] - parts
+    return state, times
+
+
+def end_warning(training: Training, losses: EpochLoss) -> str:
+    """What to say of the loss of the last epoch, if it tells that little was learnt; else ''."""
+    settings, loader = training.settings.losses, training.loader
+    constant = constant_loss(LOSSES[settings.loss], loader.volume, loader.samples)
+    if settings.topological_loss.weight or settings.perceptual_loss.weight:
+        constant = math.inf  # they come on top of the loss
+    return warning_of(losses, constant)
 
 
 @contextmanager

@@ -62,12 +62,14 @@ def read_rows(table: jax.Array, ids: jax.Array) -> jax.Array:
     return lax.psum_scatter(rows, AXIS, scatter_dimension=0, tiled=True)
 
 
-def write_rows(table: jax.Array, ids: jax.Array, rows: jax.Array) -> jax.Array:
-    """Inside a pmapped step: the table with the rows of all devices' `ids` replaced."""
+def write_rows(
+    table: jax.Array, ids: jax.Array, rows: jax.Array, when: jax.Array | bool = True
+) -> jax.Array:
+    """Inside a pmapped step: the table with the rows of all devices' `ids` replaced, if `when`."""
     ids, rows = lax.all_gather((ids, rows), AXIS, tiled=True)
     local, owned = _local_rows(table, ids)
     # Rows of other devices point past the end, where `drop` ignores them.
-    return table.at[jnp.where(owned, local, len(table))].set(rows, mode='drop')
+    return table.at[jnp.where(owned & when, local, len(table))].set(rows, mode='drop')
 
 
 def _local_rows(table: jax.Array, ids: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -1,6 +1,7 @@
 """What a run shows while it goes on: a progress bar, metrics.jsonl, TensorBoard events."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -50,10 +51,18 @@ class Reporter:
         self._progress.step(description, loss=loss)
 
     def metrics(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Appends a record; its numbers become TensorBoard scalars."""
-        self._file.write(json.dumps({'step': step, **metrics}) + '\n')
+        """Appends a record; its numbers become TensorBoard scalars.
+
+        Those that are not finite are left out: JSON has no such numbers.
+        """
+        finite = {
+            key: value
+            for key, value in metrics.items()
+            if not isinstance(value, float) or math.isfinite(value)
+        }
+        self._file.write(json.dumps({'step': step, **finite}, allow_nan=False) + '\n')
         self._file.flush()
-        for key, value in metrics.items():
+        for key, value in finite.items():
             if isinstance(value, int | float):
                 self._event(step, self._summary.scalar(key, value))
         self._events.flush()
@@ -78,11 +87,13 @@ class Reporter:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl; none if it is not there. A half-written last line is left."""
+    """The records of a metrics.jsonl; none if it is not there. Damaged lines are left out."""
     records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+            record = json.loads(line)
+        except ValueError:  # no JSON, or no UTF-8
+            continue
+        if isinstance(record, dict) and isinstance(record.get('step'), int):
+            records.append(record)
     return records

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from taclnet_jax.models import Network, create_model
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
+from taclnet_jax.training.lock import training_lock
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
@@ -130,31 +132,31 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     return Training(settings, volume, split, loader, network, optimizer, new)
 
 
-def begin(training: Training, workdir: str | Path) -> tuple[Checkpoints, TrainState]:
-    """Opens the folder of a run, with the state to go on from, on the host.
+@contextmanager
+def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoints, TrainState]]:
+    """The folder of a run, held by this process, with the state to go on from, on the host.
 
     That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
-    with the parameters of the run that `initialise_from` names.
+    with the parameters of the run that `initialise_from` names. Where nothing refuses it the run's
+    config.json is written.
 
     Raises:
-        InputError: the folder holds another configuration's run, or what `start_from` or
-            `initialise_from` names cannot be used; then nothing is written.
+        InputError: the folder holds another configuration's run, another process trains there, or
+            what `start_from` or `initialise_from` names cannot be used; then nothing is changed.
     """
     settings, folder = training.settings, Path(workdir)
     # Before the workdir is made. A run that goes on from its own checkpoint needs no other.
     begun = (folder / 'checkpoints').exists()
     first = None if begun else first_state(settings, training.new)
-    open_workdir(settings, folder)
-    checkpoints = Checkpoints(folder, settings.checkpoint, as_nested(settings))
-    state = checkpoints.restore_last(training.new)
-    return checkpoints, state or first or first_state(settings, training.new)
-
-
-def open_workdir(settings: RunSettings, folder: Path) -> None:
-    """Makes the folder of a run, or opens it if it belongs to the same run; writes config.json."""
     check_workdir(settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / 'config.json', json.dumps(as_nested(settings), indent=2) + '\n')
+    with training_lock(folder):
+        check_workdir(settings, folder)  # another training may just have begun there
+        config = as_nested(settings)
+        write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+        with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
+            state = checkpoints.restore_last(training.new)
+            yield checkpoints, state or first or first_state(settings, training.new)
 
 
 def check_workdir(settings: RunSettings, folder: Path) -> None:

@@ -26,6 +26,9 @@ def create_step(
 ) -> Step:
     """One update, compiled for all local devices; it donates the state.
 
+    Where the loss or the gradient is not finite the step is skipped: parameters, statistics,
+    optimizer and memory stay as they are. So does the learning rate, which counts updates.
+
     Args:
         objective: of `create_objective`.
         optimizer: what takes its gradient.
@@ -33,8 +36,8 @@ def create_step(
         beta: weight of the epoch before in ITA; None without ITA.
 
     Returns:
-        A function of the state and a sharded batch to the new state and, by device, 'loss' and
-        'prob' `[batch, slices, height, width]`.
+        A function of the state and a sharded batch to the new state and, by device, 'loss', NaN if
+        the step was skipped, and 'prob' `[batch, slices, height, width]`.
     """
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
@@ -48,23 +51,31 @@ def create_step(
             params, state.variables, batch, **ita
         )
         loss, gradients = lax.pmean((loss, gradients), parallel.AXIS)
+        # The same on all devices. Of squares, as they are in the optimizer's state.
+        finite = jnp.isfinite(loss) & jnp.isfinite(optax.tree.norm((gradients, statistics)))
         updates, opt_state = optimizer.update(gradients, state.opt_state, params)
         if memory is not None:
-            memory = memory.write(batch['sample_id'], batch['symmetry'], attention)
+            memory = memory.write(batch['sample_id'], batch['symmetry'], attention, when=finite)
         variables = {'params': optax.apply_updates(params, updates), **statistics}
         averaged = None
         if state.average is not None:
             # At first over fewer updates, so that it forgets where it began.
             weight = 1 - jnp.minimum(average, (1 + state.step) / (10 + state.step))
             averaged = optax.incremental_update(variables, state.average, weight)
+        variables, averaged, opt_state = optax.tree.where(
+            finite,
+            (variables, averaged, opt_state),
+            (state.variables, state.average, state.opt_state),
+        )
         state = TrainState(
             step=state.step + 1,
             variables=variables,
             average=averaged,
             opt_state=opt_state,
             memory=memory or state.memory,
+            losses=state.losses.add(loss, finite),
         )
-        return state, {'loss': loss, 'prob': prob}
+        return state, {'loss': jnp.where(finite, loss, jnp.nan), 'prob': prob}
 
     return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
 

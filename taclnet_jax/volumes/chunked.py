@@ -25,6 +25,9 @@ from taclnet_jax.volumes.metadata import (
 )
 from taclnet_jax.volumes.sections import Geometry, StoredArray, check_stack, listed, place
 
+METADATA = ('zarr.json', '.zarray', '.zgroup', '.zattrs', 'attributes.json', 'info')
+"""Names of the files and objects that make arrays and groups of chunks."""
+
 ADDRESSES = ('gs://', 's3://', 'http://', 'https://')
 # Decoded chunks of all open arrays together.
 _CACHE_BYTES = 2**28
@@ -61,11 +64,8 @@ class Store:
         self.what = what
         self.is_folder = '://' not in path
         self._denied: Exception | None = None
-        spec: Any = path if path.endswith('/') else path + '/'
-        if self.is_folder:
-            spec = {'driver': 'file', 'path': os.path.abspath(path) + '/'}
         try:
-            self._store = ts.KvStore.open(spec, context=context()).result()
+            self._store = open_kvstore(os.path.abspath(path) if self.is_folder else path)
         except (ValueError, NotImplementedError) as error:
             raise self.unreadable('', error) from error
 
@@ -158,11 +158,26 @@ def context() -> ts.Context:
     )
 
 
+def open_kvstore(path: str) -> ts.KvStore:
+    """The keys below a folder, given by its absolute path, or an address.
+
+    AWS_ENDPOINT_URL is the server of s3:// addresses, as for AWS's own tools; tensorstore asks
+    Amazon's alone by itself.
+    """
+    folder = path if path.endswith('/') else f'{path}/'
+    if '://' not in path:
+        return ts.KvStore.open({'driver': 'file', 'path': folder}, context=context()).result()
+    spec = ts.KvStore.Spec(folder).to_json()
+    if spec['driver'] == 's3' and (endpoint := os.environ.get('AWS_ENDPOINT_URL')):
+        region = os.environ.get('AWS_REGION') or os.environ.get('AWS_DEFAULT_REGION')
+        spec |= {'endpoint': endpoint, 'aws_region': region or 'us-east-1'}
+    return ts.KvStore.open(spec, context=context()).result()
+
+
 def is_chunked(folder: Path) -> bool:
     """Whether a folder holds the metadata of one of these formats."""
-    names = ('zarr.json', '.zarray', '.zgroup', 'attributes.json', 'info')
     return folder.suffix in ('.zarr', '.n5', '.precomputed') or any(
-        (folder / name).exists() for name in names
+        (folder / name).exists() for name in METADATA
     )
 
 

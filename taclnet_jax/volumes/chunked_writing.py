@@ -98,9 +98,6 @@ def write_precomputed(path: Path, content: Content) -> None:
     Raises:
         InputError: the folder is taken, the voxel size missing, or the offset no multiple of it.
     """
-    resolution_nm = content.geometry.resolution_nm
-    if resolution_nm is None:
-        raise InputError(f'Expected a voxel size for {path}: precomputed cannot do without.')
     _check_replaceable(path, 'precomputed', '')
     dtype = content.array.dtype.name
     labels = dtype in _SEGMENTATION_TYPES
@@ -109,7 +106,7 @@ def write_precomputed(path: Path, content: Content) -> None:
         'data_type': dtype,
         'num_channels': 1,
     }
-    z, y, x = _offset_voxels(path, content.geometry)
+    z, y, x = offset_voxels(path, content.geometry)
 
     def write(folder: Path, content: Content, factor: int) -> None:
         scale: dict[str, Any] = {
@@ -211,9 +208,19 @@ def _check_replaceable(folder: Path, format_: str, dataset: str) -> None:
         )
 
 
-def _offset_voxels(path: Path, geometry: Geometry) -> list[int]:
+def offset_voxels(path: Path, geometry: Geometry) -> list[int]:
+    """Of the first voxel, (z, y, x).
+
+    Raises:
+        InputError: precomputed cannot store it.
+    """
     resolution_nm, offset_nm = geometry
-    if resolution_nm is None or offset_nm is None:
+    if resolution_nm is None:
+        raise InputError(
+            f'Expected a voxel size for {path}: precomputed cannot do without; give it, or choose '
+            'another format.'
+        )
+    if offset_nm is None:
         return [0, 0, 0]
     exact = np.divide(offset_nm, resolution_nm)
     voxels = np.rint(exact).astype(int)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import unquote
 
 import h5py
 
@@ -18,6 +19,11 @@ _SUFFIXES = {
     **dict.fromkeys(('.tif', '.tiff'), 'TIFF'),
     '.png': 'PNG',
 }
+
+
+def local_path(path: str) -> str:
+    """The path that file://... stands for; other paths and addresses as they are."""
+    return unquote(path.removeprefix('file://')) if path.startswith('file:///') else path
 
 
 def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str = '') -> StoredArray:
@@ -41,7 +47,7 @@ def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str =
     Raises:
         InputError: there is nothing such, or it is damaged or no grey stack.
     """
-    name = os.fspath(path)
+    name = local_path(os.fspath(path))
     if '://' in name:
         if not name.startswith(ADDRESSES):
             raise InputError(

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained
-from taclnet_jax.volumes.chunked_writing import write_container, write_precomputed
+from taclnet_jax.volumes.chunked_writing import offset_voxels, write_container, write_precomputed
 from taclnet_jax.volumes.hdf5 import write_hdf5
+from taclnet_jax.volumes.opening import local_path
 from taclnet_jax.volumes.section_files import write_png_sections
 from taclnet_jax.volumes.sections import Content, Geometry, Sections, Triple, check_stack, mapped
 from taclnet_jax.volumes.tiff import write_tiff
@@ -86,12 +88,17 @@ def write_array(
         InputError: the format cannot store what is given, something else is in the place, or the
             disk is full.
     """
-    path = Path(path)
+    place = local_path(os.fspath(path))
+    if '://' in place:
+        raise InputError(
+            f'Expected a file or folder to write, found the address {place}; write a folder, and '
+            'copy it there.'
+        )
+    path = Path(place)
     name = _format(path, format)
-    array = _storable(array, name, path)
-    geometry = Geometry(_triple(resolution_nm), _triple(offset_nm))
     dataset = dataset.strip('/')
-    _check_metadata(path, name, dataset, geometry)
+    array = _native(array)
+    geometry = _checked(path, array.shape, array.dtype, name, dataset, resolution_nm, offset_nm)
     depth, height, width = map(max, map(min, chunk, array.shape), (1, 1, 1))
     with explained(path):
         if path.exists() and path.is_dir() != _FORMATS[name].is_folder:
@@ -102,6 +109,31 @@ def write_array(
             )
         content = Content(array, dataset, (depth, height, width), geometry)
         _FORMATS[name].write(path, content)
+
+
+def check_array(
+    path: str | os.PathLike[str],
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    format: str,
+    *,
+    resolution_nm: Sequence[float] | None = None,
+    offset_nm: Sequence[float] | None = None,
+) -> None:
+    """Refuses what `write_array` would refuse of an array, but for what stands in its place.
+
+    Args:
+        path: what it is to be called, for the messages.
+        shape: (sections, height, width).
+        dtype: of its voxels.
+        format, resolution_nm, offset_nm: as of `write_array`.
+
+    Raises:
+        InputError: the format cannot store it.
+    """
+    path = Path(path)
+    name = _format(path, format)
+    _checked(path, tuple(shape), np.dtype(dtype), name, '', resolution_nm, offset_nm)
 
 
 def write_stack(
@@ -123,24 +155,39 @@ def _format(path: Path, format_: str | None) -> str:
     return chosen
 
 
-def _storable(array: Sections, name: str, path: Path) -> Sections:
-    """The array in a type that the format has, 0 and 255 for booleans."""
-    dtype = np.dtype(array.dtype)
-    if len(array.shape) != 3 or 0 in array.shape:
-        raise InputError(f'Expected a stack [z, y, x] for {path}, found shape {array.shape}.')
-    check_stack(array.shape, dtype, 'array for', str(path))
-    if dtype.kind == 'b':
-        array = mapped(array, np.uint8, lambda crop: np.asarray(crop, np.uint8) * 255)
-    elif not dtype.isnative:
-        array = mapped(array, dtype, lambda crop: crop)
+def _native(array: Sections) -> Sections:
+    """The array in the machine's byte order, 0 and 255 for booleans."""
+    if len(array.shape) == 3 and array.dtype.kind == 'b':
+        return mapped(array, np.uint8, lambda crop: np.asarray(crop, np.uint8) * 255)
+    if len(array.shape) == 3 and not array.dtype.isnative:
+        return mapped(array, array.dtype, lambda crop: crop)
+    return array
+
+
+def _checked(
+    path: Path,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    name: str,
+    dataset: str,
+    resolution_nm: Sequence[float] | None,
+    offset_nm: Sequence[float] | None,
+) -> Geometry:
+    """The geometry of an array that a format can store."""
+    if len(shape) != 3 or 0 in shape:
+        raise InputError(f'Expected a stack [z, y, x] for {path}, found shape {shape}.')
+    check_stack(shape, dtype, 'array for', str(path))
     types = _FORMATS[name].types
-    if types is not None and array.dtype.name not in types:
+    if types is not None and dtype.name not in types:
         raise InputError(
             f'Expected {path} as one of the types that {name} can store '
-            f'({", ".join(sorted(types))}), found {array.dtype}; convert it or choose another '
-            'format.'
+            f'({", ".join(sorted(types))}), found {dtype}; convert it or choose another format.'
         )
-    return array
+    geometry = Geometry(_triple(resolution_nm), _triple(offset_nm))
+    _check_metadata(path, name, dataset, geometry)
+    if name == 'precomputed':
+        offset_voxels(path, geometry)
+    return geometry
 
 
 def _triple(values: Sequence[float] | None) -> Triple | None:

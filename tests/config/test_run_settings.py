@@ -113,6 +113,28 @@ def test_a_config_json_that_cannot_be_used_is_named(
     assert refused('--mode=evaluate', f'--workdir={folder}') == f'taclnet: error: {caught.value}'
 
 
+@pytest.mark.parametrize('value', [None, True, -1, 1e400, 'x', [], [1, 'x'], {}, {'a': 1}])
+def test_any_value_of_any_setting_is_taken_or_named(value: Any, tmp_path: Path) -> None:
+    for key in flatten(RunSettings()):
+        config = small_config().to_dict()
+        block, _, name = key.rpartition('.')
+        (config[block] if block else config)[name] = value
+        folder = write(tmp_path / 'run', config)
+        try:
+            read_settings(folder)
+        except InputError as error:
+            assert f'{folder}/config.json cannot be used' in str(error)
+            assert key in str(error)
+
+
+@pytest.mark.parametrize('value', [None, 3, 'x', [1]])
+def test_what_is_no_block_of_settings_is_named(value: Any, tmp_path: Path) -> None:
+    for block in {key.partition('.')[0] for key in flatten(RunSettings()) if '.' in key}:
+        folder = write(tmp_path / 'run', small_config().to_dict() | {block: value})
+        with pytest.raises(InputError, match=f'config.json cannot be used: .*{block}'):
+            read_settings(folder)
+
+
 def test_what_no_result_hangs_on_may_be_missing(tmp_path: Path) -> None:
     folder = write(tmp_path / 'run', without_key('cache_mb'))
     assert read_settings(folder) == small_settings(cache_mb=RunSettings().data.cache_mb)

@@ -129,6 +129,33 @@ def test_pictures_are_made_of_every_so_many_sections(
     assert names == [f'{what}_{z:03d}.png' for what in ('attention', 'section') for z in (8, 11)]
 
 
+@pytest.mark.parametrize('what', ['score', 'write_pictures', 'hardware'])
+def test_an_evaluation_that_fails_leaves_the_one_before(
+    what: str, volume: Volume, predicted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate(model(), volume, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()}
+    left = iter(range(2))
+
+    def fail(*args: Any, **options: Any) -> Any:
+        if what == 'hardware' or next(left, None) is None:
+            raise OSError(28, 'No space left on device')
+        return {}
+
+    monkeypatch.setattr(evaluate_module, what, fail)
+    with pytest.raises(OSError, match='No space'):
+        evaluate(model(evaluate__picture_every=1), volume, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.usefixtures('predicted')
+def test_pictures_of_an_evaluation_before_do_not_stay(volume: Volume, tmp_path: Path) -> None:
+    evaluate(model(evaluate__picture_every=1), volume, tmp_path)
+    evaluate(model(evaluate__picture_every=3), volume, tmp_path)
+    assert len(list((tmp_path / 'pictures').iterdir())) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['pictures', 'results.json']
+
+
 @pytest.mark.parametrize('refined', [False, True])
 @pytest.mark.parametrize('threshold_from', ['fixed', 'validation'])
 def test_validation_scores_what_the_run_trains(

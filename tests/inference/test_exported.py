@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from commands import Run, run
 from flax.traverse_util import flatten_dict
 from made_up import image, model, tiny
 from safetensors.numpy import load_file, save_file
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Model, export, load, predict_sections
 from taclnet_jax.inference import exported as module
+from taclnet_jax.volumes import open_array, read_whole, write_array
 
 
 @pytest.fixture(scope='module')
@@ -166,3 +168,24 @@ def test_shipped_models_have_names(
     assert load('tissue').step == load(folder).step
     with pytest.raises(InputError, match='or one of tissue; nothing does not exist'):
         load('nothing')
+
+
+@pytest.mark.slow
+def test_the_command_line_exports_and_predicts_with_it(tmp_path: Path, trained: Run) -> None:
+    made = str(tmp_path / 'model')
+    status, output = run('--mode=export', f'--workdir={trained.workdir}', f'--output={made}')
+    assert status == 0, output
+    card = (tmp_path / 'model' / 'README.md').read_text()
+    assert '# A model of synthetic' in card and 'P_hat, closed' in card
+    write_array(tmp_path / 'a.tif', image((4, 48, 48)), format='tiff')
+    predict = ['--mode=predict', f'--input={tmp_path / "a.tif"}', '--dtype=float32']
+    for place, name in ((f'--model={made}', 'b'), (f'--workdir={trained.workdir}', 'c')):
+        status, output = run(*predict, place, f'--output={tmp_path / name}')
+        assert status == 0, output
+    one, other = (read_whole(open_array(tmp_path / n / 'refined.tif')) for n in 'bc')
+    assert np.abs(one - other).max() < 0.02
+    for wrong in (['--mode=train'], [f'--workdir={trained.workdir}'], ['--config=isbi12']):
+        status, output = run(*predict, f'--model={made}', *wrong)
+        assert status == 2 and 'without --workdir and --config' in output
+    status, output = run(*predict, f'--model={made}')
+    assert status == 2 and 'Expected --output' in output

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands import small_settings
 
-from benchmarks.on_device import BACKBONE
+from benchmarks.on_device import network_settings
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.inference.sections import create_inference
 from taclnet_jax.topology import persistence_pairs
@@ -37,9 +37,7 @@ def training_for(model: str, precision: str) -> Training:
     """Of a small network, on the synthetic volume."""
     return prepare(
         small_settings(
-            model__name=model,
-            # Of the recurrent U-Net; the ConvLSTM does not read it.
-            model__features=(4, 8),
+            **network_settings(model, quick=True),
             crop=(CROP, CROP),
             batch_size=SAMPLES,
             precision=precision,
@@ -73,7 +71,8 @@ def test_attention_and_its_gradient(dtype: Any) -> None:
 
 @pytest.mark.parametrize('phase_two', [False, True])
 @pytest.mark.parametrize(
-    ('model', 'precision'), [('convlstm', 'float32'), (BACKBONE, 'float32'), (BACKBONE, 'bfloat16')]
+    ('model', 'precision'),
+    [('convlstm', 'float32'), ('flagship', 'float32'), ('flagship', 'bfloat16')],
 )
 def test_training_step(model: str, precision: str, phase_two: bool) -> None:
     training = training_for(model, precision)
@@ -89,7 +88,8 @@ def test_training_step(model: str, precision: str, phase_two: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ('model', 'precision'), [('convlstm', 'float32'), (BACKBONE, 'float32'), (BACKBONE, 'bfloat16')]
+    ('model', 'precision'),
+    [('convlstm', 'float32'), ('flagship', 'float32'), ('flagship', 'bfloat16')],
 )
 def test_inference(model: str, precision: str) -> None:
     training = training_for(model, precision)

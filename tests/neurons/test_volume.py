@@ -89,9 +89,7 @@ def test_any_format_that_holds_the_numbers(
 def test_the_segments_of_a_prediction(format: str, tmp_path: Path, run_command: RunCommand) -> None:
     write_stack(tmp_path / 'stack.tif', image((5, 40, 44)), NM)
     options = Options(names=('membrane', 'segments'), format=format)
-    files = predict_volume(
-        tiny(), tmp_path, str(tmp_path / 'stack.tif'), tmp_path / 'predicted', options
-    )
+    files = predict_volume(tiny(), str(tmp_path / 'stack.tif'), tmp_path / 'predicted', options)
     status, output = run_command(*command(tmp_path / 'predicted', tmp_path / 'neurons'))
     assert status == 0, output
     stack = read_whole(open_array(files['segments'], dataset=IDS if format == 'hdf5' else ''))

@@ -9,16 +9,18 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 from commands import small_settings
 from networks import initialise
 
 from taclnet_jax.config.schema import as_nested
+from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.inference import Cut, Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
 from taclnet_jax.prediction.predict import Options, predict_volume
+from taclnet_jax.training.checkpoints import Checkpoints
+from taclnet_jax.training.state import EpochLoss, TrainState
 from taclnet_jax.volumes import open_array, read_whole, write_stack
 
 CUT = Cut(0.5, 0.25)  # of the fixed threshold
@@ -68,10 +70,11 @@ def write_run(folder: Path, used: Model) -> Path:
     scores: dict[str, Any] = {name: cut._asdict() for name, cut in used.chosen.items()}
     scores['resolution_nm'] = used.resolution_nm
     (folder / 'results.json').write_text(json.dumps(scores))
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
-        variables = ocp.args.StandardSave(used.variables)
-        path = folder.absolute() / 'checkpoints' / 'best' / str(STEP)
-        writer.save(path, args=ocp.args.Composite(variables=variables))
+    variables = jax.tree.map(np.asarray, used.variables)
+    state = TrainState(np.array(STEP), variables, None, np.zeros(1), None, EpochLoss.create())
+    checkpoints = Checkpoints(folder, CheckpointSettings(best_metric='voi'), {})
+    checkpoints.offer(state, {'voi': 1.0})
+    checkpoints.close()
     return folder
 
 
@@ -83,7 +86,7 @@ def predicted(
     if stack is not None:
         write_stack(folder / 'stack.tif', stack)
     chosen = Options(**{'names': EVERY, 'dtype': 'float32', 'overwrite': True} | options)
-    predict_volume(used, folder, str(folder / 'stack.tif'), folder / 'out', chosen)
+    predict_volume(used, str(folder / 'stack.tif'), folder / 'out', chosen)
     return {name: read_whole(open_array(folder / 'out' / f'{name}.tif')) for name in chosen.names}
 
 

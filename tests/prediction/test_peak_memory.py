@@ -19,7 +19,7 @@ from taclnet_jax.inference import load
 from taclnet_jax.prediction.predict import Options, predict_volume
 run, volume, output = sys.argv[1:]
 options = Options(names=['membrane'], format='zarr3')
-predict_volume(load(run), run, volume, output, options)
+predict_volume(load(run), volume, output, options)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(peak / (1e6 if sys.platform == 'darwin' else 1e3))
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -22,9 +23,18 @@ from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import resampled
 from taclnet_jax.errors import InputError
 from taclnet_jax.prediction import predict
+from taclnet_jax.prediction.engine import run_pass
+from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.predict import Options, predict_volume
-from taclnet_jax.volumes import FORMATS, as_uint8_sections, open_array, read_whole, write_array
+from taclnet_jax.volumes import (
+    FORMATS,
+    as_uint8_sections,
+    chunked,
+    open_array,
+    read_whole,
+    write_array,
+)
 
 SHAPE = (3, 64, 96)  # 2 x 3 windows
 OFFSET_NM = (400.0, 40.0, 80.0)
@@ -72,7 +82,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Calls:
 
         monkeypatch.setattr(Passes, name, counted)
 
-    for name in ('predict', 'attend', 'finish'):
+    for name in ('measure', 'predict', 'attend', 'finish'):
         count(name)
     return found
 
@@ -94,7 +104,7 @@ def test_a_box_is_cut_from_the_whole(
     tmp_path: Path, volume: Path, whole: dict[str, np.ndarray], box: str
 ) -> None:
     options = Options(names=EVERY, dtype='float32', format='zarr3', box=box)
-    files = predict_volume(tiny(), tmp_path, str(volume), tmp_path / 'out', options)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'out', options)
     found = {name: open_array(files[name]) for name in EVERY}
     for array in found.values():
         assert array.shape == (2, 40, 50)
@@ -183,7 +193,7 @@ def test_other_voxels_are_predicted_at_the_models_and_come_back(
 
     def back(**changes: Any) -> dict[str, np.ndarray]:
         chosen = Options(**options | {'overwrite': True} | changes)
-        files = predict_volume(tiny(), tmp_path, f'{tmp_path}/a.zarr', tmp_path / 'out', chosen)
+        files = predict_volume(tiny(), f'{tmp_path}/a.zarr', tmp_path / 'out', chosen)
         return {name: tifffile.imread(files[name]) for name in options['names']}
 
     found = back()
@@ -227,9 +237,9 @@ def test_voxel_sizes(
     used = dataclasses.replace(tiny(), resolution_nm=ours)
     if isinstance(zoom, str):
         with pytest.raises(InputError, match=zoom):
-            predict.describe(used, tmp_path, f'{tmp_path}/a.zarr', Options(**options))
+            predict.describe(used, f'{tmp_path}/a.zarr', Options(**options))
     else:
-        job = predict.describe(used, tmp_path, f'{tmp_path}/a.zarr', Options(**options))
+        job = predict.describe(used, f'{tmp_path}/a.zarr', Options(**options))
         assert job.zoom == zoom
 
 
@@ -238,7 +248,7 @@ def test_an_offset_without_voxel_size_is_left_out(tmp_path: Path) -> None:
         file['raw'] = image(SHAPE)
         file['raw'].attrs['offset'] = (40.0, 8.0, 8.0)
     options = Options(names=['membrane'], format='hdf5', box='0:1,0:9,0:9')
-    files = predict_volume(tiny(), tmp_path, f'{tmp_path}/a.h5', tmp_path / 'out', options)
+    files = predict_volume(tiny(), f'{tmp_path}/a.h5', tmp_path / 'out', options)
     assert open_array(files['membrane'], dataset='volumes/membrane').shape == (1, 9, 9)
 
 
@@ -264,6 +274,12 @@ def by_library(path: Path, format: str, name: str) -> np.ndarray:
     return tifffile.imread(path)
 
 
+def _suffix(format: str) -> str:
+    return {'tiff': '.tif', 'hdf5': '.h5', 'n5': '.n5', 'precomputed': '', 'png': ''}.get(
+        format, '.zarr'
+    )
+
+
 def check_formats(
     folder: Path, volume: str, box: str, formats: tuple[str, ...] = FORMATS, **options: Any
 ) -> dict[str, np.ndarray]:
@@ -272,7 +288,7 @@ def check_formats(
     first: dict[str, np.ndarray] = {}
     for format in formats:
         chosen = Options(names=names, format=format, box=box, **options)
-        files = predict_volume(tiny(), folder, volume, folder / format, chosen)
+        files = predict_volume(tiny(), volume, folder / format, chosen)
         for name in names:
             array = by_library(Path(files[name]), format, name)
             np.testing.assert_array_equal(array, first.setdefault(name, array), format)
@@ -314,6 +330,41 @@ def test_real_stacks(tmp_path: Path, data_dir: Path, data_set: str, file: str, b
     np.testing.assert_allclose(found['membrane'][0], 255 * prob, atol=0.51)
 
 
+@pytest.mark.parametrize('format', FORMATS)
+def test_more_segments_than_16_bits_hold(
+    tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, format: str
+) -> None:
+    options = Options(names=['segments'], format=format)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'few', options)
+    few = by_library(Path(files['segments']), format, 'segments')
+    real = Numbering.__init__
+
+    def many(numbering: Numbering, *args: Any) -> None:
+        real(numbering, *args)
+        numbering._offsets += 2**16
+        numbering._from, numbering._to = numbering._from + 2**16, numbering._to + 2**16
+        numbering.largest += 2**16
+
+    monkeypatch.setattr(Numbering, '__init__', many)
+    files = predict_volume(tiny(), str(volume), tmp_path / 'many', options)
+    path = Path(files['segments'])
+    # PNG has 16 bits at most.
+    assert path.suffix == ('.tif' if format == 'png' else _suffix(format))
+    found = by_library(path, 'tiff' if format == 'png' else format, 'segments')
+    assert found.dtype == np.uint32
+    np.testing.assert_array_equal(found, np.where(few > 0, few.astype(np.uint32) + 2**16, 0))
+    about = json.loads((tmp_path / 'many' / 'prediction.json').read_text())
+    assert about['files']['segments'] == path.name
+
+
+def test_addresses_of_files_are_paths(tmp_path: Path, volume: Path) -> None:
+    options = Options(names=['membrane'])
+    output = (tmp_path / 'new folder' / 'out').as_uri()
+    files = predict_volume(tiny(), volume.as_uri(), output, options)
+    assert files['membrane'] == str(tmp_path / 'new folder' / 'out' / 'membrane.tif')
+    assert tifffile.imread(files['membrane']).shape == SHAPE
+
+
 # --- What is refused
 
 
@@ -338,7 +389,7 @@ def command(run_folder: Path, input_path: Path | str, output: Path, *flags: str)
         (['--names=cells'], "one of membrane, refined, attention, segments; found 'cells'"),
         (['--format=jpeg'], 'jpeg'),
         (['--dtype=int8'], 'int8'),
-        (['--format=png', '--dtype=float32'], 'PNG cannot hold float32'),
+        (['--format=png', '--dtype=float32'], 'types that png can store'),
         (['--worker_command=srun "'], 'as a shell takes it'),
         (['--mask=nowhere.tif'], 'nowhere.tif'),
         (['--input_dataset=nowhere'], 'nowhere'),
@@ -364,8 +415,20 @@ def test_flags_that_are_refused(
     [
         ((70, 64, 8), RESOLUTION_NM, [], 'look like [x, y, z]'),
         ((2, 64, 96), RESOLUTION_NM, [], 'window of 3 slices'),
-        (SHAPE, None, ['--format=precomputed'], 'Precomputed needs a voxel size'),
+        (SHAPE, None, ['--format=precomputed'], 'precomputed cannot do without'),
         (SHAPE, None, ['--box=0:3,0:64,0:96nm'], 'does not say its voxel size'),
+        (
+            SHAPE,
+            None,
+            ['--format=n5', '--output=ftp://place/out'],
+            'gs://bucket/folder or s3://bucket/folder',
+        ),
+        (
+            SHAPE,
+            None,
+            ['--format=n5', '--output=s3://bucket'],
+            'gs://bucket/folder or s3://bucket/folder',
+        ),
     ],
 )
 def test_volumes_that_are_refused(
@@ -380,6 +443,17 @@ def test_volumes_that_are_refused(
     write_array(tmp_path / 'a.zarr', image(shape), resolution_nm=nm)
     volume = tmp_path / 'a.zarr'
     assert message in refused(*command(run_folder, volume, tmp_path / 'out', *flags))
+    assert [path.name for path in tmp_path.iterdir()] == ['a.zarr']
+
+
+def test_an_offset_that_precomputed_cannot_hold_is_refused_before_the_work(
+    tmp_path: Path, run_folder: Path, refused: Callable[..., str], calls: Calls
+) -> None:
+    volume = tmp_path / 'a.zarr'
+    write_array(volume, image(SHAPE), resolution_nm=RESOLUTION_NM, offset_nm=(40, 2, 0))
+    flags = ['--format=precomputed', '--names=segments']
+    assert 'as whole voxels' in refused(*command(run_folder, volume, tmp_path / 'out', *flags))
+    assert not any(calls.values())
     assert [path.name for path in tmp_path.iterdir()] == ['a.zarr']
 
 
@@ -494,14 +568,16 @@ def test_blocks_that_cannot_be_read_are_named_and_done_later(
     kept = chunk.read_bytes()
     damaged: list[Path] = []
 
-    def begun(*args: Any) -> None:
-        begin(*args)
-        if not damaged:
+    def begun(passes: Passes, name: str, *args: Any) -> None:
+        if name == 'predict' and not damaged:
             damaged.append(chunk)
             chunk.write_bytes(b'damaged')
+        run_pass(passes, name, *args)
 
-    begin = predict.begin
-    monkeypatch.setattr(predict, 'begin', begun)
+    monkeypatch.setattr(predict, 'run_pass', begun)
+    # Nothing is known any more of what was read for the grey values.
+    monkeypatch.setattr(chunked, '_CACHE_BYTES', 0)
+    monkeypatch.setattr(chunked, 'context', functools.cache(chunked.context.__wrapped__))
     message = refused(*start)
     named = {tuple(map(int, found)) for found in re.findall(r'\((\d+), (\d+), (\d+)\) \(', message)}
     assert 'Could not predict block' in message and 'after 3 tries' in message
@@ -523,6 +599,33 @@ def test_blocks_that_cannot_be_read_are_named_and_done_later(
     assert status == 0, output
     for name in ('refined.tif', 'segments.tif'):
         assert (tmp_path / 'out' / name).read_bytes() == (tmp_path / 'other' / name).read_bytes()
+
+
+def test_sections_that_cannot_be_measured_are_named_and_done_later(
+    tmp_path: Path,
+    volume: Path,
+    run_folder: Path,
+    refused: Callable[..., str],
+    run_command: Callable[..., tuple[int, str]],
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = functools.partialmethod(Options.__init__, block=(1, 1))
+    monkeypatch.setattr(Options, '__init__', one)
+    start = command(run_folder, volume, tmp_path / 'out')
+    chunk = volume / '0' / 'c' / '1' / '0' / '2'
+    kept = chunk.read_bytes()
+    chunk.write_bytes(b'damaged')
+    message = refused(*start)
+    assert 'Could not measure block (1, 0, 0) (Section 1: Cannot read' in message
+    assert str(volume) in message and 'after 3 tries' in message
+    assert sorted(calls['measure']) == [(0, 0, 0), *[(1, 0, 0)] * 3, (2, 0, 0)]
+    assert not calls['predict'] and not (tmp_path / 'out').exists()
+    chunk.write_bytes(kept)
+    calls['measure'].clear()
+    status, output = run_command(*start)
+    assert status == 0, output
+    assert calls['measure'] == [(1, 0, 0)]
 
 
 # --- Unfinished work
@@ -558,6 +661,7 @@ def test_an_interrupted_job_goes_on(
         predicted(tmp_path, tiny(), image(SHAPE))
     assert {path.name for path in tmp_path.iterdir()} == {'stack.tif', '.out.unfinished'}
     found = predicted(tmp_path, tiny())
+    assert calls.pop('measure') == [(0, 0, 0)]
     for blocks in calls.values():
         assert len(blocks) == len(set(blocks)) == 6
     for key, expected in whole.items():
@@ -612,5 +716,6 @@ def test_progress_of_a_job_that_goes_on(
     predicted(tmp_path, tiny(), names=['membrane'])
     text = shown.text if terminal else capsys.readouterr().err
     assert '| 6/6' in text and 'predict' in text
-    assert ('| 4/6' in text) == terminal and '| 3/6' not in text
+    before = text[: text.index('finish')]  # a pass that does all six
+    assert ('| 4/6' in before) == terminal and '| 3/6' not in before
     assert ('\r' in text) == terminal

@@ -6,10 +6,9 @@ import csv
 import io
 from typing import Any
 
-import numpy as np
 import pytest
 
-from reproduction.comparison import holm
+from reproduction.comparison import interval
 from reproduction.systems import SYSTEMS
 from reproduction.table_formats import comma_separated, escape, latex, markdown
 from reproduction.tables import Table, make_tables
@@ -19,6 +18,13 @@ def cells(table: Table, row: str) -> dict[str, Any]:
     """The entries of a row by the titles of their columns."""
     (entries,) = [entries for entries in table.body if entries[0].text == row]
     return dict(zip(table.header, entries, strict=True))
+
+
+def closed(made: dict[str, Any], ari: float) -> dict[str, Any]:
+    """A result whose closed P_hat has that score in all sections."""
+    of_map = made['P_hat_closed']
+    scores = of_map['scores'] | {'ari': [ari] * len(made['sections'])}
+    return made | {'P_hat_closed': of_map | {'scores': scores}}
 
 
 def test_a_cell_is_the_mean_and_deviation_over_folds_of_means_over_sections(result):
@@ -59,43 +65,47 @@ def test_the_poster_stands_beside_and_missing_runs_are_named(result):
     assert [entries[0].text for entries in table.body] == [s.title for s in SYSTEMS.values()]
 
 
-def test_the_best_is_bold_and_what_differs_from_it_is_marked(result):
-    # Four sections in each of three folds: twelve pairs.
-    base = np.linspace(0.5, 0.9, 12)
-    lower = base - np.linspace(0.01, 0.12, 12)  # always lower
-    mixed = base + np.linspace(0.01, 0.12, 12) * np.tile([1, -1], 6) - 0.001
-    scores = {'taclnet': base, 'flagship_ita': lower, 'convlstm_sta': mixed}
+def test_the_best_is_bold_and_differences_stand_by_fold(result):
+    scores = {'flagship': (0.8, 0.7, 0.9), 'taclnet': (0.7, 0.65, 0.7), 'unet': (0.8, 0.7, 0.9)}
     results = [
-        result(system, fold, ari=values[4 * fold - 4 : 4 * fold].tolist(), dice=[0.5] * 4)
+        closed(result(system, fold), ari=values[fold - 1])
         for system, values in scores.items()
         for fold in (1, 2, 3)
     ]
-    table, *_ = make_tables(1, 'isbi12', results)
-    best, worse, same = (
-        cells(table, SYSTEMS[name].title)['ARI']
-        for name in ('taclnet', 'flagship_ita', 'convlstm_sta')
-    )
-    assert (best.bold, best.mark) == (True, False)
-    assert (worse.bold, worse.mark) == (False, True)
-    assert (same.bold, same.mark) == (False, False)
-    p = {v['system']: v['p'] for v in table.values if v['metric'] == 'ari' and v['runs']}
-    # All of 12 differences negative: 2 of 2^12 outcomes; twice that for two comparisons.
-    assert p['flagship_ita'] == pytest.approx(2 * 2 / 2**12)
-    assert p['convlstm_sta'] > 0.3 and p['taclnet'] is None
-    # DICE is the same everywhere: all are best, none differs.
-    dice = [cells(table, SYSTEMS[name].title)['DICE'] for name in scores]
-    assert all(entry.bold and not entry.mark for entry in dice)
-    assert any('12 sections' in note for note in table.notes)
+    tables = make_tables(1, 'isbi12', results)
+    (table,) = [table for table in tables if 'closed by watershed' in table.title]
+    aris = {
+        (entries[0].text, entries[1].text): entries[table.header.index('ARI')]
+        for entries in table.body
+    }
+    assert aris['flagship', 'P_hat, closed'].bold and aris['U-Net', 'P_hat, closed'].bold
+    assert not aris['TACLNet', 'P_hat, closed'].bold
+    (table,) = [table for table in tables if 'Differences' in table.title]
+    assert [entries[0].text for entries in table.body] == ['U-Net', 'TACLNet']
+    # -0.1, -0.05, -0.2: mean -0.11667, deviation 0.07638, times 4.3027 / sqrt(3).
+    assert cells(table, 'TACLNet')['ARI'].text == '-0.1167 ± 0.1897 (1, 2, 3)'
+    assert cells(table, 'U-Net')['ARI'].text == '+0.0000 ± 0.0000 (1, 2, 3)'
 
 
-def test_of_as_many_folds_those_of_most_rows_are_compared(result):
-    results = [result('convlstm_sta', 3, ari=[0.5, 0.5])] + [
-        result(system, 1, ari=[value, value])
-        for system, value in (('taclnet', 0.7), ('flagship_ita', 0.6))
-    ]
-    table, *_ = make_tables(1, 'isbi12', results)
-    bold = [entries[0].text for entries in table.body if entries[table.header.index('ARI')].bold]
-    assert bold == ['TACLNet']
+def test_a_single_fold_has_no_interval(result):
+    assert interval({3: 0.4}) is None
+    assert interval({1: 0.0, 2: 2.0}) == pytest.approx(12.706, abs=1e-3)
+    made = [closed(result('flagship'), ari=0.9), closed(result('unet'), ari=0.8)]
+    made.append(closed(result('unet', fold=1), ari=0.1))
+    (table,) = [t for t in make_tables(1, 'isbi12', made) if 'Differences' in t.title]
+    assert cells(table, 'U-Net')['ARI'].text == '-0.1000 (3)'
+
+
+def test_rows_of_other_folds_stand_apart(result):
+    results = [result('taclnet', fold, dice=[value, value]) for fold, value in ((1, 0.8), (3, 0.8))]
+    results += [result('convlstm_sta', fold, dice=[0.7, 0.7]) for fold in (1, 3)]
+    results.append(result('flagship_ita', 3, dice=[0.9, 0.9]))
+    two, one, *_ = make_tables(1, 'isbi12', results)
+    assert two.title.endswith('folds 1, 3') and one.title.endswith('fold 3')
+    assert cells(two, 'TACLNet')['DICE'].bold
+    assert cells(two, 'DIVE')['DICE'].text == 'no run yet'
+    assert [entries[0].text for entries in one.body] == [SYSTEMS['flagship_ita'].title]
+    assert not one.body[0][2].bold  # nothing to be better than
 
 
 def test_the_lowest_voi_is_best(result):
@@ -127,38 +137,6 @@ def test_without_a_run_the_posters_table_stands_alone():
     (table,) = make_tables(1, 'isbi12', [])
     assert cells(table, 'TACLNet')['VOI'].text == 'no run yet' and not table.notes
     assert [len(make_tables(number, 'isbi12', [])) for number in (2, 3)] == [2, 1]
-
-
-def test_fewer_than_six_pairs_are_not_tested(result):
-    few = [result(dice=[0.9] * 5), result('flagship_ita', dice=[0.1] * 5)]
-    table, *_ = make_tables(1, 'isbi12', few)
-    assert all(value['p'] is None for value in table.values)
-    assert not any('†' in note for note in table.notes)
-
-
-def test_a_system_with_fewer_folds_is_not_best(result):
-    results = [result(fold=fold, dice=[0.8, 0.8]) for fold in (1, 3)]
-    results += [result('convlstm_sta', fold, dice=[0.7, 0.7]) for fold in (1, 3)]
-    results.append(result('flagship_ita', 3, dice=[0.9, 0.9]))
-    table, *_ = make_tables(1, 'isbi12', results)
-    assert cells(table, 'TACLNet')['DICE'].bold
-    assert not cells(table, SYSTEMS['flagship_ita'].title)['DICE'].bold
-
-
-def test_seeds_of_a_section_are_one_pair(result):
-    results = [
-        result(system, seed=seed, dice=[value + 0.01 * i for i in range(4)])
-        for system, value in (('taclnet', 0.9), ('flagship_ita', 0.8))
-        for seed in (0, 1, 2)
-    ]
-    table, *_ = make_tables(1, 'isbi12', results)
-    assert all(value['p'] is None for value in table.values)  # 4 pairs, not 12
-
-
-def test_holm_by_hand():
-    # Sorted 0.01, 0.03, 0.04: times 3, 2 and 1, and never falling.
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.6, 0.5]) == [1.0, 1.0] and holm([]) == []
 
 
 def test_attention_in_training_and_at_test_comes_from_the_same_runs(result):
@@ -225,17 +203,17 @@ def test_random_features_are_said(result):
 # Forms
 
 
-def test_markdown_and_latex_carry_bold_and_mark(result):
+def test_markdown_and_latex_carry_bold(result):
     results = [result(fold=f, dice=[0.9] * 6) for f in (1, 2)]
     results += [result('flagship_ita', f, dice=[0.1 * i for i in range(6)]) for f in (1, 2)]
     table, *_ = make_tables(1, 'isbi12', results)
     text = markdown([table, table])
     assert text.count('Mean ± sample standard deviation') == 1
-    assert '**0.9000 ± 0.0000**' in text and '0.2500 ± 0.0000†' in text
+    assert '**0.9000 ± 0.0000**' in text and ' 0.2500 ± 0.0000 ' in text
     rows = [line for line in text.splitlines() if line.startswith('|')]
     assert len({line.count('|') for line in rows}) == 1
     text = latex(table)
-    assert r'\textbf{0.9000 $\pm$ 0.0000}' in text and r'0.2500 $\pm$ 0.0000$^\dagger$' in text
+    assert r'\textbf{0.9000 $\pm$ 0.0000}' in text and r'0.2500 $\pm$ 0.0000 ' in text
     assert r'P\_hat' in text and 'P_hat' not in text.replace(r'P\_hat', '')
     rows = [line for line in text.splitlines() if line.endswith(r'\\')]
     assert {line.count(' & ') for line in rows} == {len(table.header) - 1}

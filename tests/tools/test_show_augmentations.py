@@ -60,7 +60,7 @@ def test_the_command_writes_the_picture(tmp_path: Path):
     done = subprocess.run(
         [sys.executable, '-m', 'taclnet_jax.tools.show_augmentations']
         + [f'--config={config}', '--config.synthetic.shape=(3, 40, 40)']
-        + ['--config.crop=(40, 40)', f'--output={output}'],
+        + ['--config.crop=(20, 20)', f'--output={output}'],
         env=environment(),
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ import sys
 import jax
 import numpy as np
 from commands import small_settings
+from poisoned import POISONS, batch, problem
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.training import parallel
@@ -59,7 +60,20 @@ def large() -> list[np.ndarray]:
     return [np.asarray(result['loss']), state.to_host(len(loader.samples)).memory.current]
 
 
-WORK = {'ita': ita, 'large': large}
+def skipped() -> list[np.ndarray]:
+    """The devices' states before and after steps that are poisoned on the last device."""
+    devices, arrays = jax.local_device_count(), []
+    step, new = problem()
+    state, _ = step(new.to_devices(), parallel.shard(batch(devices=devices)))
+    for poison in POISONS:
+        before = jax.tree.map(np.asarray, state)  # it is donated
+        state, _ = step(state, parallel.shard(batch(poison, sample=1, devices=devices)))
+        after = jax.tree.map(np.asarray, state)
+        arrays += jax.tree.leaves((before.replace(step=after.step, losses=after.losses), after))
+    return [*arrays, after.losses.skipped]
+
+
+WORK = {'ita': ita, 'large': large, 'skipped': skipped}
 
 if __name__ == '__main__':
     folder, *names = sys.argv[1:]

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import random
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
+import optax
 import pytest
 from commands import Run, arguments, environment, small_settings
 
 from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.errors import InputError
 from taclnet_jax.inference import load
-from taclnet_jax.training.checkpoints import Checkpoints, best_variables
+from taclnet_jax.training import checkpoints as checkpoints_module
+from taclnet_jax.training.checkpoints import Checkpoints, Damaged, best_variables
 from taclnet_jax.training.loop import train
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.training.setup import prepare
-from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.state import EpochLoss, ITAMemory, TrainState
 from taclnet_jax.volumes import write_stack
 
 EPOCHS = 8
@@ -76,7 +84,9 @@ def steps(folder: Path) -> list[int]:
 def state(step: int) -> TrainState:
     weights = {'w': np.full((2, 3), step, np.float32)}
     number, optimizer = np.array(step, np.int32), np.zeros(2)
-    return TrainState(number, weights, average=None, opt_state=optimizer, memory=None)
+    return TrainState(
+        number, weights, average=None, opt_state=optimizer, memory=None, losses=EpochLoss.create()
+    )
 
 
 def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> None:
@@ -192,3 +202,197 @@ assert levels() == before, (before, levels())
         [sys.executable, '-c', script], env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+# --- Damage
+
+
+@pytest.fixture
+def read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage stays: there is no need to read again."""
+    monkeypatch.setattr(checkpoints_module, '_PAUSES_S', ())
+
+
+def whole_state(step: int) -> TrainState:
+    """With all that a state can have."""
+    rng = np.random.default_rng(step)
+    params = {'w': rng.normal(size=(3, 5)).astype(np.float32), 'b': np.array(step, np.float32)}
+    variables = {'params': params, 'batch_stats': {'mean': rng.normal(size=4).astype(np.float32)}}
+    optimizer = jax.tree.map(np.asarray, optax.adamw(0.1).init(params))
+    average = jax.tree.map(lambda x: np.asarray(x + 1), variables)
+    memory = ITAMemory.create(3, (4, 4))
+    losses = EpochLoss(*map(np.asarray, (np.float32(0.7), np.int32(2), np.int32(1))))
+    return TrainState(np.asarray(step, np.int32), variables, average, optimizer, memory, losses)
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A run with two checkpoints and a best one."""
+    checkpoints = Checkpoints(tmp_path / 'run', CheckpointSettings(), {'seed': 3})
+    for step in (1, 2):
+        checkpoints.save(whole_state(step))
+    checkpoints.offer(whole_state(2), {'voi': 1.0})
+    checkpoints.close()
+    return tmp_path / 'run'
+
+
+def restore(workdir: Path) -> TrainState | None:
+    checkpoints = Checkpoints(workdir, CheckpointSettings(), {'seed': 3})
+    with contextlib.closing(checkpoints):
+        return checkpoints.restore_last(whole_state(0))
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob('*') if path.is_file() and path.stat().st_size)
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    """Another bit in a file, anywhere."""
+    content = bytearray(path.read_bytes())
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+@pytest.mark.usefixtures('read_once')
+@pytest.mark.parametrize('seed', range(3))
+def test_a_flipped_bit_is_never_loaded(seed: int, saved: Path, tmp_path: Path) -> None:
+    rng, found = random.Random(seed), 0
+    folder = saved / 'checkpoints' / 'last'
+    expected = whole_state(2)
+    for path in 2 * files_of(folder / '2'):
+        content = path.read_bytes()
+        flip(path, rng)
+        try:
+            got = checkpoints_module._state(folder, 2, whole_state(0))
+        except Damaged as error:
+            assert f'{folder / "2"} cannot be read' in str(error)
+            found += 1
+        else:
+            assert_equal(got, expected)
+        path.write_bytes(content)
+    assert found > 10
+    assert_equal(restore(saved), expected)
+
+
+def assert_equal(one: Any, two: Any) -> None:
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.usefixtures('read_once')
+@pytest.mark.parametrize('item', ['variables', 'training'])
+def test_arrays_that_were_not_saved_so_are_named_and_the_one_before_is_used(
+    item: str, saved: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = saved / 'checkpoints' / 'last' / '2'
+    shutil.rmtree(last / item)
+    shutil.copytree(last.with_name('1') / item, last / item)  # which Orbax itself reads
+    assert_equal(restore(saved), whole_state(1))
+    said = capsys.readouterr().err
+    assert f'{last} cannot be read (its {item} are not those that were saved)' in said
+    assert (saved / 'checkpoints' / 'unreadable' / '2').is_dir() and not last.exists()
+
+
+@pytest.mark.usefixtures('read_once')
+@pytest.mark.parametrize('damage', ['no score', 'no digests', 'a list', 'half', 'empty', 'gone'])
+def test_damaged_metadata_are_named(damage: str, saved: Path) -> None:
+    best = saved / 'checkpoints' / 'best' / '2'
+    (path,) = (p for p in files_of(best / 'info') if b'sha256' in p.read_bytes())
+    info = json.loads(path.read_text())
+    texts = {
+        'no score': json.dumps({k: v for k, v in info.items() if k != 'score'}),
+        'no digests': json.dumps({k: v for k, v in info.items() if k != 'sha256'}),
+        'a list': '[1, 2]',
+        'half': path.read_text()[:50],
+        'empty': '',
+    }
+    path.write_text(texts[damage]) if damage in texts else path.unlink()
+    for read in (restore, best_variables):
+        with pytest.raises(InputError, match=f'{best} cannot be read'):
+            read(saved)
+
+
+@pytest.mark.parametrize('error', [OSError(5, 'Input/output error'), ValueError('DATA_LOSS')])
+def test_an_error_of_the_storage_may_pass(
+    error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, left = checkpoints_module._read, [error, error]
+
+    def failing(*args: Any) -> Any:
+        if left:
+            raise left.pop()
+        return read(*args)
+
+    monkeypatch.setattr(checkpoints_module, '_read', failing)
+    monkeypatch.setattr(checkpoints_module.time, 'sleep', lambda seconds: None)
+    assert_equal(restore(saved), whole_state(2))
+    assert not left and not (saved / 'checkpoints' / 'unreadable').exists()
+
+
+@pytest.mark.parametrize(
+    'error', [OSError(5, 'Input/output error'), OSError(13, 'no'), MemoryError(), ValueError('IO')]
+)
+def test_what_the_storage_refuses_is_not_put_aside(
+    error: Exception, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*args: Any) -> Any:
+        raise error
+
+    def unreadable(path: Path, mode: str) -> NoReturn:
+        raise OSError(5, 'Input/output error')
+
+    before = listing(saved)
+    monkeypatch.setattr(checkpoints_module.time, 'sleep', lambda seconds: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints_module, '_read', failing)
+        if isinstance(error, ValueError):  # of a library, which hides what the system said
+            patch.setattr(Path, 'open', unreadable)
+        for read in (restore, best_variables):
+            with pytest.raises(InputError, match='at the moment') as found:
+                read(saved)
+            assert not isinstance(found.value, Damaged)
+    assert listing(saved).keys() == before.keys()
+    assert_equal(restore(saved), whole_state(2))
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+@pytest.mark.parametrize('where', ['variables', 'average'])
+def test_parameters_that_are_not_finite_are_never_saved(
+    value: float, where: str, saved: Path
+) -> None:
+    before = listing(saved)
+    bad = whole_state(3)
+    getattr(bad, where)['params']['w'][1, 1] = value
+    checkpoints = Checkpoints(saved, CheckpointSettings(), {'seed': 3})
+    with contextlib.closing(checkpoints):
+        for save in (
+            checkpoints.save,
+            checkpoints.save_phase_one,
+            lambda state: checkpoints.offer(state, {'voi': 0.1}),
+        ):
+            with pytest.raises(InputError, match='after step 3 are not finite'):
+                save(bad)
+        checkpoints.offer(whole_state(4), {'voi': np.nan})
+    assert listing(saved).keys() == before.keys()
+
+
+def test_a_reader_follows_a_best_that_is_replaced(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(), {})
+    checkpoints.offer(state(1), {'voi': 10.0})
+    checkpoints.close()
+
+    def improve() -> None:
+        for step in range(2, 12):
+            checkpoints = Checkpoints(tmp_path, CheckpointSettings(), {})
+            checkpoints.offer(state(step), {'voi': 10.0 / step})
+            checkpoints.close()
+
+    writer = threading.Thread(target=improve)
+    writer.start()
+    seen = []
+    while writer.is_alive():
+        step, variables = best_variables(tmp_path)
+        assert (variables['w'] == step).all()
+        seen.append(step)
+    writer.join()
+    assert seen == sorted(seen) and best_variables(tmp_path)[0] == 11

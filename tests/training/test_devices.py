@@ -1,4 +1,4 @@
-"""ITA and large windows on one, two and four devices."""
+"""ITA, skipped steps and large windows on one, two and four devices."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from commands import environment
 from device_workers import ITA_EPOCHS, ita, ita_problem
+from poisoned import POISONS
 
 from taclnet_jax.attention.sta import sta_attention
 from taclnet_jax.symmetry import inverse, symmetry
@@ -72,15 +73,26 @@ def check_ita(got: list[np.ndarray], expected: list[np.ndarray]) -> None:
         np.testing.assert_allclose(memory, recurrence, atol=1e-4)
 
 
+def check_skipped(states: list[np.ndarray]) -> None:
+    """What is not finite on one device is skipped on all."""
+    *arrays, skipped = states
+    leaves = len(arrays) // (2 * len(POISONS))
+    assert (skipped == len(POISONS)).all()
+    for i in range(0, len(arrays), 2 * leaves):
+        for before, after in zip(
+            arrays[i : i + leaves], arrays[i + leaves : i + 2 * leaves], strict=True
+        ):
+            np.testing.assert_array_equal(before, after)
+
+
 def test_ita_follows_the_recurrence(expected: list[np.ndarray]) -> None:
     check_ita(ita(), expected)
 
 
-def test_ita_follows_the_recurrence_on_two_devices(
-    expected: list[np.ndarray], tmp_path: Path
-) -> None:
-    (got,) = work(2, tmp_path, 'ita')
+def test_ita_and_skipped_steps_on_two_devices(expected: list[np.ndarray], tmp_path: Path) -> None:
+    got, states = work(2, tmp_path, 'ita', 'skipped')
     check_ita(got, expected)
+    check_skipped(states)
 
 
 @pytest.mark.slow

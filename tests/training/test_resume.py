@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import pytest
 from commands import Run, arguments, environment, run, small_settings
 
 from taclnet_jax.config import to_config
+from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.scoring import Validation
 from taclnet_jax.main import train_and_evaluate
 from taclnet_jax.training.checkpoints import Checkpoints, best_variables
@@ -72,6 +75,15 @@ def assert_ends_the_same(workdir: Path, expected: TrainState) -> str:
     return output
 
 
+def assert_reports_the_same(workdir: Path, whole: Run) -> None:
+    """An interrupted epoch has the loss of all of it."""
+    one, two = (
+        [(r['train/loss'], r['train/skipped_steps']) for r in read_metrics(d / 'metrics.jsonl')]
+        for d in (workdir, whole.workdir)
+    )
+    assert one == two
+
+
 def last_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / 'checkpoints' / 'last').glob('[0-9]'))
 
@@ -96,7 +108,7 @@ MOMENTS = {
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_bits(
-    expected: TrainState, tmp_path: Path
+    whole: Run, expected: TrainState, tmp_path: Path
 ) -> None:
     workdir, before = tmp_path / 'run', 0
     for moment, (when, where, latest) in MOMENTS.items():
@@ -121,6 +133,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bits(
         before = steps[-1] if steps else 0
     assert before > 0
     assert_ends_the_same(workdir, expected)
+    assert_reports_the_same(workdir, whole)
 
 
 def at_call(function: Callable[..., Any], number: int, *signals: int) -> Callable[..., Any]:
@@ -150,6 +163,7 @@ def test_a_stopped_run_saves_and_ends_with_the_same_bits(
     number: int,
     at: signal.Signals,
     saved: int,
+    whole: Run,
     expected: TrainState,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,6 +177,33 @@ def test_a_stopped_run_saves_and_ends_with_the_same_bits(
     assert f'Stopped at step {saved} of 9, and saved. Start the same command again' in output
     assert signal.getsignal(at) == before and last_steps(workdir)[-1] == saved
     assert f'Going on from step {saved} of 9.' in assert_ends_the_same(workdir, expected)
+    assert_reports_the_same(workdir, whole)
+
+
+@pytest.mark.slow
+def test_a_second_training_is_refused_and_readers_are_not_noticed(
+    expected: TrainState, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    workdir = tmp_path / 'run'
+    command = [sys.executable, '-m', 'taclnet_jax.main', *arguments(workdir, **FAST)]
+    first = subprocess.Popen(
+        command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    while not (workdir / 'checkpoints').exists():
+        assert first.poll() is None, first.communicate()[0]
+        time.sleep(0.05)
+    message = refused(*arguments(workdir, **FAST))
+    assert f'process {first.pid} on {socket.gethostname()} is training there' in message
+    read = []
+    while first.poll() is None:
+        try:
+            read.append(best_variables(workdir)[0])
+        except InputError as error:
+            assert 'found no checkpoint' in str(error) and not read
+    output = first.communicate()[0]
+    assert first.returncode == 0, output
+    assert read == sorted(read) and read
+    assert_same(final_state(workdir), expected)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ from commands import SAMPLES, Run, arguments, isbi12, small_settings
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints
-from taclnet_jax.training.reporting import read_metrics
+from taclnet_jax.training.reporting import Reporter, read_metrics
 from taclnet_jax.training.setup import prepare
 
 
@@ -53,6 +54,19 @@ def test_the_ita_memory_is_filled(trained: Run, tmp_path: Path) -> None:
     assert (state.memory.current >= 0).all() and (state.memory.previous >= 0).all()
 
 
+@pytest.mark.slow
+def test_rectangular_crops_train_with_ita() -> None:
+    settings = small_settings(crop=(16, 24))
+    training = prepare(settings)
+    step, state = training.create_step(phase_two=True), training.new.to_devices()
+    for index in range(2):
+        state, output = step(state, parallel.shard(training.loader.batch(0, index)))
+    memory = state.to_host(len(training.loader.samples)).memory
+    assert memory is not None and memory.current.shape[1:] == (16, 24)
+    written = (memory.current >= 0).all(axis=(1, 2))
+    assert np.isfinite(output['loss']).all() and written.sum() >= 8
+
+
 def test_the_moving_average_of_parameters() -> None:
     settings = small_settings(optimizer__average=0.3)
     training = prepare(settings)
@@ -66,6 +80,21 @@ def test_the_moving_average_of_parameters() -> None:
             partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), now.average, expected
         )
         assert now.final is now.average
+
+
+@pytest.mark.parametrize('damage', [b'{"step": 2', b'[2]', b'{"epoch": 2}', b'\xff', b'', b'null'])
+@pytest.mark.parametrize('place', [0, 1, 2])
+def test_a_damaged_line_of_metrics_loses_no_other(
+    damage: bytes, place: int, tmp_path: Path
+) -> None:
+    path = tmp_path / 'metrics.jsonl'
+    lines = [json.dumps({'step': step, 'epoch': step}).encode() for step in (1, 2, 3)]
+    path.write_bytes(b'\n'.join([*lines[:place], damage, *lines[place + 1 :]]) + b'\n')
+    steps = [step for i, step in enumerate((1, 2, 3)) if i != place]
+    assert [record['step'] for record in read_metrics(path)] == steps
+    with contextlib.closing(Reporter(tmp_path, 2, 3)) as reporter:
+        reporter.metrics(3, {'epoch': 3})
+    assert [record['step'] for record in read_metrics(path)] == [*(s for s in steps if s < 3), 3]
 
 
 @pytest.mark.slow

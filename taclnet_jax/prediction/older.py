@@ -1,0 +1,53 @@
+"""What is known of a prediction that is there already."""
+
+import json
+from collections.abc import Sequence
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.sections import listed
+
+ABOUT = 'prediction.json'
+"""Says what a prediction is of, and which files are of it."""
+
+
+def files_of(about: bytes | None) -> set[str]:
+    """The files of a prediction, as `ABOUT` names them; none where there is no prediction."""
+    try:
+        found = json.loads(about or b'')
+        return {str(name) for name in found['files'].values()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return set()
+
+
+def check_replaceable(
+    name: str, about: bytes | None, others: Sequence[str], overwrite: bool, partial: bool = False
+) -> None:
+    """Refuses to write over what is not to be replaced.
+
+    Args:
+        name: of the folder or address.
+        about: what `ABOUT` says there.
+        others: what is there, and not of a prediction.
+        overwrite: whether a prediction may be replaced.
+        partial: whether what is there was not finished.
+
+    Raises:
+        InputError: it says what is there.
+    """
+    if others or (about is not None and not files_of(about)):
+        raise InputError(
+            f'Expected --output to be a new folder, or that of a prediction; {name} holds '
+            f'something else ({listed(others or [ABOUT], 3)}). Choose another one.'
+        )
+    if about is None or overwrite:
+        return
+    found = json.loads(about)
+    told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["model"]}'
+    if partial:
+        raise InputError(
+            f'{name} holds a part of {told}, which another command is writing or left behind. '
+            'Choose another --output, or replace it with --overwrite.'
+        )
+    raise InputError(
+        f'{name} holds {told}. Choose another --output, or replace it with --overwrite.'
+    )

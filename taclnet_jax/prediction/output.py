@@ -1,0 +1,107 @@
+"""Where a prediction goes: a folder, or an address, and what may stand in the way there."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.files import explained, replacing
+from taclnet_jax.prediction.address import Address
+from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of
+from taclnet_jax.volumes import FORMATS, local_path
+
+# Of chunks in folders, which become objects at an address.
+_CHUNKED = ('zarr2', 'zarr3', 'n5', 'precomputed')
+
+
+class Output(Protocol):
+    """The place of a prediction.
+
+    Attributes:
+        name: of it.
+        scratch: where the work is kept by default.
+    """
+
+    name: str
+    scratch: Path
+
+    def check(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> None:
+        """Refuses what cannot be written there, before the work.
+
+        Args:
+            about: what is to be written.
+            scratch: where the work is kept.
+            overwrite: whether an older prediction may be replaced.
+
+        Raises:
+            InputError: something is in the way.
+        """
+
+    def new(self, about: Mapping[str, Any], scratch: Path) -> Any:
+        """A context with an empty folder to write to; what it holds then is placed at its end."""
+
+    def path(self, file: str) -> str:
+        """Of a file of the prediction."""
+
+
+def create_output(output: str | Path, format: str) -> Output:
+    """The place of a prediction.
+
+    Args:
+        output: a folder, or an address that starts with gs:// or s3://.
+        format: of `FORMATS`.
+
+    Raises:
+        InputError: the format cannot be written there.
+    """
+    if format not in FORMATS:
+        raise InputError(f'Expected one of the formats {", ".join(FORMATS)}; found {format!r}.')
+    name = local_path(str(output))
+    if '://' not in name:
+        return Folder(Path(name))
+    if format not in _CHUNKED:
+        raise InputError(
+            f'Expected one of the formats {", ".join(_CHUNKED)} at an address, whose chunks are '
+            f'objects of their own; found {format} for {name}. Choose one of them with --format, '
+            'or a folder of this machine as --output.'
+        )
+    return Address(name)
+
+
+class Folder:
+    """A folder of this machine. It appears whole, at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.name = str(path)
+        self.scratch = path.absolute().parent / f'.{path.name}.unfinished'
+
+    def check(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> None:
+        """See `Output`."""
+        if self._path.exists() and not self._path.is_dir():
+            raise InputError(f'Expected --output to be a folder; {self._path} is a file.')
+        mine, other = self._path.resolve(), scratch.resolve()
+        if mine.is_relative_to(other) or other.is_relative_to(mine):
+            raise InputError(
+                f'Expected --scratch and --output apart from each other, found {scratch} and '
+                f'{self._path}.'
+            )
+        if not self._path.exists() or not any(self._path.iterdir()):
+            return
+        found = None
+        if (self._path / ABOUT).is_file():
+            found = (self._path / ABOUT).read_bytes()
+        others = {path.name for path in self._path.iterdir()} - {ABOUT, *files_of(found)}
+        check_replaceable(self.name, found, sorted(others), overwrite)
+
+    @contextmanager
+    def new(self, about: Mapping[str, Any], scratch: Path) -> Iterator[Path]:
+        """See `Output`."""
+        with explained(self._path), replacing(self._path) as folder:
+            folder.mkdir()
+            yield folder
+
+    def path(self, file: str) -> str:
+        """See `Output`."""
+        return str(self._path / file)

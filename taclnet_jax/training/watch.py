@@ -1,0 +1,101 @@
+"""Whether a training goes well: steps without a finite loss, and a loss that says nothing."""
+
+from collections import deque
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from taclnet_jax.data.volume import Volume
+from taclnet_jax.data.windows import Samples
+from taclnet_jax.errors import InputError
+from taclnet_jax.losses import Loss
+from taclnet_jax.training.state import EpochLoss
+
+SKIPPED_IN_A_ROW = 20
+"""Steps without a finite loss and gradient that end a run."""
+
+
+class Watch:
+    """The last losses, one step late: waiting for the current one would keep the device idle.
+
+    Args:
+        samples: what sample ids stand for.
+    """
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+        self._pending: tuple[int, jax.Array, np.ndarray] | None = None
+        self._last: deque[float] = deque(maxlen=20)
+        self._skipped = 0
+
+    @property
+    def mean(self) -> float:
+        """Of the last updates."""
+        return sum(self._last) / len(self._last) if self._last else float('nan')
+
+    def see(self, step: int, loss: jax.Array, sample_id: np.ndarray) -> None:
+        """Takes a step's loss by device, NaN if it was skipped, and looks at the one before.
+
+        Raises:
+            InputError: that one was the last of too many skipped in a row.
+        """
+        self.wait()
+        self._pending = step, loss, sample_id
+
+    def wait(self) -> None:
+        """Looks at the last step, too; raises likewise."""
+        if self._pending is None:
+            return
+        step, by_device, sample_id = self._pending
+        self._pending = None
+        loss = float(np.asarray(by_device)[0])
+        if np.isfinite(loss):
+            self._last.append(loss)
+            self._skipped = 0
+            return
+        self._skipped += 1
+        if self._skipped == SKIPPED_IN_A_ROW:
+            s = self._samples
+            crops = (f'({s.section[i]}, {s.y[i]}, {s.x[i]})' for i in np.unique(sample_id))
+            raise InputError(
+                f'Expected finite losses and gradients, found none in {SKIPPED_IN_A_ROW} steps in '
+                f'a row; the last one, step {step}, had the crops (section, y, x) '
+                f'{", ".join(crops)}. Look at image and labels there, or lower the learning rate.'
+            )
+
+
+def warning_of(losses: EpochLoss, constant: float) -> str:
+    """What to say of the last epoch; '' where its mean loss is below that of a constant.
+
+    Args:
+        losses: of that epoch, on the host.
+        constant: of `constant_loss`.
+    """
+    if losses.updates == 0:
+        return 'The last epoch had no step with a finite loss: nothing was learnt in it.'
+    if losses.mean < constant:
+        return ''
+    return (
+        f'The loss at the end, {losses.mean:.4f}, is not below {constant:.4f}, that of the same '
+        'probability everywhere: see docs/troubleshooting.md, Results that look wrong.'
+    )
+
+
+def constant_loss(loss_fn: Loss, volume: Volume, samples: Samples) -> float:
+    """The loss of predicting the training targets' mean everywhere, which takes no image."""
+
+    def targets() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for z in np.unique(samples.section).tolist():
+            membrane, _, ignored = volume.labels(z)
+            valid = np.ones(membrane.shape, bool) if ignored is None else ~ignored
+            yield membrane.astype(np.float32), valid
+
+    sums = np.sum([(m[valid].sum(dtype=float), valid.sum()) for m, valid in targets()], axis=0)
+    mean = sums[0] / sums[1]
+    total = 0.0
+    for membrane, valid in targets():
+        prob = jnp.full(membrane.shape, mean, jnp.float32)
+        total += float(loss_fn(prob, jnp.asarray(membrane), jnp.asarray(valid))) * valid.sum()
+    return float(total / sums[1])

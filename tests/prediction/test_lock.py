@@ -1,0 +1,84 @@
+"""Equal commands at once: one works, the other is told who does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import environment
+from made_up import RESOLUTION_NM, image, tiny, write_run
+
+from taclnet_jax.errors import InputError
+from taclnet_jax.prediction.lock import locked
+from taclnet_jax.volumes import open_array, write_array
+
+
+def test_a_folder_is_for_one_at_a_time(tmp_path: Path) -> None:
+    scratch = tmp_path / 'new' / 'scratch'
+    with locked(scratch):
+        with (
+            pytest.raises(InputError, match=f'{scratch} .* process {os.getpid()} of ') as found,
+            locked(scratch),
+        ):
+            pass
+        assert socket.gethostname() in str(found.value)
+        with locked(tmp_path / 'new' / 'other'):
+            pass
+    with locked(scratch):
+        pass
+    assert not any((tmp_path / 'new').iterdir())
+
+
+def test_what_was_left_by_a_process_that_is_gone_does_not_block(tmp_path: Path) -> None:
+    (tmp_path / 'scratch.lock').write_text(f'process 1 of {socket.gethostname()}\n')
+    with locked(tmp_path / 'scratch'):
+        held = (tmp_path / 'scratch.lock').read_text()
+    assert held == f'process {os.getpid()} of {socket.gethostname()}\n'
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('flags', [(), ('--workers=2',)])
+def test_of_two_equal_commands_the_second_is_refused(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    write_run(tmp_path / 'run', tiny(slices=1))
+    write_array(tmp_path / 'a.zarr', image((4, 128, 128)), resolution_nm=RESOLUTION_NM)
+    command = [
+        *(sys.executable, '-m', 'taclnet_jax.main', '--mode=predict', '--overwrite'),
+        *(f'--workdir={tmp_path / "run"}', f'--input={tmp_path / "a.zarr"}'),
+        *(f'--output={tmp_path / "out"}', *flags),
+    ]
+    lock = tmp_path / '.out.unfinished.lock'
+
+    def start() -> subprocess.Popen[str]:
+        with (tmp_path / 'log').open('w') as log:
+            started = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+        end = time.monotonic() + 120
+        while f'process {started.pid} of' not in (lock.read_text() if lock.exists() else ''):
+            assert time.monotonic() < end and started.poll() is None
+            time.sleep(0.01)
+        return started
+
+    first = start()
+    first.send_signal(signal.SIGSTOP)  # until the other one has seen it
+    try:
+        second = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert second.returncode == 2
+    last = second.stderr.splitlines()[-1]
+    assert last.startswith('taclnet: error: Expected') and 'Traceback' not in second.stderr
+    assert f'process {first.pid} of {socket.gethostname()}' in last
+    # One that was killed leaves its file, and blocks nobody.
+    first.kill()
+    first.wait()
+    assert lock.exists()
+    assert start().wait(240) == 0, (tmp_path / 'log').read_text()
+    assert open_array(tmp_path / 'out' / 'segments.tif').shape == (4, 128, 128)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['a.zarr', 'log', 'out', 'run']
