@@ -9,6 +9,8 @@
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
              The same with a model that was handed out: --model=FOLDER instead of --workdir.
+  segment    joins the segments of a prediction to neurons in 3-d.
+                 python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
   export     makes a folder of a run's network to hand out, for --model of predict.
                  python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
@@ -98,6 +100,22 @@ def export_run(workdir: str | Path, folder: str | Path) -> None:
     export(model, folder, model_card(model, workdir))
 
 
+def join_segments(input_path: str | None, output: str, options: Mapping[str, Any]) -> str:
+    """Joins segments to neurons, see `neurons.volume.segment_volume`; returns what to tell.
+
+    Raises:
+        InputError: the segments or the output are missing, or cannot be used.
+    """
+    from taclnet_jax.neurons.volume import Options, segment_volume
+
+    if not input_path or not output:
+        missing = '--output, a folder' if input_path else '--input, the folder of a prediction'
+        raise InputError(f'Expected {missing}. See --help.')
+    done = segment_volume(input_path, output, Options(**options))
+    written = '\n  '.join(['Written:', *done.files.values()])
+    return f'{done.segments} segments are {done.neurons} neurons.\n{written}'
+
+
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
     """The network of a run, used as `config` says where the calls of one run may differ.
 
@@ -127,25 +145,34 @@ def run() -> None:
         'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
     )
     mode = flags.DEFINE_enum(
-        'mode', 'train', ['train', 'evaluate', 'predict', 'export'], 'What to do.'
+        'mode', 'train', ['train', 'evaluate', 'predict', 'segment', 'export'], 'What to do.'
     )
     input_path = flags.DEFINE_string(
         'input',
         None,
-        'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed.',
+        'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed; or '
+        'the prediction, or such a stack of segments, of which to join those.',
     )
     output = flags.DEFINE_string(
         'output',
         '',
         'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
-        'or folder of a model.',
+        'or folder of the neurons, or of a model.',
     )
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
         'dry_run', False, 'Predict one window, and say what all would take.'
     )
 
+    of_neurons = define_neurons()
+
     def main() -> None:
+        if mode.value == 'segment':
+            names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
+            shared = [flag for flag in of_prediction if flag.name in names]
+            chosen = {flag.name: flag.value for flag in [*shared, *of_neurons]}
+            print(join_segments(input_path.value, output.value, chosen))
+            return
         if model.value:
             _check_alone(mode.value, workdir.value, config.value)
         place = model.value or workdir.value
@@ -178,7 +205,7 @@ def run() -> None:
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run]
+    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
     commandline.run(main, __doc__, shown)
 
 
@@ -219,6 +246,16 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
         flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
     ]
+
+
+def define_neurons() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=segment that no other mode has, by their names in its `Options`."""
+    from absl import flags
+
+    from taclnet_jax.neurons import THRESHOLD
+
+    meaning = 'Least IoU of two segments that are joined, 0 to 1.'
+    return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
 
 
 if __name__ == '__main__':

@@ -1,0 +1,178 @@
+"""Joins the segments of a volume on disk to neurons, and keeps their region graph beside them."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import taclnet_jax
+from taclnet_jax.data.cremi_file import IDS
+from taclnet_jax.errors import InputError
+from taclnet_jax.files import explained, replacing, write_text
+from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
+from taclnet_jax.neurons.graph import RegionGraph, region_graph
+from taclnet_jax.neurons.joining import joined
+from taclnet_jax.neurons.source import identity, masked, open_segments
+from taclnet_jax.progress import Progress, with_progress
+from taclnet_jax.volumes import LazySections, Sections, open_array, write_array
+from taclnet_jax.volumes.sections import Geometry, listed
+
+_ENDS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
+_ABOUT, _GRAPH = 'neurons.json', 'graph.npz'
+
+
+@dataclass(frozen=True)
+class Options:
+    """How segments are joined, and what is written.
+
+    Attributes:
+        input_dataset: of the segments, inside HDF5, zarr or N5.
+        mask: a volume of the same size, '' for none; where it is 0, nothing is joined, and 0.
+        mask_dataset: inside its file.
+        join_threshold: the least IoU of two segments that are joined.
+        format: of `taclnet_jax.volumes.FORMATS`, but png, whose numbers are too small.
+        overwrite: replace older neurons; their graph is used where it is of the same segments.
+    """
+
+    input_dataset: str = ''
+    mask: str = ''
+    mask_dataset: str = ''
+    join_threshold: float = THRESHOLD
+    format: str = 'tiff'
+    overwrite: bool = False
+
+
+class Segmented(NamedTuple):
+    """What `segment_volume` has written."""
+
+    files: dict[str, str]  # or folders, by what they hold
+    segments: int  # of single sections
+    neurons: int
+
+
+def segment_volume(input_path: str, output: str | Path, options: Options = Options()) -> Segmented:
+    """Joins the segments of the sections of a volume to neurons in 3-d.
+
+    Sections are read one by one, and few are in memory; of the whole volume there is its region
+    graph alone, some 150 bytes a segment and 100 an edge.
+
+    Args:
+        input_path: folder of a prediction with segments, or segments of any format of
+            `taclnet_jax.volumes.open_array`, integers `[z, y, x]`, 0 = membrane, each number of one
+            section only.
+        output: folder of the neurons and of the region graph, written whole or not at all.
+        options: how.
+
+    Returns:
+        The files, and how many segments became how many neurons.
+
+    Raises:
+        InputError: the segments, the mask or the output cannot be used.
+    """
+    folder = Path(output)
+    source, geometry = open_segments(input_path, options.input_dataset)
+    _check_format(options.format, geometry, input_path)
+    before = _older(folder, options.overwrite)
+    segments: Sections = source
+    if options.mask:
+        segments = masked(source, open_array(options.mask, 'mask', options.mask_dataset))
+    made_of = {
+        'input': identity(input_path, options.input_dataset),
+        'mask': identity(options.mask, options.mask_dataset),
+    }
+    same = all(before.get(key) == value for key, value in made_of.items())
+    if same and (folder / _GRAPH).exists():
+        graph = RegionGraph.load(folder / _GRAPH)
+    else:
+        depth = segments.shape[0]
+        sections = with_progress(range(depth), depth, 'region graph', 'section')
+        graph = region_graph(segments, sections)
+    neurons = agglomerate(graph, options.join_threshold)
+    counts = len(graph.ids), int(neurons.max())
+    name = f'neurons{_ENDS.get(options.format, "")}'
+    files = {'neurons': name, 'graph': _GRAPH}
+    with explained(folder), replacing(folder) as partial:
+        partial.mkdir()
+        graph.save(partial / _GRAPH)
+        _write(partial / name, joined(segments, graph, neurons), options.format, geometry)
+        about = {
+            **made_of,
+            'files': files,
+            'join_threshold': options.join_threshold,
+            'segments': counts[0],
+            'neurons': counts[1],
+            'resolution_nm': geometry.resolution_nm,
+            'offset_nm': geometry.offset_nm,
+            'version': taclnet_jax.__version__,
+        }
+        write_text(partial / _ABOUT, json.dumps(about, indent=2) + '\n')
+    return Segmented({what: str(folder / file) for what, file in files.items()}, *counts)
+
+
+def _check_format(format: str, geometry: Geometry, input_path: str) -> None:
+    """Before the work."""
+    if format == 'png':
+        raise InputError(
+            'PNG cannot hold the numbers of neurons, which have 32 bits or more; choose another '
+            '--format.'
+        )
+    if format == 'precomputed' and geometry.resolution_nm is None:
+        raise InputError(
+            f'Precomputed needs a voxel size, which {input_path} does not say; choose another '
+            'format.'
+        )
+
+
+def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
+    """What is said of the neurons that a folder holds; nothing where it is empty or not there.
+
+    Raises:
+        InputError: it holds something else, or they are not to be replaced.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f'Expected --output to be a folder; {folder} is a file.')
+    if not folder.exists() or not any(folder.iterdir()):
+        return {}
+    told: dict[str, Any] = {}
+    known: set[str] = set()
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+        told = json.loads((folder / _ABOUT).read_text())
+        known = {_ABOUT, *told['files'].values()}
+    others = sorted({path.name for path in folder.iterdir()} - known)
+    if others:
+        raise InputError(
+            f'Expected --output to be a new folder, or that of neurons; {folder} holds something '
+            f'else ({listed(others, 3)}). Choose another one.'
+        )
+    if not overwrite:
+        raise InputError(
+            f'{folder} holds neurons joined from an IoU of {told.get("join_threshold")} on. Choose '
+            'another --output, or replace them with --overwrite, which uses their region graph.'
+        )
+    return told
+
+
+def _write(path: Path, neurons: LazySections, format: str, geometry: Geometry) -> None:
+    """With progress."""
+    begun: set[int] = set()
+    with contextlib.closing(Progress(0, neurons.shape[0], 'section')) as bar:
+
+        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+            if z not in begun:
+                begun.add(z)
+                bar.step('writing neurons')
+            return neurons[z, rows, columns]
+
+        write_array(
+            path,
+            LazySections(neurons.shape, neurons.dtype, read),
+            format=format,
+            dataset=IDS if format == 'hdf5' else '',
+            resolution_nm=geometry.resolution_nm,
+            # What TIFF cannot hold stands in neurons.json.
+            offset_nm=None if format == 'tiff' else geometry.offset_nm,
+        )
