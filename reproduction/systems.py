@@ -22,8 +22,9 @@ class System(NamedTuple):
         title: its name there.
         settings: what it changes, by the names of `taclnet_jax.config`.
         note: what a reader has to know of it, as a footnote.
-        cost: what a step of either phase takes, in steps of the flagship's first, of three sections
-            of ISBI12 on a CPU (`python -m benchmarks.system_steps`).
+        cost: what a step of either phase takes, in the flagship's steps of that phase, with three
+            sections of ISBI12 on a CPU (`python -m benchmarks.system_steps`). Systems with the same
+            phase one have one cost for it.
     """
 
     title: str
@@ -81,29 +82,38 @@ SYSTEMS: dict[str, System] = {
         _network('dive', 1e-2) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
         'DIVE (Fakhry 2016): its table of layers could not be had; taclnet_jax/models/dive.py says '
         'what was chosen.',
+        cost=(0.97, 0.96),
     ),
-    'unet': System('U-Net', _UNET | _PLAIN),
+    'unet': System('U-Net', _UNET | _PLAIN, cost=(0.58, 0.52)),
     'mosinska': System(
         'Mosin.',
         _network('mosinska', 1e-3, normalise=True) | _PLAIN | {'perceptual_loss.weight': 0.1},
         'Mosin. (Mosinska 2018) has the U-Net of the row above, its perceptual loss in phase two.',
+        cost=(1.71, 3.08),
     ),
     'topoloss': System(
         'TopoLoss',
         _UNET | _PLAIN | {'topological_loss.weight': 0.01},
         'TopoLoss (Hu 2019) trains the same U-Net: the loss, in phase two, is what differs.',
+        cost=(0.58, 0.55),
     ),
-    'convlstm': System('ConvLSTM', _CONVLSTM | _PLAIN),
-    'convlstm_sta': System('ConvLSTM+STA', _CONVLSTM | _POSTER | {'attention.kind': 'sta'}),
-    'taclnet': System('TACLNet', _CONVLSTM | _POSTER | {'attention.kind': 'ita'}),
+    'convlstm': System('ConvLSTM', _CONVLSTM | _PLAIN, cost=(0.25, 0.25)),
+    'convlstm_sta': System(
+        'ConvLSTM+STA', _CONVLSTM | _POSTER | {'attention.kind': 'sta'}, cost=(0.25, 0.25)
+    ),
+    'taclnet': System(
+        'TACLNet', _CONVLSTM | _POSTER | {'attention.kind': 'ita'}, cost=(0.25, 0.25)
+    ),
     'flagship': System(
         'flagship',
         _PLAIN,
         'The flagship is what `configs/isbi12.py` trains: a recurrent U-Net that sees what it '
         'predicted of the window before, without attention in training.',
     ),
-    'flagship_sta': System('flagship+STA', _TRAINED | {'attention.kind': 'sta'}),
-    'flagship_ita': System('flagship+STA+ITA', _TRAINED | {'attention.kind': 'ita'}),
+    'flagship_sta': System('flagship+STA', _TRAINED | {'attention.kind': 'sta'}, cost=(1.0, 1.24)),
+    'flagship_ita': System(
+        'flagship+STA+ITA', _TRAINED | {'attention.kind': 'ita'}, cost=(1.0, 1.05)
+    ),
 }
 """By the name that the command line and the files of results use, in the order of the tables."""
 

@@ -44,8 +44,8 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
         (['--workdir=x', '--config=no_such_file.py'], 'no_such_file.py'),
         (['--workdir=x', '--config=synthetic', '--config.foo=1'], "'foo'"),
         (['--workdir=x', '--config=synthetic', '--config.fold=two'], 'two'),
-        (['--workdir=x', '--mode=evaluate'], 'x/config.json'),
-        (['--workdir=x', '--mode=predict', '--input=y.tif'], 'x/config.json'),
+        (['--workdir=x', '--mode=evaluate'], 'x does not exist'),
+        (['--workdir=x', '--mode=predict', '--input=y.tif'], 'x does not exist'),
         (['--workdir=x', '--mode=predict'], '--input'),
     ],
 )
