@@ -31,6 +31,7 @@ _NAMES = {
 
 
 NO_RUN = 'no run yet'
+CLOSED = 'Membranes closed by watershed'
 
 
 class Entry(NamedTuple):
@@ -152,7 +153,7 @@ def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> li
         for map_ in ('P_closed', 'P_hat_closed')
     }
     both = [row for pair in zip(*rows.values(), strict=True) for row in pair]
-    tables = _score_tables(f'Membranes closed by watershed on {where}', both, _POSTER, 'poster')
+    tables = _score_tables(f'{CLOSED} on {where}', both, _POSTER, 'poster')
     for table in tables:
         table.notes += closing_notes(results)
     return tables + _differences(rows['P_hat_closed'], where)
