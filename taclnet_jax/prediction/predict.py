@@ -18,11 +18,11 @@ from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import SEGMENTED, Model
+from taclnet_jax.lock import locked
 from taclnet_jax.prediction.engine import run_pass
 from taclnet_jax.prediction.export import Export
 from taclnet_jax.prediction.job import DTYPES, NAMES, Job
 from taclnet_jax.prediction.layout import Layout
-from taclnet_jax.prediction.lock import locked
 from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
@@ -100,7 +100,11 @@ def predict_volume(
     scratch = Path(options.scratch) if options.scratch else place.scratch
     export = Export(job, options.format)
     place.check(export.about, scratch, options.overwrite)
-    with locked(scratch):
+    busy = (
+        f'Expected {scratch} for this command alone; {{holder}} is working in it. Wait until that '
+        'ends, or stop it; or choose another --output and --scratch.'
+    )
+    with locked(scratch.with_name(f'{scratch.name}.lock'), busy):
         begin(scratch, job, model, options.overwrite)
         passes = Passes(scratch, model)
         needed = needed_blocks(passes.layout, passes.active)

@@ -27,11 +27,11 @@ from taclnet_jax.data.windows import (
 )
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
+from taclnet_jax.lock import locked
 from taclnet_jax.models import Network, create_model
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
-from taclnet_jax.training.lock import training_lock
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
@@ -150,7 +150,11 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
     first = None if begun else first_state(settings, training.new)
     check_workdir(settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with training_lock(folder):
+    busy = (
+        f'Expected {folder} to be trained by one process at a time; {{holder}} is training there. '
+        'Wait until it ends, stop it, or choose another --workdir.'
+    )
+    with locked(folder / '.training.lock', busy):
         check_workdir(settings, folder)  # another training may just have begun there
         config = as_nested(settings)
         write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -14,32 +13,7 @@ import pytest
 from commands import environment
 from made_up import RESOLUTION_NM, image, tiny, write_run
 
-from taclnet_jax.errors import InputError
-from taclnet_jax.prediction.lock import locked
 from taclnet_jax.volumes import open_array, write_array
-
-
-def test_a_folder_is_for_one_at_a_time(tmp_path: Path) -> None:
-    scratch = tmp_path / 'new' / 'scratch'
-    with locked(scratch):
-        with (
-            pytest.raises(InputError, match=f'{scratch} .* process {os.getpid()} of ') as found,
-            locked(scratch),
-        ):
-            pass
-        assert socket.gethostname() in str(found.value)
-        with locked(tmp_path / 'new' / 'other'):
-            pass
-    with locked(scratch):
-        pass
-    assert not any((tmp_path / 'new').iterdir())
-
-
-def test_what_was_left_by_a_process_that_is_gone_does_not_block(tmp_path: Path) -> None:
-    (tmp_path / 'scratch.lock').write_text(f'process 1 of {socket.gethostname()}\n')
-    with locked(tmp_path / 'scratch'):
-        held = (tmp_path / 'scratch.lock').read_text()
-    assert held == f'process {os.getpid()} of {socket.gethostname()}\n'
 
 
 @pytest.mark.slow
@@ -60,7 +34,7 @@ def test_of_two_equal_commands_the_second_is_refused(
         with (tmp_path / 'log').open('w') as log:
             started = subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
         end = time.monotonic() + 120
-        while f'process {started.pid} of' not in (lock.read_text() if lock.exists() else ''):
+        while f'process {started.pid} on' not in (lock.read_text() if lock.exists() else ''):
             assert time.monotonic() < end and started.poll() is None
             time.sleep(0.01)
         return started
@@ -74,7 +48,7 @@ def test_of_two_equal_commands_the_second_is_refused(
     assert second.returncode == 2
     last = second.stderr.splitlines()[-1]
     assert last.startswith('taclnet: error: Expected') and 'Traceback' not in second.stderr
-    assert f'process {first.pid} of {socket.gethostname()}' in last
+    assert f'process {first.pid} on {socket.gethostname()}' in last
     # One that was killed leaves its file, and blocks nobody.
     first.kill()
     first.wait()
