@@ -124,7 +124,9 @@ def test_an_interrupted_reproduction_goes_on(reproduced: tuple[Path, str, str]) 
     assert (schedule['phase_one.epochs'], schedule['phase_two.epochs']) == (1, 2)
     plain, taclnet = read_results(folder / 'results')
     assert (plain['system'], taclnet['system']) == ('convlstm', 'taclnet')
-    assert plain['updates'] == taclnet['updates'] == 9
+    # A quarter of the flagship's time a step, so four times the epochs, of three steps.
+    assert plain['updates'] == taclnet['updates'] == 4 * 9
+    assert plain['schedule'] == taclnet['schedule'] == schedule
     assert plain['phase_one_from'] == ''
     assert taclnet['phase_one_from'] == 'synthetic_convlstm_fold3_seed0_slices3'
     assert plain['content'] == 'synthetic' and plain['sections'] == [8, 9, 10, 11]
@@ -150,8 +152,8 @@ def steps(folder: Path) -> list[int]:
 def test_runs_side_by_side_go_on_after_an_interrupt(tmp_path: Path) -> None:
     flags = [flag for flag in small(tmp_path, 'convlstm') if not flag.startswith('--folds')]
     # Long enough that none ends before the other is under way.
-    flags += ['--folds=3,1', '--jobs=2', '--config.phase_two.epochs=12']
-    flags += ['--config.evaluate.every_epochs=13']
+    flags += ['--folds=3,1', '--jobs=2', '--config.phase_two.epochs=3']
+    flags += ['--config.evaluate.every_epochs=17']
     process = start(*flags)
     runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
     for _ in range(3000):
