@@ -35,6 +35,7 @@ from taclnet_jax.data.windows import grid_samples
 from taclnet_jax.tools.synthesize import synthesize
 from taclnet_jax.training.loop import train_epoch
 from taclnet_jax.training.setup import Training, prepare
+from taclnet_jax.training.watch import Watch
 
 
 def volumes(folder: Path, shape: tuple[int, int, int]) -> Iterator[tuple[str, Volume]]:
@@ -92,7 +93,8 @@ def waiting(training: Training) -> Callable[[WindowLoader], tuple[float, float]]
 
     def measure(loader: WindowLoader) -> tuple[float, float]:
         with_loader, state = replace(training, loader=loader), training.new.to_devices()
-        _, measured = train_epoch(with_loader, step, state, 0, 0, reporter, [])
+        watch = Watch(loader.samples)
+        _, measured = train_epoch(with_loader, step, state, 0, 0, reporter, watch, [])
         return measured['time/step_ms'], measured['time/data_ms'] / measured['time/step_ms']
 
     return measure

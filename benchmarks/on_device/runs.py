@@ -34,6 +34,7 @@ LONG = ('--config.phase_one.epochs=350', '--config.phase_two.epochs=15')
 # Of seconds on a CPU.
 _TINY = (
     '--config.synthetic.shape=(12, 48, 48)',
+    '--config.downsample=1',
     '--config.crop=(24, 24)',
     '--config.model.hidden=(4,)',
     '--config.phase_one.epochs=1',

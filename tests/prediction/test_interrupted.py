@@ -221,7 +221,7 @@ def test_workers_that_cannot_start(folder: Path, tmp_path: Path, program: str) -
     last = text.splitlines()[-1]
     assert last.startswith('taclnet: error: Workers ended again and again') and program in last
     assert 'Traceback' not in text
-    logs = scratch(output) / 'logs' / 'predict'
+    logs = scratch(output) / 'logs' / 'measure'
     assert str(logs) in last and program in (logs / 'worker_0.err').read_text()
     assert not output.exists()
 
