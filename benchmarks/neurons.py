@@ -190,7 +190,7 @@ def predicted(run: Path, dataset: str) -> tuple[Any, Any, Cut]:
     from dataclasses import replace
 
     from taclnet_jax.data import load_volume
-    from taclnet_jax.inference import load
+    from taclnet_jax.inference import SEGMENTED, load
 
     model = load(run)
     data = model.settings.data
@@ -198,8 +198,7 @@ def predicted(run: Path, dataset: str) -> tuple[Any, Any, Cut]:
     if volume.ids is None:
         raise InputError(f'Expected a data set with ids in 3-d, found {volume.name} without.')
     found = model.predict(read_whole(volume.image))
-    prob = found['refined' if model.segmented.startswith('P_hat') else 'membrane']
-    return prob, read_whole(volume.ids), model.cut(model.segmented)
+    return found['refined'], read_whole(volume.ids), model.cut(SEGMENTED)
 
 
 def _opened(path: Path) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from taclnet_jax.volumes import write_stack
 
 SHORT = (
     '--config.model.hidden=()',
+    '--config.model.features=(4, 8)',
     '--config.crops_limit=8',
     '--config.batch_size=4',
     '--config.phase_one.epochs=1',
