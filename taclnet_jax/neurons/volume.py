@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 import taclnet_jax
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
@@ -17,11 +15,10 @@ from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
 from taclnet_jax.neurons.graph import RegionGraph, region_graph
 from taclnet_jax.neurons.joining import joined
 from taclnet_jax.neurons.source import identity, masked, open_segments
-from taclnet_jax.progress import Progress, with_progress
-from taclnet_jax.volumes import LazySections, Sections, open_array, write_array
-from taclnet_jax.volumes.sections import Geometry, listed
+from taclnet_jax.progress import with_progress
+from taclnet_jax.volumes import ENDINGS, LazySections, Sections, open_array, write_array
+from taclnet_jax.volumes.sections import Geometry, listed, shown
 
-_ENDS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
 _ABOUT, _GRAPH = 'neurons.json', 'graph.npz'
 
 
@@ -93,7 +90,7 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         graph = region_graph(segments, sections)
     neurons = agglomerate(graph, options.join_threshold)
     counts = len(graph.ids), int(neurons.max())
-    name = f'neurons{_ENDS.get(options.format, "")}'
+    name = f'neurons{ENDINGS.get(options.format, "")}'
     files = {'neurons': name, 'graph': _GRAPH}
     with explained(folder), replacing(folder) as partial:
         partial.mkdir()
@@ -158,18 +155,10 @@ def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
 
 def _write(path: Path, neurons: LazySections, format: str, geometry: Geometry) -> None:
     """With progress."""
-    begun: set[int] = set()
-    with contextlib.closing(Progress(0, neurons.shape[0], 'section')) as bar:
-
-        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-            if z not in begun:
-                begun.add(z)
-                bar.step('writing neurons')
-            return neurons[z, rows, columns]
-
+    with shown(neurons, 'writing neurons') as read:
         write_array(
             path,
-            LazySections(neurons.shape, neurons.dtype, read),
+            read,
             format=format,
             dataset=IDS if format == 'hdf5' else '',
             resolution_nm=geometry.resolution_nm,

@@ -1,12 +1,12 @@
 """What a prediction leaves: an array for each map, a picture, and what it is of."""
 
-import contextlib
 import json
 from pathlib import Path
 
 import numpy as np
 
 import taclnet_jax
+from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.data.resolution import resampled
 from taclnet_jax.figures import prediction_panels
 from taclnet_jax.files import write_text
@@ -16,11 +16,16 @@ from taclnet_jax.prediction.older import ABOUT
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import open_input, size_for_model
 from taclnet_jax.prediction.store import as_sections
-from taclnet_jax.progress import Progress
-from taclnet_jax.volumes import LazySections, Sections, StoredArray, check_array, write_array
-from taclnet_jax.volumes.sections import Geometry, Triple, cropped, mapped
+from taclnet_jax.volumes import (
+    ENDINGS,
+    LazySections,
+    Sections,
+    StoredArray,
+    check_array,
+    write_array,
+)
+from taclnet_jax.volumes.sections import Geometry, Triple, cropped, mapped, shown
 
-_ENDS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
 _PICTURE = 'section.png'
 # Sides of the picture of a section, of whose middle it is.
 _PICTURE_PX = 1024
@@ -89,11 +94,10 @@ class Export:
             arrays[name] = stored
         for name, array in arrays.items():
             file, dataset, format = self._place(name, array.dtype.itemsize)
-            with contextlib.closing(Progress(0, array.shape[0], 'section')) as bar:
-                shown = _counted(array, bar, f'writing {name}')
+            with shown(array, f'writing {name}') as read:
                 write_array(
                     folder / file,
-                    shown,
+                    read,
                     format=format,
                     dataset=dataset,
                     resolution_nm=self._geometry.resolution_nm,
@@ -111,10 +115,10 @@ class Export:
         Numbers of segments that PNG cannot hold become a TIFF.
         """
         if self._format == 'hdf5':
-            dataset = 'volumes/labels/neuron_ids' if name == 'segments' else f'volumes/{name}'
+            dataset = IDS if name == 'segments' else f'volumes/{name}'
             return 'prediction.h5', dataset, 'hdf5'
         format = 'tiff' if self._format == 'png' and itemsize > 2 else self._format
-        return f'{name}{_ENDS.get(format, "")}', '', format
+        return f'{name}{ENDINGS.get(format, "")}', '', format
 
     def _segments_dtype(self, largest: int) -> np.dtype:
         """That holds numbers up to the largest, and that the format and its readers take."""
@@ -150,19 +154,6 @@ def _offset(source: StoredArray, first: list[int]) -> Triple | None:
     begun = source.offset_nm or (0.0, 0.0, 0.0)
     z, y, x = (o + n * nm for o, n, nm in zip(begun, first, source.resolution_nm, strict=True))
     return z, y, x
-
-
-def _counted(array: Sections, bar: Progress, what: str) -> LazySections:
-    """Shows sections as they are read."""
-    begun: set[int] = set()
-
-    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
-        if z not in begun:
-            begun.add(z)
-            bar.step(what)
-        return array[z, rows, columns]
-
-    return LazySections(array.shape, array.dtype, read)
 
 
 def _draw(

@@ -135,9 +135,7 @@ class Passes:
         if self.infer.downsample == 2:
             found = {name: doubled(values, shape) for name, values in found.items()}
         if 'segments' in self.job.names:
-            cut = self.model.cut(SEGMENTED)
-            source = found['refined']
-            found['closed'] = cut.closed(source, None)
+            found['closed'] = self.model.cut(SEGMENTED).closed(found['refined'], None)
         return {name: values[y, x] for name, values in found.items()}
 
     @cached_property

@@ -49,7 +49,7 @@ class Options:
         force: predict in spite of another voxel size.
         overwrite: replace an older prediction, and unfinished work of another one.
         scratch: folder of what is needed until the end; by default beside the output, or in the
-            run's folder where the output is an address.
+            current folder where the output is an address.
         block: sections, and windows along a side, that are done or not as a whole.
         workers: processes that share the blocks.
         worker_command: starts each of them, such as 'srun -n1'; '' for processes of this machine.

@@ -11,6 +11,7 @@ from taclnet_jax.volumes.sections import StoredArray as StoredArray
 from taclnet_jax.volumes.sections import only_sections as only_sections
 from taclnet_jax.volumes.sections import read_whole as read_whole
 from taclnet_jax.volumes.tiff import read_stack as read_stack
+from taclnet_jax.volumes.writing import ENDINGS as ENDINGS
 from taclnet_jax.volumes.writing import FORMATS as FORMATS
 from taclnet_jax.volumes.writing import check_array as check_array
 from taclnet_jax.volumes.writing import write_array as write_array

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.progress import Progress
 
 ReadCrop = Callable[[int, slice, slice], np.ndarray]
 Triple = tuple[float, float, float]
@@ -239,3 +240,18 @@ def slabs(content: Content) -> Iterator[tuple[slice, slice, np.ndarray]]:
             for place, z in enumerate(range(first, sections.stop)):
                 slab[place] = array[z, rows, slice(None)]
             yield sections, rows, slab
+
+
+@contextlib.contextmanager
+def shown(array: Sections, what: str) -> Iterator[LazySections]:
+    """The same sections, with progress shown as they are read."""
+    begun: set[int] = set()
+    with contextlib.closing(Progress(0, array.shape[0], 'section')) as bar:
+
+        def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+            if z not in begun:
+                begun.add(z)
+                bar.step(what)
+            return array[z, rows, columns]
+
+        yield LazySections(array.shape, array.dtype, read)

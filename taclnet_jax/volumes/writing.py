@@ -54,6 +54,9 @@ _FORMATS = {
     ),
 }
 FORMATS = tuple(_FORMATS)
+
+ENDINGS = {'tiff': '.tif', 'hdf5': '.h5', 'zarr2': '.zarr', 'zarr3': '.zarr', 'n5': '.n5'}
+"""Of the files and folders that this package names; the other formats are folders without one."""
 _BY_SUFFIX = {suffix: name for name, kind in _FORMATS.items() for suffix in kind.suffixes}
 
 
