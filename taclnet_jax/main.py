@@ -21,7 +21,7 @@ comes with the package. Its settings can be changed one by one: --config.fold=2,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     from taclnet_jax.evaluation.scoring import Validation
     from taclnet_jax.inference import create_inference, load
     from taclnet_jax.losses import LOSSES
+    from taclnet_jax.training import parallel
     from taclnet_jax.training.loop import train
     from taclnet_jax.training.setup import check_workdir, prepare
 
@@ -73,8 +74,10 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         refined=settings.attention.kind != 'none',
     )
     state = train(training, workdir, validation if training.split.validation else None)
-    evaluate(load(workdir), training.volume, workdir)
-    print(f'Training curves: {Path(workdir) / "curves.png"}')
+    if parallel.is_first():
+        evaluate(load(workdir), training.volume, workdir)
+        print(f'Training curves: {Path(workdir) / "curves.png"}')
+    parallel.wait()
     return state
 
 
@@ -159,6 +162,7 @@ def run() -> None:
         'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
         'or folder of the neurons, or of a model.',
     )
+    together = define_processes()
     of_prediction = define_prediction()
     dry_run = flags.DEFINE_bool(
         'dry_run', False, 'Predict one window, and say what all would take.'
@@ -179,7 +183,8 @@ def run() -> None:
         if not place:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         if mode.value == 'train':
-            train_and_evaluate(commandline.required(config), place)
+            settings = commandline.required(config)
+            train_together(lambda: train_and_evaluate(settings, place), together)
         elif mode.value == 'evaluate':
             evaluate_run(config.value, place)
         elif mode.value == 'export':
@@ -205,8 +210,8 @@ def run() -> None:
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
-    commandline.run(main, __doc__, shown)
+    shown = [config, workdir, model, mode, *together, input_path, output, *of_prediction, dry_run]
+    commandline.run(main, __doc__, [*shown, *of_neurons])
 
 
 def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
@@ -216,6 +221,31 @@ def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
             'Expected --model with --mode=predict, and without --workdir and --config: it has the '
             f'settings that it was trained with. Found --mode={mode}. See --help.'
         )
+
+
+def define_processes() -> list[flags.FlagHolder[Any]]:
+    """The flags of training in several processes: whether, and as `run_together` takes them."""
+    from absl import flags
+
+    return [
+        flags.DEFINE_bool(
+            'distributed', False, 'Train as one of several processes, as SLURM or a TPU tells.'
+        ),
+        flags.DEFINE_string('coordinator', None, 'The same, with host:port of the first process,'),
+        flags.DEFINE_integer('num_processes', None, 'their number', lower_bound=1),
+        flags.DEFINE_integer('process_index', None, 'and which this is, from 0.', lower_bound=0),
+    ]
+
+
+def train_together(main: Callable[[], object], flags: list[flags.FlagHolder[Any]]) -> None:
+    """Calls `main`, in one of several processes if the flags of `define_processes` say so."""
+    distributed, *of_process = (flag.value for flag in flags)
+    if not distributed and of_process == [None, None, None]:
+        main()
+        return
+    from taclnet_jax.training.processes import run_together
+
+    run_together(main, *of_process)
 
 
 def define_prediction() -> list[flags.FlagHolder[Any]]:

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Training:
         return epoch >= self.settings.training.phase_one.epochs
 
     def create_step(self, phase_two: bool) -> Step:
-        """The update of either phase, compiled for all local devices."""
+        """The update of either phase, compiled for all devices."""
         settings = self.settings
         objective = create_objective(
             self.network,
@@ -118,6 +118,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
         settings.seed,
         sampling.augment,
         balanced_weights(seen, samples) if sampling.crops_balanced else None,
+        (jax.process_index(), jax.process_count()),
     )
     network = create_model(settings.model, settings.precision, parallel.AXIS)
     optimizer = create_optimizer(settings.training, loader.steps_per_epoch)
@@ -134,7 +135,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
 
 @contextmanager
 def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoints, TrainState]]:
-    """The folder of a run, held by this process, with the state to go on from, on the host.
+    """The folder of a run, held by the first process, with the state to go on from, on the host.
 
     That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
     with the parameters of the run that `initialise_from` names. Where nothing refuses it the run's
@@ -154,10 +155,12 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
         f'Expected {folder} to be trained by one process at a time; {{holder}} is training there. '
         'Wait until it ends, stop it, or choose another --workdir.'
     )
-    with locked(folder / '.training.lock', busy):
-        check_workdir(settings, folder)  # another training may just have begun there
-        config = as_nested(settings)
-        write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+    config = as_nested(settings)
+    with locked(folder / '.training.lock', busy) if parallel.is_first() else nullcontext():
+        if parallel.is_first():
+            check_workdir(settings, folder)  # another training may just have begun there
+            write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+        parallel.wait()  # for what refuses the folder
         with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
             state = checkpoints.restore_last(training.new)
             yield checkpoints, state or first or first_state(settings, training.new)
@@ -227,7 +230,7 @@ def check_memory(samples: int, crop: tuple[int, int]) -> None:
 
 def check_devices(batch_size: int, backend: str) -> None:
     """Refuses batches that do not divide over the devices, and devices that would deadlock."""
-    devices = jax.local_device_count()
+    devices = jax.device_count()
     if batch_size % devices:
         raise InputError(
             f'Expected config.batch_size to be a multiple of the {devices} devices; found '

@@ -1,4 +1,4 @@
-"""One update, compiled for all local devices, and what its parts take."""
+"""One update, compiled for all devices, and what its parts take."""
 
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ def create_step(
     average: float = 0.0,
     beta: float | None = None,
 ) -> Step:
-    """One update, compiled for all local devices; it donates the state.
+    """One update, compiled for all devices; it donates the state.
 
     Where the loss or the gradient is not finite the step is skipped: parameters, statistics,
     optimizer and memory stay as they are. So does the learning rate, which counts updates.
@@ -37,7 +37,8 @@ def create_step(
 
     Returns:
         A function of the state and a sharded batch to the new state and, by device, 'loss', NaN if
-        the step was skipped, and 'prob' `[batch, slices, height, width]`.
+        the step was skipped, and 'prob' `[batch, slices, height, width]`. Where the batch has
+        'stop' `[batch]`, the output says whether any of it is true, on any device.
     """
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
@@ -75,16 +76,19 @@ def create_step(
             memory=memory or state.memory,
             losses=state.losses.add(loss, finite),
         )
-        return state, {'loss': jnp.where(finite, loss, jnp.nan), 'prob': prob}
+        output = {'loss': jnp.where(finite, loss, jnp.nan), 'prob': prob}
+        if 'stop' in batch:
+            output['stop'] = lax.pmax(jnp.any(batch['stop']), parallel.AXIS)
+        return state, output
 
-    return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
+    return parallel.map_step(step)
 
 
 def time_topology(prob: jax.Array, settings: AttentionSettings) -> dict[str, float]:
     """Milliseconds that persistence and attention take for a batch, timed on their own.
 
     Inside the compiled step the parts cannot be told apart. P is that of a step, `[devices, batch,
-    slices, height, width]`.
+    slices, height, width]`, of devices of this process.
     """
     prob = prob.reshape(-1, *prob.shape[2:])
     options = settings.options
