@@ -73,6 +73,7 @@ class Training:
             slices=settings.sampling.slices,
             attention=settings.attention,
             losses=settings.losses,
+            axis_name=parallel.AXIS,
         )
         remembers = phase_two and settings.attention.kind == 'ita'
         return create_step(

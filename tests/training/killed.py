@@ -33,9 +33,10 @@ def at_call(function: Callable[..., Any], number: int) -> Callable[..., Any]:
 
 def prepare(when: str, where: str, workdir: str) -> None:
     if when == 'step':
-        from taclnet_jax.training.reporting import Reporter
+        from taclnet_jax.training.reporting import Reporter, Silence
 
-        Reporter.step = at_call(Reporter.step, int(where))
+        for reporter in (Reporter, Silence):
+            reporter.step = at_call(reporter.step, int(where))
     elif when == 'validation':
         from taclnet_jax.evaluation.scoring import Validation
 
