@@ -10,7 +10,7 @@ import jax
 from taclnet_jax.commandline import with_messages
 from taclnet_jax.errors import InputError
 
-_SILENCE_S = 60
+SILENCE_S = 60
 """After which a process that says nothing is taken for dead, and ends the others."""
 _SHUTDOWN_S = 15
 """That a process waits for the others in the end, as long as they take to close their files."""
@@ -42,7 +42,7 @@ def run_together(
             coordinator,
             processes,
             index,
-            heartbeat_timeout_seconds=_SILENCE_S,
+            heartbeat_timeout_seconds=SILENCE_S,
             shutdown_timeout_seconds=_SHUTDOWN_S,
         )
     except ValueError as error:

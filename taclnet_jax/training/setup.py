@@ -81,6 +81,7 @@ class Training:
             self.optimizer,
             settings.training.optimizer.average,
             settings.attention.beta if remembers else None,
+            settings.training.microbatches,
         )
 
 
@@ -96,7 +97,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     """
     settings = config if isinstance(config, RunSettings) else run_settings(config)
     sampling = settings.sampling
-    check_devices(sampling.batch_size, settings.attention.backend)
+    check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
     volume = volume or load_volume(settings.data)
     split = split_sections(volume.parts, sampling)
     seen = training_volume(volume, settings.data.downsample)
@@ -229,12 +230,13 @@ def check_memory(samples: int, crop: tuple[int, int]) -> None:
         )
 
 
-def check_devices(batch_size: int, backend: str) -> None:
+def check_devices(batch_size: int, microbatches: int, backend: str) -> None:
     """Refuses batches that do not divide over the devices, and devices that would deadlock."""
     devices = jax.device_count()
-    if batch_size % devices:
+    if batch_size % (devices * microbatches):
+        times = f', times {microbatches} config.microbatches' if microbatches > 1 else ''
         raise InputError(
-            f'Expected config.batch_size to be a multiple of the {devices} devices; found '
+            f'Expected config.batch_size to be a multiple of the {devices} devices{times}; found '
             f'{batch_size}.'
         )
     if backend == 'gudhi':

@@ -1,8 +1,8 @@
 """The command line, which kills its own process: python killed.py WHEN WHERE ARGUMENTS...
 
-WHEN is `step` or `validation`, and WHERE says before the end of which of them, from 1; or it is an
-event that Python's audit hooks see, such as os.rename, and WHERE is what its path begins with,
-below the folder of the run.
+WHEN is `step` or `validation`, and WHERE says before the end of which of them, from 1; or `stop`,
+for SIGTERM before the first step; or it is an event that Python's audit hooks see, such as
+os.rename, and WHERE is what its path begins with, below the folder of the run.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn
 
 from taclnet_jax import commandline
@@ -21,12 +22,14 @@ def kill() -> NoReturn:
     raise AssertionError('SIGKILL ends the process')
 
 
-def at_call(function: Callable[..., Any], number: int) -> Callable[..., Any]:
+def at_call(
+    function: Callable[..., Any], number: int, end: Callable[..., Any] = kill
+) -> Callable[..., Any]:
     """The function, but for the call of this number."""
     left = iter(range(number - 1, -1, -1))
 
     def counted(*args: Any, **options: Any) -> Any:
-        return function(*args, **options) if next(left) else kill()
+        return function(*args, **options) if next(left) else end()
 
     return counted
 
@@ -37,6 +40,12 @@ def prepare(when: str, where: str, workdir: str) -> None:
 
         for reporter in (Reporter, Silence):
             reporter.step = at_call(reporter.step, int(where))
+    elif when == 'stop':
+        from taclnet_jax.training.reporting import Reporter, Silence
+
+        for reporter in (Reporter, Silence):
+            stop = partial(signal.raise_signal, signal.SIGTERM)
+            reporter.print = at_call(reporter.print, 1, stop)
     elif when == 'validation':
         from taclnet_jax.evaluation.scoring import Validation
 
