@@ -45,8 +45,12 @@ def test_microbatches_give_the_mean_of_their_gradients() -> None:
 
 NETWORKS = {
     'convlstm': {'model.name': 'convlstm', 'model.hidden': (4,)},
-    'recurrent_unet': {'model.name': 'recurrent_unet', 'model.features': (4, 6)},
-    'mosinska': {'model.name': 'mosinska', 'model.features': (4, 6), 'model.normalise': True},
+    'recurrent_unet': {
+        'model.name': 'recurrent_unet',
+        'model.features': (4, 6),
+        'model.normalise': True,
+        'model.iterations': 2,
+    },
 }
 
 
