@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -20,21 +21,32 @@ from taclnet_jax.training.checkpoints import best_variables
 from taclnet_jax.training.processes import SILENCE_S
 
 
-def together(workdir: Path, devices: int, *scripts: tuple[str, ...]) -> list[tuple[int, str]]:
+def together(
+    workdir: Path, devices: int, *scripts: tuple[str, ...], slurm: bool = False
+) -> list[tuple[int, str]]:
     """What `commands.run` gives, of a process with so many devices for each script."""
+    number = len(scripts)
     with socket.create_server(('localhost', 0)) as server:
         port = server.getsockname()[1]
-    flags = [f'--coordinator=localhost:{port}', f'--num_processes={len(scripts)}']
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *script, *arguments(workdir), *flags, f'--process_index={i}'],
-            env=environment(devices),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    processes = []
+    for i, script in enumerate(scripts):
+        flags = [f'--coordinator=localhost:{port}', f'--num_processes={number}']
+        flags.append(f'--process_index={i}')
+        variables = environment(devices)
+        if slurm:  # It tells where the first is, in these and the job's number.
+            flags = ['--distributed']
+            variables |= {'SLURM_JOB_ID': str(os.getpid()), 'SLURM_STEP_NODELIST': 'localhost'}
+            variables |= {'SLURM_NTASKS': str(number), 'SLURM_STEP_NUM_NODES': '1'}
+            variables |= {'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)}
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, *script, *arguments(workdir), *flags],
+                env=variables,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
         )
-        for i, script in enumerate(scripts)
-    ]
     outputs = [process.communicate(timeout=3 * SILENCE_S)[0] for process in processes]
     return [(p.returncode, output) for p, output in zip(processes, outputs, strict=True)]
 
@@ -55,8 +67,8 @@ def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path)
     assert status == 1 and 'Another process of this training ended' in output, output
     assert 'Traceback' not in output
 
-    # Two with two devices each; one is told to stop. The other stops after the same step.
-    ended = together(workdir, 2, MAIN, (KILLED, 'stop', '1'))
+    # Two with two devices each, as SLURM starts them. One is told to stop, and both do, together.
+    ended = together(workdir, 2, MAIN, (KILLED, 'stop', '1'), slurm=True)
     for status, output in ended:
         assert status == 128 + signal.SIGTERM, output
         assert 'Stopped at step 5 of 9, and saved.' in output
