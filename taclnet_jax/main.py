@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taclnet_jax import commandline
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, be_strict
 
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
@@ -165,8 +165,12 @@ def run() -> None:
     )
 
     of_neurons = define_neurons()
+    strict = flags.DEFINE_bool(
+        'strict', False, 'Refuse input that there is only a warning of, such as lost chunks.'
+    )
 
     def main() -> None:
+        be_strict(strict.value)
         if mode.value == 'segment':
             names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
             shared = [flag for flag in of_prediction if flag.name in names]
@@ -206,6 +210,7 @@ def run() -> None:
             print('Written:', *files.values(), sep='\n  ')
 
     shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
+    shown.append(strict)
     commandline.run(main, __doc__, shown)
 
 
