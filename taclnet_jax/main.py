@@ -82,9 +82,12 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     """Scores the best checkpoint of a run; see `load_run` and `evaluation.evaluate`."""
     from taclnet_jax.data import load_volume
     from taclnet_jax.evaluation.evaluate import evaluate
+    from taclnet_jax.training.setup import check_same_data
 
     model = load_run(config, workdir)
-    return evaluate(model, load_volume(model.settings.data), workdir)
+    volume = load_volume(model.settings.data)
+    check_same_data(volume, workdir)
+    return evaluate(model, volume, workdir)
 
 
 def export_run(workdir: str | Path, folder: str | Path) -> None:

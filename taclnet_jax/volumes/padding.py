@@ -12,8 +12,8 @@ def flat(section: np.ndarray) -> np.ndarray:
     """Where a section, or a part of one, is padding.
 
     It is of one value over 9 x 9 pixels, or along a line of 257 in a row or a column, or of half
-    the section where that is less. No pixel of ISBI12 or SNEMI3D lies on such a line. Sections of less
-    than 9 pixels have none.
+    the section where that is less. No pixel of ISBI12 or SNEMI3D lies on such a line. Sections of
+    less than 9 pixels have none.
     """
     found = np.zeros(section.shape, bool)
     if min(section.shape) < _SQUARE_PX:
