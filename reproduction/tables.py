@@ -295,7 +295,7 @@ def _score_table(
     for row in rows:
         entries = [Entry(row.title), Entry(TITLES[row.map])]
         for metric, (_, decimals) in columns.items():
-            entries.append(_entry(row.cells[metric], decimals))
+            entries.append(entry(row.cells[metric], decimals))
             if theirs:
                 score = row.poster.get(metric)
                 entries.append(Entry(_score(*score, decimals) if score else ''))
@@ -344,7 +344,8 @@ def _of_folds(folds: Sequence[int]) -> str:
     return f'fold{"s" * (len(folds) > 1)} {", ".join(map(str, folds))}'
 
 
-def _entry(cell: Cell, decimals: int) -> Entry:
+def entry(cell: Cell, decimals: int) -> Entry:
+    """The mean of a cell, with the deviation where there is one."""
     if cell.mean is None:
         return Entry(NO_RUN)
     return Entry(_score(cell.mean, cell.std, decimals), cell.best)
