@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from reproduction import poster
 from reproduction.comparison import Cell, Row, fill_column, fold_differences, interval
-from reproduction.notes import closing_notes, notes_below, sections_held_out
+from reproduction.notes import COMPARED, closing_notes, notes_below, sections_held_out
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
 from taclnet_jax.metrics import COLUMNS
@@ -87,6 +87,8 @@ def make_tables(
             _row(results, name, 'P_hat') for name, system in SYSTEMS.items() if system.scored == 'P'
         ]
         first = _score_tables(f'Table 1: systems on {where}', rows, _POSTER, 'poster')
+        for table in first:
+            table.notes += [COMPARED] if dataset in poster.TABLE_1 else []
         if not results:
             return first
         return [
