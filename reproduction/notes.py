@@ -29,8 +29,8 @@ _ON_CLOSING = {
 
 
 COMPARED = (
-    "The poster's scores of DIVE, U-Net, Mosin. and TopoLoss are those of the TopoLoss paper (Hu et "
-    'al. 2019): made by other code, under a protocol that the poster does not repeat.'
+    "The poster's scores of DIVE, U-Net, Mosin. and TopoLoss are those of the TopoLoss paper (Hu "
+    'et al. 2019): made by other code, under a protocol that the poster does not repeat.'
 )
 
 
