@@ -124,8 +124,9 @@ class Volume:
 
     def has_cells(self, section: int) -> bool:
         """Whether anything can be scored in a section of a labelled volume."""
-        membrane, _, ignore = self.labels(section)
-        return not np.all(membrane if ignore is None else (membrane > 0) | ignore)
+        membrane, ids, ignore = self.labels(section)
+        cells = membrane < 1 if ids is None else ids != 0
+        return bool(np.any(cells if ignore is None else cells & ~ignore))
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

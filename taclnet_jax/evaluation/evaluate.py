@@ -10,6 +10,7 @@ from taclnet_jax import metrics
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, split_sections
+from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table, hardware, write_pictures
 from taclnet_jax.evaluation.scoring import score, scored_targets
 from taclnet_jax.evaluation.thresholds import choose_cuts
@@ -30,10 +31,18 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     Returns:
         What results.json holds: for each of `MAPS` its `Cut`, each section's scores, and their
         mean and standard deviation over sections.
+
+    Raises:
+        InputError: the run has no test sections, or no cell is labelled in them.
     """
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
     split = split_sections(volume.parts, settings.sampling, volume.gaps)
+    if not split.test:
+        raise InputError(
+            'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '
+            'Evaluate runs of folds 1 to 3 instead.'
+        )
     infer = model.inference
 
     def predictions(stretches: Stretches, limit: int, what: str) -> Iterable[SectionPrediction]:
