@@ -123,7 +123,7 @@ class Volume:
         return self.membrane[section], ids, self.ignored(section)
 
     def has_cells(self, section: int) -> bool:
-        """Whether anything can be scored in a section of a labelled volume."""
+        """Whether a cell is labelled in a section of a labelled volume, to be scored."""
         membrane, ids, ignore = self.labels(section)
         cells = membrane < 1 if ids is None else ids != 0
         return bool(np.any(cells if ignore is None else cells & ~ignore))

@@ -29,7 +29,7 @@ def scored_targets(
     targets = targets_of(stretches, limit)
     scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
     empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
-    if not scored:
+    if targets and not scored:
         raise InputError(
             f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
             f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '

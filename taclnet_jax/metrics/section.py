@@ -30,6 +30,8 @@ class _Truth:
     @cached_property
     def is_labelled(self) -> bool:
         """Whether it has a cell."""
+        if self.segments.any():
+            return True
         cells = ~self.membrane if self.ids is None else np.asarray(self.ids) != 0
         return bool(
             np.any(cells if self.ignore is None else cells & ~np.asarray(self.ignore, bool))
