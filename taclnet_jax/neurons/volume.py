@@ -12,6 +12,7 @@ from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing, write_text
 from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
+from taclnet_jax.neurons.doubtful import doubtful_places, write_places
 from taclnet_jax.neurons.graph import RegionGraph, region_graph
 from taclnet_jax.neurons.joining import joined
 from taclnet_jax.neurons.source import identity, masked, open_segments
@@ -19,7 +20,9 @@ from taclnet_jax.progress import with_progress
 from taclnet_jax.volumes import ENDINGS, LazySections, Sections, open_array, write_array
 from taclnet_jax.volumes.sections import Geometry, listed, shown
 
-_ABOUT, _GRAPH = 'neurons.json', 'graph.npz'
+ABOUT = 'neurons.json'
+"""Says what neurons are of, and which files are of them."""
+_GRAPH, _DOUBTFUL = 'graph.npz', 'doubtful.csv'
 
 
 @dataclass(frozen=True)
@@ -91,10 +94,11 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     neurons = agglomerate(graph, options.join_threshold)
     counts = len(graph.ids), int(neurons.max())
     name = f'neurons{ENDINGS.get(options.format, "")}'
-    files = {'neurons': name, 'graph': _GRAPH}
+    files = {'neurons': name, 'graph': _GRAPH, 'doubtful': _DOUBTFUL}
     with explained(folder), replacing(folder) as partial:
         partial.mkdir()
         graph.save(partial / _GRAPH)
+        write_places(partial / _DOUBTFUL, doubtful_places(segments, graph, neurons))
         _write(partial / name, joined(segments, graph, neurons), options.format, geometry)
         about = {
             **made_of,
@@ -106,7 +110,7 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
             'offset_nm': geometry.offset_nm,
             'version': taclnet_jax.__version__,
         }
-        write_text(partial / _ABOUT, json.dumps(about, indent=2) + '\n')
+        write_text(partial / ABOUT, json.dumps(about, indent=2) + '\n')
     return Segmented({what: str(folder / file) for what, file in files.items()}, *counts)
 
 
@@ -137,8 +141,8 @@ def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
     told: dict[str, Any] = {}
     known: set[str] = set()
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        told = json.loads((folder / _ABOUT).read_text())
-        known = {_ABOUT, *told['files'].values()}
+        told = json.loads((folder / ABOUT).read_text())
+        known = {ABOUT, *told['files'].values()}
     others = sorted({path.name for path in folder.iterdir()} - known)
     if others:
         raise InputError(
