@@ -4,8 +4,9 @@ import base64
 import html
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from string import Template
+from typing import Any
 
 from PIL import Image
 
@@ -21,13 +22,14 @@ _PAGE = Template("""<!DOCTYPE html>
 <style>
 body { font: 16px/1.45 sans-serif; max-width: 1240px; margin: 2em auto; padding: 0 1em; }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2em 0.8em; text-align: right; border-bottom: 1px solid #ddd; }
+th, td { padding: 0.2em 0.8em; text-align: right; white-space: nowrap; }
+th, td { border-bottom: 1px solid #ddd; }
 th:first-child, td:first-child { text-align: left; }
 tbody tr:hover { background: #f3f6fa; }
 figure { margin: 1em 0; }
 img { max-width: 100%; }
 figcaption, .note { color: #555; }
-details td { text-align: left; font-family: monospace; }
+details td { text-align: left; font-family: monospace; white-space: normal; }
 </style>
 </head>
 <body>
@@ -68,9 +70,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
     return Html(f'<table>\n<thead>{row(header, "th")}</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
 
 
-def folded(summary: str, part: Html) -> Html:
-    """A part that opens with a click."""
-    return Html(f'<details>\n<summary>{html.escape(summary)}</summary>\n{part}\n</details>')
+def settings(nested: Mapping[str, Any]) -> Html:
+    """Settings by their names with dots, which a click unfolds."""
+    rows = table(['name', ''], _flattened(nested, ''))
+    return Html(f'<details>\n<summary>All settings</summary>\n{rows}\n</details>')
 
 
 def link(address: str, text: str) -> Html:
@@ -93,6 +96,14 @@ def picture(path: str | os.PathLike[str], caption: str) -> Html:
         f'<figure>\n<img alt="{text}" src="data:image/jpeg;base64,{data}">\n'
         f'<figcaption>{text}</figcaption>\n</figure>'
     )
+
+
+def _flattened(nested: Mapping[str, Any], within: str) -> Iterator[tuple[str, str]]:
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f'{within}{name}.')
+        else:
+            yield f'{within}{name}', str(value)
 
 
 def _escaped(cell: object) -> str:

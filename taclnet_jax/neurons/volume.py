@@ -15,6 +15,7 @@ from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
 from taclnet_jax.neurons.doubtful import doubtful_places, write_places
 from taclnet_jax.neurons.graph import RegionGraph, region_graph
 from taclnet_jax.neurons.joining import joined
+from taclnet_jax.neurons.page import neurons_page
 from taclnet_jax.neurons.source import identity, masked, open_segments
 from taclnet_jax.progress import with_progress
 from taclnet_jax.volumes import ENDINGS, LazySections, Sections, open_array, write_array
@@ -22,7 +23,7 @@ from taclnet_jax.volumes.sections import Geometry, listed, shown
 
 ABOUT = 'neurons.json'
 """Says what neurons are of, and which files are of them."""
-_GRAPH, _DOUBTFUL = 'graph.npz', 'doubtful.csv'
+_GRAPH, _DOUBTFUL, _REPORT = 'graph.npz', 'doubtful.csv', 'report.html'
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         input_path: folder of a prediction with segments, or segments of any format of
             `taclnet_jax.volumes.open_array`, integers `[z, y, x]`, 0 = membrane, each number of one
             section only.
-        output: folder of the neurons and of the region graph, written whole or not at all.
+        output: folder of the neurons, the region graph, the doubtful places and a report, written
+            whole or not at all.
         options: how.
 
     Returns:
@@ -94,11 +96,12 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     neurons = agglomerate(graph, options.join_threshold)
     counts = len(graph.ids), int(neurons.max())
     name = f'neurons{ENDINGS.get(options.format, "")}'
-    files = {'neurons': name, 'graph': _GRAPH, 'doubtful': _DOUBTFUL}
+    files = {'neurons': name, 'graph': _GRAPH, 'doubtful': _DOUBTFUL, 'report': _REPORT}
     with explained(folder), replacing(folder) as partial:
         partial.mkdir()
         graph.save(partial / _GRAPH)
-        write_places(partial / _DOUBTFUL, doubtful_places(segments, graph, neurons))
+        places = doubtful_places(segments, graph, neurons)
+        write_places(partial / _DOUBTFUL, places)
         _write(partial / name, joined(segments, graph, neurons), options.format, geometry)
         about = {
             **made_of,
@@ -110,6 +113,7 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
             'offset_nm': geometry.offset_nm,
             'version': taclnet_jax.__version__,
         }
+        write_text(partial / _REPORT, neurons_page(about, graph, places))
         write_text(partial / ABOUT, json.dumps(about, indent=2) + '\n')
     return Segmented({what: str(folder / file) for what, file in files.items()}, *counts)
 

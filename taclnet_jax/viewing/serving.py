@@ -15,6 +15,7 @@ from taclnet_jax.data.cache import SectionCache
 from taclnet_jax.errors import InputError
 from taclnet_jax.figures import page
 from taclnet_jax.neurons import Place
+from taclnet_jax.neurons.page import places_table
 from taclnet_jax.viewing.layers import Layer, Look
 from taclnet_jax.volumes import Sections, read_whole
 from taclnet_jax.volumes.chunked import is_chunked
@@ -183,7 +184,8 @@ def _serve_places(viewer: Any, look: Look) -> str:
     import neuroglancer as ng
     from tornado.web import HTTPError, RequestHandler
 
-    shown = page.page('Doubtful places', _listed(look.places))
+    table = places_table(look.places, lambda number: page.link(str(number), str(number)))
+    shown = page.page('Doubtful places', table)
 
     class Listed(RequestHandler):
         def get(self) -> None:
@@ -211,28 +213,6 @@ def show_place(viewer: Any, look: Look, place: Place) -> None:
         if 'segments' in state.layers:
             state.layers['segments'].layer.segments = {place.segment, place.other}
             state.layers['segments'].visible = True
-
-
-def _listed(places: Sequence[Place]) -> Iterator[page.Html]:
-    yield page.paragraph(
-        'A join holds segments that overlap little in one neuron; a split keeps segments apart '
-        'that overlap much. First come those where most pixels would change hands. A link puts '
-        'Neuroglancer there.'
-    )
-    header = ['', 'kind', 'IoU', 'pixels of the smaller side', 'neurons', 'segments', 'z, y, x']
-    rows = [
-        [
-            page.link(str(number), str(number)),
-            place.kind,
-            place.iou,
-            place.pixels,
-            ', '.join(map(str, sorted({place.neuron, place.other_neuron}))),
-            f'{place.segment}, {place.other}',
-            f'{place.z}, {place.y}, {place.x}',
-        ]
-        for number, place in enumerate(places, 1)
-    ]
-    yield page.table(header, rows)
 
 
 class _Voxels:

@@ -16,12 +16,12 @@ from commands import small_settings
 
 from taclnet_jax import metrics
 from taclnet_jax.config import run_settings
+from taclnet_jax.cores import hardware
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.evaluation import evaluate as evaluate_module
 from taclnet_jax.evaluation import scoring
 from taclnet_jax.evaluation.evaluate import evaluate
-from taclnet_jax.evaluation.report import hardware
 from taclnet_jax.evaluation.scoring import Validation, score
 from taclnet_jax.inference import Cut, SectionPrediction
 from taclnet_jax.losses import LOSSES
