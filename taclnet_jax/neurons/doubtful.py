@@ -131,13 +131,16 @@ def _joins(
     order = np.argsort(neurons, kind='stable')
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
-    best = np.full(len(order), -1)  # of the link behind each segment of the chains
     first, last = place[graph.edges[inside]].T
-    by_rank = np.argsort(rank[inside], kind='stable')
-    first, last, inside = first[by_rank], last[by_rank], inside[by_rank]
-    for step in range(int((last - first).max(initial=0))):
-        across = first + step < last
-        best[first[across] + step] = inside[across]  # of several the last stands, the best
+    spans = [
+        (first[across] + step, inside[across])
+        for step in range(int((last - first).max(initial=0)))
+        for across in [first + step < last]
+    ]
+    link, edge = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, spans)], axis=1)
+    by_rank = np.argsort(rank[edge], kind='stable')
+    best = np.full(len(order), -1)  # of the link behind each segment of the chains
+    best[link[by_rank]] = edge[by_rank]  # of several the last stands, which is the best
     links = np.flatnonzero(best >= 0)
     before = np.cumsum(graph.sizes[order])  # pixels up to each segment of the chains, and with it
     of_link = neurons[order[links]]

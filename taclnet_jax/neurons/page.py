@@ -22,7 +22,7 @@ def neurons_page(about: Mapping[str, Any], graph: RegionGraph, places: Sequence[
     """
     facts = {
         'segments of': ' '.join(map(str, about['input'][:2])),
-        'joined from an IoU of': about['join_threshold'],
+        'joined from an IoU of': f'{about["join_threshold"]:g}',
         'segments': about['segments'],
         'neurons': about['neurons'],
         'version': about['version'],
