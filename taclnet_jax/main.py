@@ -133,13 +133,12 @@ def view(folder: str | None, options: Mapping[str, Any]) -> None:
     look = open_look(folder)
     for reason in look.left_out:
         print(f'Left out: {reason}')
-    with serving(look, **options) as served:
+    with contextlib.suppress(KeyboardInterrupt), serving(look, **options) as served:
         print(f'Neuroglancer: {served.address}')
         if served.places:
             print(f'Doubtful places: {served.places}')
         print('Ctrl-C ends it.', flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
 
 
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:

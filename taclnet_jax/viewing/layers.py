@@ -101,8 +101,8 @@ def _add_neurons(look: Look, path: Path) -> None:
     look.places = read_places(path / doubtful)
     graph = RegionGraph.load(path / kept)
     neurons = agglomerate(graph, threshold)
-    sizes = np.bincount(neurons.astype(np.int64), graph.sizes)
-    look.largest = np.argsort(-sizes, kind='stable')[:_LARGEST].tolist()
+    sizes = np.bincount(neurons.astype(np.int64) - 1, graph.sizes)
+    look.largest = (1 + np.argsort(-sizes, kind='stable')[:_LARGEST]).tolist()
 
 
 def _add_prediction(look: Look, path: Path) -> None:

@@ -54,7 +54,7 @@ def serving(
     Raises:
         InputError: Neuroglancer is not installed, or nothing can be served there.
     """
-    resolution_nm = look.resolution_nm or _size(voxel_nm)
+    told = _size(voxel_nm)
     try:
         import neuroglancer
     except ModuleNotFoundError as error:
@@ -70,7 +70,7 @@ def serving(
             f'Cannot listen at {host}, port {port} ({error}); choose others with --host and --port.'
         ) from error
     try:
-        _fill(viewer, look, resolution_nm)
+        _fill(viewer, look, look.resolution_nm or told)
         places = _serve_places(viewer, look) if look.places else ''
         yield Served(viewer.get_viewer_url(), places, viewer)
     finally:
