@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
-    """Trains, or goes on training, then evaluates the best checkpoint.
+    """Trains, or goes on training, then evaluates the best checkpoint if sections were held out.
 
     Args:
         config: as `taclnet_jax.config.get_config` makes it.
@@ -77,7 +77,8 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         refined=settings.attention.kind != 'none',
     )
     state = train(training, workdir, validation if training.split.validation else None)
-    evaluate(load(workdir), training.volume, workdir)
+    if training.split.test:
+        evaluate(load(workdir), training.volume, workdir)
     print(f'Training curves: {Path(workdir) / "curves.png"}')
     return state
 

@@ -137,7 +137,9 @@ class AugmentSettings(Settings, block='augment'):
 class SamplingSettings(Settings):
     """Which sections and crops are trained on, and how they are augmented."""
 
-    fold: Literal[1, 2, 3] = setting(3, 'Contiguous thirds of the sections: the one to test on.')
+    fold: Literal[0, 1, 2, 3] = setting(
+        3, 'Contiguous thirds of the sections: the one to test on; 0: none, all are trained on.'
+    )
     validation_sections: int = setting(
         3,
         'The last training sections, held out to choose the best checkpoint: at least a window, '

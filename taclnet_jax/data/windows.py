@@ -23,11 +23,13 @@ def fold_sections(parts: Sequence[range], fold: int) -> tuple[Stretches, Stretch
     """Splits the sections of each part into contiguous thirds, one of them held out.
 
     With one part of 30 sections, fold 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19
-    and trains on two stretches, 0-9 and 20-29.
+    and trains on two stretches, 0-9 and 20-29. Fold 0 trains on all, and tests on none.
 
     Returns:
         (train, test), each a tuple of stretches of consecutive sections.
     """
+    if fold == 0:
+        return tuple(parts), ()
     train: list[range] = []
     test: list[range] = []
     for part in parts:

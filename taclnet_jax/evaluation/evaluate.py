@@ -11,6 +11,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.cores import hardware
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, split_sections, targets_of
+from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.page import run_page, worst_first
 from taclnet_jax.evaluation.report import format_table, remove_pictures, write_pictures
 from taclnet_jax.evaluation.scoring import score
@@ -35,10 +36,18 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     Returns:
         What results.json holds: for each of `MAPS` its `Cut`, each section's scores, and their
         mean and standard deviation over sections.
+
+    Raises:
+        InputError: the run has no test sections.
     """
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
     split = split_sections(volume.parts, settings.sampling)
+    if not split.test:
+        raise InputError(
+            'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '
+            'Evaluate runs of folds 1 to 3 instead.'
+        )
     infer = model.inference
 
     def predictions(stretches: Stretches, limit: int, what: str) -> Iterable[SectionPrediction]:

@@ -29,6 +29,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.lock import locked
 from taclnet_jax.models import Network, create_model
+from taclnet_jax.models.exported import is_exported, model_folder, read_files
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
@@ -137,8 +138,8 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
     """The folder of a run, held by this process, with the state to go on from, on the host.
 
     That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
-    with the parameters of the run that `initialise_from` names. Where nothing refuses it the run's
-    config.json is written.
+    with the parameters of the model that `initialise_from` names. Where nothing refuses it the
+    run's config.json is written.
 
     Raises:
         InputError: the folder holds another configuration's run, another process trains there, or
@@ -192,13 +193,15 @@ def first_state(settings: RunSettings, new: TrainState) -> TrainState:
     """What a run begins with: the end of another's phase one, another's parameters, or new."""
     folder, other = settings.training.start_from, settings.training.initialise_from
     if other:
-        _, variables = best_variables(Path(other))
+        source = model_folder(other)
+        read = read_files if is_exported(source) else best_variables
+        _, variables = read(source)
         there, here = (jax.tree.map(np.shape, x) for x in (variables, new.variables))
         if there != here:
             raise InputError(
-                f'Expected config.initialise_from to name a run of the same network; {other} has '
+                f'Expected config.initialise_from to name a model of the same network; {other} has '
                 'other parameters. Give config.model and config.slices the values in its '
-                'config.json.'
+                'config.json, or model.json.'
             )
         average = None if new.average is None else variables
         return new.replace(variables=variables, average=average)

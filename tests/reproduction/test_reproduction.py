@@ -57,7 +57,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     [
         (['--table=4', '--dataset=isbi12'], '--table to be one of 1, 2, 3; found 4'),
         (['--figure=2', '--dataset=isbi12'], '--figure to be one of 1, 4, 5; found 2'),
-        (['--dataset=isbi12'], 'either --table or --figure'),
+        (['--dataset=isbi12'], 'either --table, --figure or --model'),
+        (['--model', '--table=1', '--dataset=isbi12'], 'either --table, --figure or --model'),
+        (['--model', '--dataset=isbi12', '--folds=4'], '--folds from 0 to 3'),
         (['--table=1'], 'Expected --dataset'),
         (['--table=1', '--dataset=mnist'], "found 'mnist'"),
         (['--table=1', '--dataset=isbi12', '--systems=unet,resnet'], "found 'resnet'"),

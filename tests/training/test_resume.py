@@ -297,7 +297,7 @@ def test_another_run_begins_with_the_parameters(
     jax.tree.map(np.testing.assert_array_equal, best_variables(tmp_path / 'run')[1], expected)
 
     other = {'initialise_from': whole.workdir, 'model.hidden': (5,)}
-    assert 'a run of the same network' in refused(*arguments(tmp_path / 'other', **other))
+    assert 'a model of the same network' in refused(*arguments(tmp_path / 'other', **other))
     both = {'initialise_from': whole.workdir, 'start_from': whole.workdir}
     assert 'found both' in refused(*arguments(tmp_path / 'other', **both))
     assert not (tmp_path / 'other').exists()
