@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taclnet_jax import metrics
-from taclnet_jax.figures import page
+from taclnet_jax import metrics, page
 from taclnet_jax.inference import SEGMENTED
 from taclnet_jax.metrics.maps import MAPS, TITLES
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from taclnet_jax.figures import page
+from taclnet_jax import page
 from taclnet_jax.neurons.doubtful import Place
 from taclnet_jax.neurons.graph import RegionGraph
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 import taclnet_jax
+from taclnet_jax import page
 from taclnet_jax.cores import hardware
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.data.resolution import resampled
-from taclnet_jax.figures import page, prediction_panels
+from taclnet_jax.figures import prediction_panels
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from taclnet_jax import page
 from taclnet_jax.data.cache import SectionCache
 from taclnet_jax.errors import InputError
-from taclnet_jax.figures import page
 from taclnet_jax.neurons import Place
 from taclnet_jax.neurons.page import places_table
 from taclnet_jax.viewing.layers import Layer, Look

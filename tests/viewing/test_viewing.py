@@ -22,7 +22,7 @@ from commands import environment
 from made_up import predicted, tiny
 from PIL import Image
 
-from taclnet_jax.figures import page
+from taclnet_jax import page
 from taclnet_jax.neurons.volume import Options, segment_volume
 from taclnet_jax.viewing import layers, open_look, serving
 from taclnet_jax.volumes import write_array

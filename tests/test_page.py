@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from taclnet_jax.figures import page
+from taclnet_jax import page
 
 
 class Found(HTMLParser):
