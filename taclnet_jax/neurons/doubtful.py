@@ -105,7 +105,8 @@ def doubtful_edges(
         listed: how many of each kind, at most.
 
     Returns:
-        Kind, number of the edge, and pixels of the smaller side; the most doubtful first.
+        Kind, number of the edge, and pixels of the smaller side; joins and splits in turn, the most
+        doubtful first.
     """
     rank = ranks(graph)
     of_edges = neurons[graph.edges].astype(np.int64)
@@ -117,9 +118,8 @@ def doubtful_edges(
         ('join', joins, 1 - rank[joins[0]]),
         ('split', splits, rank[splits[0]]),
     ):
-        weight = doubt**2 * pixels
-        first = np.lexsort((edges, -weight))[:listed]
-        found += [(-weight[i], kind, int(edges[i]), int(pixels[i])) for i in first]
+        first = np.lexsort((edges, -(doubt**2) * pixels))[:listed]
+        found += [(place, kind, int(edges[i]), int(pixels[i])) for place, i in enumerate(first)]
     return [entry[1:] for entry in sorted(found)]
 
 

@@ -61,7 +61,7 @@ def places_table(places: Sequence[Place], shown: Callable[[int], str]) -> list[p
     """Doubtful places, with their numbers from 1 on as `shown` writes them."""
     text = page.paragraph(
         'A join holds two segments in one neuron that overlap little; a split keeps two apart that '
-        'overlap much. First come those where most pixels may change hands.'
+        'overlap much. First come those where most pixels may change hands, in turn.'
     )
     header = ['', 'kind', 'IoU', 'pixels of the smaller side', 'neurons', 'segments', 'z, y, x']
     rows = [
