@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,6 +112,18 @@ def trained(made_once: Callable[..., Path]) -> Run:
 
     folder = made_once('trained', train)
     return Run(folder / 'run', (folder / 'output').read_text())
+
+
+@pytest.fixture(scope='module')
+def without_pictures() -> Iterator[None]:
+    """Runs of this process draw nothing, which takes a third of a small one's time."""
+    from taclnet_jax import figures
+    from taclnet_jax.evaluation import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, 'write_pictures', lambda *_: None)
+        patch.setattr(figures, 'training_curves', lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -48,6 +48,7 @@ def test_the_map_names_every_room_and_file_it_links() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('module', 'late'),
     [

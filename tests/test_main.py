@@ -79,6 +79,7 @@ def test_settings(
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_more_devices_than_the_thread_pool_carries(tmp_path: Path) -> None:
     env = environment(2) | {'NPROC': '2'}
     done = subprocess.run(

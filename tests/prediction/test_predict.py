@@ -310,6 +310,7 @@ def test_formats_hold_the_same(
         assert (array.resolution_nm, array.offset_nm) == (RESOLUTION_NM, (440.0, 80.0, 240.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('data_set', 'file', 'box'),
     [
