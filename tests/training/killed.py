@@ -1,6 +1,6 @@
 """The command line, which kills its own process: python killed.py WHERE ARGUMENTS...
 
-It does so when something below the run's folder is about to be renamed whose path begins with WHERE.
+It does so when a path that begins with WHERE, below the run's folder, is about to be renamed.
 """
 
 from __future__ import annotations

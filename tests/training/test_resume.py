@@ -90,8 +90,8 @@ def last_steps(workdir: Path) -> list[int]:
     return sorted(int(path.name) for path in (workdir / 'checkpoints' / 'last').glob('[0-9]'))
 
 
-# What is about to get its name when the process is killed that goes on after the one before was, and
-# the last step that can be saved then. Steps 1-3 are of phase one, 4-6 and 7-9 of phase two; a
+# What is about to get its name when the process is killed that goes on after the one before was,
+# and the last step that can be saved then. Steps 1-3 are of phase one, 4-6 and 7-9 of phase two; a
 # checkpoint and a validation follow each.
 MOMENTS = {
     'when phase one ends': ('checkpoints/phase_one/3.orbax-checkpoint-tmp', 0),
