@@ -92,11 +92,13 @@ def test_too_few_workers_are_named_with_what_to_do() -> None:
     assert printed.endswith('finished\n')
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'), reason='cores cannot be chosen here')
 def test_one_core_is_too_few() -> None:
     assert run(GUARD, '1', 'one core', nproc=None).count('NPROC=2') == 2
 
 
+@pytest.mark.slow
 def test_enough_workers_pass() -> None:
     assert run(GUARD, '2', 'all cores', nproc=3) == 'finished\n'
 

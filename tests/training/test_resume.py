@@ -229,6 +229,7 @@ def test_a_run_goes_on_with_another_number_of_devices(
     assert np.abs(got.memory.current - expected.memory.current).mean() < 0.02
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     whole: Run, expected: TrainState, tmp_path: Path
 ) -> None:
@@ -241,6 +242,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert f'{damaged} cannot be read' in output and 'Going on from step 6' in output
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_only_evaluated_again(
     whole: Run, expected: TrainState, tmp_path: Path
 ) -> None:
