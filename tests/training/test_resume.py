@@ -190,7 +190,7 @@ def test_a_second_training_is_refused_and_readers_are_not_noticed(
             read.append(best_variables(workdir)[0])
         except InputError as error:
             assert 'found no checkpoint' in str(error) and not read
-        time.sleep(0.05)  # for the training
+        time.sleep(0.2)  # for the training
     output = first.communicate()[0]
     assert first.returncode == 0, output
     assert read == sorted(read) and read
