@@ -145,7 +145,9 @@ def busy(trained: Run, tmp_path: Path) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize('reader', ['load', 'evaluate', 'predict', 'start_from'])
+@pytest.mark.parametrize(
+    'reader', ['load', 'evaluate', 'predict', pytest.param('start_from', marks=pytest.mark.slow)]
+)
 def test_readers_write_nothing_into_checkpoints(
     reader: str, busy: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:
