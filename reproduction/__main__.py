@@ -14,6 +14,9 @@
                  python -m reproduction --table=1 --dataset=isbi12 --jobs=2
   rewriting  tables from the files in --results alone, without training.
                  python -m reproduction --only-tables
+  models     with --model the flagship is trained on all sections, for as many updates as the runs
+             of the folds, and put into taclnet_jax/pretrained, to be handed out with the package.
+                 python -m reproduction --model --dataset=isbi12
   figures    from the networks of the runs in --workdir: 4 (segmentations of the systems), 5
              (attention on a section), 1 (attention over epochs with and without ITA).
                  python -m reproduction --figure=4 --dataset=isbi12
@@ -46,7 +49,13 @@ _DATASET = flags.DEFINE_string(
 )
 _BUDGET = flags.DEFINE_float('budget', None, 'Minutes to divide over the runs that are missing.')
 _JOBS = flags.DEFINE_integer('jobs', 1, 'Runs that are made at a time, each in a process.')
-_FOLDS = flags.DEFINE_list('folds', ['3', '1', '2'], 'Folds in this order; a figure takes one.')
+_MODEL = flags.DEFINE_bool('model', False, 'Make a model to hand out, instead of a table.')
+_FOLDS = flags.DEFINE_list(
+    'folds',
+    None,
+    '3,1,2 in this order if not given; a figure takes one, and a model the one it does not see: 0, '
+    'for none, if not given.',
+)
 _SEEDS = flags.DEFINE_list('seeds', None, 'Seeds; 0 if not given, and 0,1,2 for table 2.')
 _SYSTEMS = flags.DEFINE_list(
     'systems', None, f'Those of the table or figure if not given. There are {", ".join(SYSTEMS)}.'
@@ -75,8 +84,14 @@ def main() -> None:
         raise InputError(
             f'Expected --config to be of the data set {dataset}, found one of {base.dataset}.'
         )
-    folds = _numbers('folds', _FOLDS.value)
+    folds = _numbers('folds', _FOLDS.value or (['0'] if _MODEL.value else ['3', '1', '2']))
     seeds = _numbers('seeds', _SEEDS.value or (['0', '1', '2'] if table == 2 else ['0']))
+    if _MODEL.value:
+        from reproduction.models import make_model
+        from taclnet_jax.models.exported import SHIPPED
+
+        print(f'Model: {make_model(base, folds[0], results, workdir, SHIPPED)}')
+        return
     if figure is not None:
         from reproduction.figures import make_figure
 
@@ -126,8 +141,8 @@ def _check_flags() -> None:
             choices = ', '.join(map(str, allowed))
             raise InputError(f'Expected --{name} to be one of {choices}; found {flag.value}.')
     if not _ONLY_TABLES.value:
-        if (_TABLE.value is None) == (_FIGURE.value is None):
-            raise InputError('Expected either --table or --figure. See --help.')
+        if [_TABLE.value is None, _FIGURE.value is None, not _MODEL.value].count(False) != 1:
+            raise InputError('Expected either --table, --figure or --model. See --help.')
         if _DATASET.value is None:
             raise InputError(f'Expected --dataset, one of {", ".join(DATASETS)}.')
     if _DATASET.value is not None and _DATASET.value not in DATASETS:
@@ -138,8 +153,9 @@ def _check_flags() -> None:
         raise InputError(f'Expected --budget to be above 0 minutes; found {_BUDGET.value:g}.')
     if _JOBS.value < 1:
         raise InputError(f'Expected --jobs to be at least 1; found {_JOBS.value}.')
-    if any(fold not in (1, 2, 3) for fold in _numbers('folds', _FOLDS.value)):
-        raise InputError(f'Expected --folds from 1 to 3; found {",".join(_FOLDS.value)}.')
+    first = 0 if _MODEL.value else 1
+    if _FOLDS.value and any(n not in range(first, 4) for n in _numbers('folds', _FOLDS.value)):
+        raise InputError(f'Expected --folds from {first} to 3; found {",".join(_FOLDS.value)}.')
     compared = [name for names in BACKBONES.values() for name in names]
     others = sorted(set(_systems() or ()) - set(compared))
     if _TABLE.value == 2 and others:
@@ -180,6 +196,7 @@ if __name__ == '__main__':
             _WORKDIR,
             _ONLY_TABLES,
             _FIGURE,
+            _MODEL,
             _SECTION,
             _CONFIG,
         ],

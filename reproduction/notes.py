@@ -28,6 +28,12 @@ _ON_CLOSING = {
 }
 
 
+COMPARED = (
+    "The poster's scores of DIVE, U-Net, Mosin. and TopoLoss are those of the TopoLoss paper (Hu "
+    'et al. 2019): made by other code, under a protocol that the poster does not repeat.'
+)
+
+
 def notes_below(rows: Sequence[Row]) -> list[str]:
     """The notes of a table of scores; none without a result."""
     results = list({run_of(r).key: r for row in rows for r in row.results}.values())

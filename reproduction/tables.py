@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from reproduction import poster
 from reproduction.comparison import Cell, Row, fill_column, fold_differences, interval
-from reproduction.notes import closing_notes, notes_below, sections_held_out
+from reproduction.notes import COMPARED, closing_notes, notes_below, sections_held_out
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
 from taclnet_jax.metrics import COLUMNS
@@ -87,6 +87,8 @@ def make_tables(
             _row(results, name, 'P_hat') for name, system in SYSTEMS.items() if system.scored == 'P'
         ]
         first = _score_tables(f'Table 1: systems on {where}', rows, _POSTER, 'poster')
+        for table in first:
+            table.notes += [COMPARED] if dataset in poster.TABLE_1 else []
         if not results:
             return first
         return [
@@ -295,7 +297,7 @@ def _score_table(
     for row in rows:
         entries = [Entry(row.title), Entry(TITLES[row.map])]
         for metric, (_, decimals) in columns.items():
-            entries.append(_entry(row.cells[metric], decimals))
+            entries.append(entry(row.cells[metric], decimals))
             if theirs:
                 score = row.poster.get(metric)
                 entries.append(Entry(_score(*score, decimals) if score else ''))
@@ -344,7 +346,8 @@ def _of_folds(folds: Sequence[int]) -> str:
     return f'fold{"s" * (len(folds) > 1)} {", ".join(map(str, folds))}'
 
 
-def _entry(cell: Cell, decimals: int) -> Entry:
+def entry(cell: Cell, decimals: int) -> Entry:
+    """The mean of a cell, with the deviation where there is one."""
     if cell.mean is None:
         return Entry(NO_RUN)
     return Entry(_score(cell.mean, cell.std, decimals), cell.best)

@@ -4,6 +4,7 @@ from .attention import dense_attention as dense_attention
 from .attention import iterative_attention as iterative_attention
 from .attention import sta_attention as sta_attention
 from .attention import topological_attention as topological_attention
+from .inference import load as load
 from .topology import PersistencePairs as PersistencePairs
 from .topology import critical_map as critical_map
 from .topology import critical_points as critical_points

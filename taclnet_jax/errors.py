@@ -1,4 +1,10 @@
-"""The exceptions that end a command without a traceback."""
+"""The exceptions that end a command without a traceback, and what is doubtful."""
+
+import logging
+
+_LOGGER = logging.getLogger(__name__)
+_strict = False
+_told: set[str] = set()
 
 
 class InputError(ValueError):
@@ -15,3 +21,34 @@ class Interrupted(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def be_strict(strict: bool) -> None:
+    """Whether `doubt` refuses, in this process from now on."""
+    global _strict
+    _strict = strict
+
+
+def doubt(message: str) -> None:
+    """Warns of input that can be right, but seldom is; of the same once.
+
+    Raises:
+        InputError: with the same message, after `be_strict(True)`.
+    """
+    if _strict:
+        raise InputError(f'{message} (--strict refuses it.)')
+    if message not in _told:
+        _told.add(message)
+        _LOGGER.warning(message)
+
+
+def memory_message(error: BaseException) -> str:
+    """What to do where NumPy or JAX had too little memory; '' after any other exception."""
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+        return ''
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return (
+        f'Out of memory ({reason}). To train, set a smaller config.batch_size, config.crop, '
+        'config.crops_limit or config.cache_mb, or config.precision=bfloat16; to predict and '
+        'score, a smaller config.evaluate.tile_px or config.evaluate.window_px, or fewer --workers.'
+    )

@@ -11,6 +11,8 @@
              The same with a model that was handed out: --model=FOLDER instead of --workdir.
   segment    joins the segments of a prediction to neurons in 3-d.
                  python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
+  view       shows a prediction or neurons in Neuroglancer, in a browser, until Ctrl-C.
+                 python -m taclnet_jax.main --mode=view --input=neurons
   export     makes a folder of a run's network to hand out, for --model of predict.
                  python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
@@ -21,13 +23,15 @@ comes with the package. Its settings can be changed one by one: --config.fold=2,
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taclnet_jax import commandline
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, be_strict
 
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainState:
-    """Trains, or goes on training, then evaluates the best checkpoint.
+    """Trains, or goes on training, then evaluates the best checkpoint if sections were held out.
 
     Args:
         config: as `taclnet_jax.config.get_config` makes it.
@@ -75,7 +79,8 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     )
     state = train(training, workdir, validation if training.split.validation else None)
     if parallel.is_first():
-        evaluate(load(workdir), training.volume, workdir)
+        if training.split.test:
+            evaluate(load(workdir), training.volume, workdir)
         print(f'Training curves: {Path(workdir) / "curves.png"}')
     parallel.wait()
     return state
@@ -85,9 +90,12 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     """Scores the best checkpoint of a run; see `load_run` and `evaluation.evaluate`."""
     from taclnet_jax.data import load_volume
     from taclnet_jax.evaluation.evaluate import evaluate
+    from taclnet_jax.training.setup import check_same_data
 
     model = load_run(config, workdir)
-    return evaluate(model, load_volume(model.settings.data), workdir)
+    volume = load_volume(model.settings.data)
+    check_same_data(volume, workdir)
+    return evaluate(model, volume, workdir)
 
 
 def export_run(workdir: str | Path, folder: str | Path) -> None:
@@ -119,6 +127,27 @@ def join_segments(input_path: str | None, output: str, options: Mapping[str, Any
     return f'{done.segments} segments are {done.neurons} neurons.\n{written}'
 
 
+def view(folder: str | None, options: Mapping[str, Any]) -> None:
+    """Serves a prediction or neurons to a browser, see `viewing`, until SIGINT or SIGTERM.
+
+    Raises:
+        InputError: there is nothing to look at, no Neuroglancer, or nothing can be served.
+    """
+    from taclnet_jax.viewing import open_look, serving
+
+    if not folder:
+        raise InputError('Expected --input, the folder of a prediction or of neurons. See --help.')
+    look = open_look(folder)
+    for reason in look.left_out:
+        print(f'Left out: {reason}')
+    with contextlib.suppress(KeyboardInterrupt), serving(look, **options) as served:
+        print(f'Neuroglancer: {served.address}')
+        if served.places:
+            print(f'Doubtful places: {served.places}')
+        print('Ctrl-C ends it.', flush=True)
+        threading.Event().wait()
+
+
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
     """The network of a run, used as `config` says where the calls of one run may differ.
 
@@ -148,13 +177,17 @@ def run() -> None:
         'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
     )
     mode = flags.DEFINE_enum(
-        'mode', 'train', ['train', 'evaluate', 'predict', 'segment', 'export'], 'What to do.'
+        'mode',
+        'train',
+        ['train', 'evaluate', 'predict', 'segment', 'view', 'export'],
+        'What to do.',
     )
     input_path = flags.DEFINE_string(
         'input',
         None,
         'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed; or '
-        'the prediction, or such a stack of segments, of which to join those.',
+        'the prediction, or such a stack of segments, of which to join those; or the prediction or '
+        'the neurons to look at.',
     )
     output = flags.DEFINE_string(
         'output',
@@ -169,8 +202,16 @@ def run() -> None:
     )
 
     of_neurons = define_neurons()
+    of_view = define_view()
+    strict = flags.DEFINE_bool(
+        'strict', False, 'Refuse input that there is only a warning of, such as lost chunks.'
+    )
 
     def main() -> None:
+        be_strict(strict.value)
+        if mode.value == 'view':
+            view(input_path.value, {flag.name: flag.value for flag in of_view})
+            return
         if mode.value == 'segment':
             names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
             shared = [flag for flag in of_prediction if flag.name in names]
@@ -210,8 +251,9 @@ def run() -> None:
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, model, mode, *together, input_path, output, *of_prediction, dry_run]
-    commandline.run(main, __doc__, [*shown, *of_neurons])
+    of_modes = [*together, *of_prediction, dry_run, *of_neurons, *of_view, strict]
+    shown = [config, workdir, model, mode, input_path, output, *of_modes]
+    commandline.run(main, __doc__, shown)
 
 
 def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
@@ -286,6 +328,21 @@ def define_neurons() -> list[flags.FlagHolder[Any]]:
 
     meaning = 'Least IoU of two segments that are joined, 0 to 1.'
     return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
+
+
+def define_view() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=view, by their names in `viewing.serving`."""
+    from absl import flags
+
+    return [
+        flags.DEFINE_string(
+            'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'
+        ),
+        flags.DEFINE_integer('port', 0, '0 for any free one.', 0, 65535),
+        flags.DEFINE_list(
+            'voxel_nm', [], 'Size of a voxel, z,y,x, to view a volume that does not say its own.'
+        ),
+    ]
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ from commands import ROOT, environment
 import taclnet_jax
 
 # Builds need what pyproject.toml asks for, and may not fetch it.
+pytestmark = pytest.mark.slow
 pytest.importorskip('setuptools', minversion='77', reason='needs setuptools 77 to build offline')
 
 BUILD = """
@@ -28,6 +29,9 @@ MODULES = {
     path.relative_to(ROOT).as_posix()
     for path in (ROOT / 'taclnet_jax').rglob('*')
     if path.suffix in ('.py', '.pyi') or path.name == 'py.typed'
+}
+PRETRAINED = {
+    path.relative_to(ROOT).as_posix() for path in (ROOT / 'taclnet_jax/pretrained').glob('*/*')
 }
 CONFIGS = {path.name for path in (ROOT / 'configs').glob('*.py')}
 
@@ -96,7 +100,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
         (metadata,) = (n for n in names if n.endswith('.dist-info/METADATA'))
         text = archive.read(metadata).decode()
     configs = {f'taclnet_jax/configs/{name}' for name in CONFIGS}
-    assert {name for name in names if '.dist-info/' not in name} == MODULES | configs
+    assert {name for name in names if '.dist-info/' not in name} == MODULES | configs | PRETRAINED
     assert 'taclnet_jax/py.typed' in names
     assert any(name.endswith('.dist-info/licenses/LICENSE') for name in names)
     assert f'\nVersion: {taclnet_jax.__version__}\n' in text

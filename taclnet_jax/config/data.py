@@ -29,14 +29,16 @@ class CustomSettings(Settings, block='custom'):
     """Your own volume: TIFF stack, folder of PNG or TIFF sections, HDF5, zarr, N5 or Neuroglancer
     precomputed. Of HDF5, zarr and N5 name the dataset inside as well."""
 
-    image: str = setting('', 'Path or address of the image.')
+    image: str = setting('', 'Path or address of the image.', role='free')
     image_dataset: str = setting('', 'The dataset inside it.')
-    labels: str = setting('', 'Path or address of the labels.')
+    labels: str = setting('', 'Path or address of the labels.', role='free')
     labels_dataset: str = setting('', 'The dataset inside it.')
     label_kind: Literal['ids', 'membrane', 'interior'] = setting(
         'ids', 'Instances (0 = none), a mask above 0 in membranes, or one that is 0 there.'
     )
-    ignore: str = setting('', 'Mask, above 0 = neither train nor score there; optional.')
+    ignore: str = setting(
+        '', 'Mask, above 0 = neither train nor score there; optional.', role='free'
+    )
     ignore_dataset: str = setting('', 'The dataset inside it.')
     ignore_ids: tuple[int, ...] = setting(
         (), 'Ids that stand for "not labelled", treated the same.'
@@ -137,7 +139,9 @@ class AugmentSettings(Settings, block='augment'):
 class SamplingSettings(Settings):
     """Which sections and crops are trained on, and how they are augmented."""
 
-    fold: Literal[1, 2, 3] = setting(3, 'Contiguous thirds of the sections: the one to test on.')
+    fold: Literal[0, 1, 2, 3] = setting(
+        3, 'Contiguous thirds of the sections: the one to test on; 0: none, all are trained on.'
+    )
     validation_sections: int = setting(
         3,
         'The last training sections, held out to choose the best checkpoint: at least a window, '

@@ -171,7 +171,10 @@ class TrainingSettings(Settings):
         role='free',
     )
     initialise_from: str = setting(
-        '', 'A run of the same network, whose parameters are the first: its workdir.', role='free'
+        '',
+        'A model of the same network, whose parameters are the first: the workdir of a run, an '
+        'exported folder, or a name that is shipped.',
+        role='free',
     )
 
     def __post_init__(self) -> None:

@@ -1,18 +1,20 @@
 """The card of a model that is handed out."""
 
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
 import jax
 
+import taclnet_jax
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table
 from taclnet_jax.inference import Model
 
 
 def model_card(model: Model, workdir: str | Path) -> str:
-    """Markdown: what the model is, what it was trained on, how well it does, what it is not for.
+    """The card of a run's model, with the run's own scores.
 
     Args:
         model: of a run.
@@ -23,7 +25,7 @@ def model_card(model: Model, workdir: str | Path) -> str:
     """
     path = Path(workdir) / 'results.json'
     try:
-        return _card(model, json.loads(path.read_text()))
+        return _of_run(model, json.loads(path.read_text()))
     except FileNotFoundError:
         found = 'no such file'
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -34,33 +36,52 @@ def model_card(model: Model, workdir: str | Path) -> str:
     )
 
 
-def _card(model: Model, results: dict[str, Any]) -> str:
-    settings, sections = model.settings, results['sections']
-    z, y, x = (f'{nm:g}' for nm in results['resolution_nm'])
+def _of_run(model: Model, results: dict[str, Any]) -> str:
+    first, last = results['sections'][0], results['sections'][-1]
+    data = (
+        f'{results["dataset"]}. Sections {first} to {last} were held out and give the scores '
+        'below. Cite the data set, and mind its terms.'
+    )
+    return format_card(model, results['dataset'], 'THIS_FOLDER', data, format_table(results))
+
+
+def format_card(model: Model, dataset: str, place: str, data: str, scores: str) -> str:
+    """Markdown: what a model is, what it was trained on, how well it does, what it is not for.
+
+    Args:
+        model: with its voxel size.
+        dataset: name of the data.
+        place: for --model.
+        data: sentences on what it was trained on, its terms, and what was held out.
+        scores: tables.
+    """
+    settings = model.settings
+    assert model.resolution_nm is not None  # of evaluated runs alone
+    z, y, x = (f'{nm:g}' for nm in model.resolution_nm)
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''
+    data = f'{data} Voxels have {z} x {y} x {x} nm (z, y, x).{seen}'
     count = sum(a.size for a in jax.tree.leaves(model.variables['params']))
-    return f"""# A model of {results['dataset']}
+    return f"""# A model of {dataset}
 
 Membrane probabilities, topological attention and segments of electron-microscopy sections, by
-taclnet_jax {results['version']}. Put this folder where you like:
+taclnet_jax {taclnet_jax.__version__}:
 
 ```sh
-taclnet --mode=predict --model=THIS_FOLDER --input=stack.tif --output=predictions
+taclnet --mode=predict --model={place} --input=stack.tif --output=predictions
 ```
 
 ## What it is
 
 {settings.model.name}, {count:,} parameters, {settings.sampling.slices} sections together, after
-{model.step} updates. All settings are in model.json; parameters are kept in bfloat16.
+{model.step} updates. All settings are in model.json; parameters are kept in float16.
 
 ## What it was trained on
 
-{results['dataset']}, voxels of {z} x {y} x {x} nm (z, y, x).{seen} Sections {sections[0]} to
-{sections[-1]} were held out and give the scores below. Cite the data set, and mind its terms.
+{textwrap.fill(data, 100, break_long_words=False, break_on_hyphens=False)}
 
 ## How well it does
 
-{format_table(results)}
+{scores}
 ## What it is not for
 
 It has seen one volume. On other tissue, stains, microscopes or voxel sizes it may fail without a

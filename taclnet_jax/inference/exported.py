@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from flax.traverse_util import flatten_dict
+from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from taclnet_jax.config import run_settings
 from taclnet_jax.config.data import DataSettings
@@ -23,19 +23,18 @@ from taclnet_jax.inference.cut import Cut
 from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
-
-SHIPPED = Path(__file__).parents[1] / 'pretrained'
-
-_PARAMETERS, _DESCRIPTION, _CARD = 'model.safetensors', 'model.json', 'README.md'
-
-
-def is_exported(folder: Path) -> bool:
-    """Whether the folder is one of `export`, whole or not."""
-    return any((folder / name).exists() for name in (_DESCRIPTION, _PARAMETERS))
+from taclnet_jax.models.exported import (
+    AGAIN,
+    CARD,
+    DESCRIPTION,
+    PARAMETERS,
+    is_exported,
+    read_files,
+)
 
 
 def export(model: Model, folder: str | Path, card: str) -> None:
-    """Writes a model for others: parameters in bfloat16, settings, cuts and a card.
+    """Writes a model for others: parameters in float16, settings, cuts and a card.
 
     Of its data it says the voxel size and the name of the data set, no paths.
 
@@ -53,13 +52,8 @@ def export(model: Model, folder: str | Path, card: str) -> None:
             f'Expected {target} not to exist, or to be an exported model; found something else. '
             'Choose another --output.'
         )
-    content = save(
-        {
-            # Running means and variances are few, and divided by.
-            name: np.asarray(x, jnp.bfloat16 if name.startswith('params/') else np.float32)
-            for name, x in flatten_dict(jax.device_get(model.variables), sep='/').items()
-        }
-    )
+    arrays = flatten_dict(jax.device_get(model.variables), sep='/')
+    content = save({name: _small(name, x) for name, x in arrays.items()})
     description = {
         'settings': _settings(model),
         'step': model.step,
@@ -69,9 +63,9 @@ def export(model: Model, folder: str | Path, card: str) -> None:
     }
     with explained(target), replacing(target) as partial:
         partial.mkdir()
-        (partial / _PARAMETERS).write_bytes(content)
-        (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1) + '\n')
-        (partial / _CARD).write_text(card)
+        (partial / PARAMETERS).write_bytes(content)
+        (partial / DESCRIPTION).write_text(json.dumps(description, indent=1) + '\n')
+        (partial / CARD).write_text(card)
 
 
 def read_exported(folder: Path) -> Model:
@@ -80,38 +74,32 @@ def read_exported(folder: Path) -> Model:
     Raises:
         InputError: the folder is half copied, damaged, or of another version.
     """
-    again = 'Copy or download it again, or export it again from its run.'
+    description, variables = read_files(folder)
     try:
-        description = json.loads((folder / _DESCRIPTION).read_text())
-        content = (folder / _PARAMETERS).read_bytes()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f'Expected {_DESCRIPTION} and {_PARAMETERS} of a model in {folder}, found no such file '
-            f'that can be read ({error}). {again}'
-        ) from error
-    try:
-        digest, step = description['sha256'], int(description['step'])
+        step = int(description['step'])
         cuts = {name: Cut(*description['cuts'][name]) for name in MAPS}
         voxel = description['resolution_nm'] and (*map(float, description['resolution_nm']),)
         settings = run_settings(description['settings'])
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f'{folder / _DESCRIPTION} is not of this version of taclnet_jax, or damaged ({error}). '
-            + again
+            f'{folder / DESCRIPTION} is not of this version of taclnet_jax, or damaged ({error}). '
+            + AGAIN
         ) from error
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise InputError(
-            f'{folder / _PARAMETERS} is not what was exported: its sum is another one. {again}'
-        )
     network = create_model(settings.model, settings.precision)
-    model = Model(settings, network, _variables(folder / _PARAMETERS), step, cuts, voxel, folder)
+    model = Model(settings, network, variables, step, cuts, voxel, folder)
     _check_shapes(model, folder)
     return model
 
 
-def shipped_names() -> list[str]:
-    """Models that come with the package."""
-    return sorted(path.parent.name for path in SHIPPED.glob(f'*/{_DESCRIPTION}'))
+def _small(name: str, x: NDArray[np.float32]) -> NDArray[Any]:
+    """In half the bytes: float16, whose scores are those of float32 (docs/models.md).
+
+    bfloat16 has three bits fewer. Running means and variances are few, and divided by; what is too
+    large for float16 stays as it is, too.
+    """
+    with np.errstate(over='ignore'):
+        half = x.astype(np.float16)
+    return half if name.startswith('params/') and np.isfinite(half).all() else x
 
 
 def _settings(model: Model) -> dict[str, Any]:
@@ -126,16 +114,6 @@ def _settings(model: Model) -> dict[str, Any]:
         checkpoint=CheckpointSettings(),
     )
     return as_nested(kept)
-
-
-def _variables(path: Path) -> dict[str, Any]:
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f'{path} cannot be read: {error}.') from error
-    arrays = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
-    nested: dict[str, Any] = unflatten_dict(arrays, sep='/')
-    return nested
 
 
 def _check_shapes(model: Model, folder: Path) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from taclnet_jax.config import read_settings
-from taclnet_jax.errors import InputError
 from taclnet_jax.inference.cut import Cut
-from taclnet_jax.inference.exported import SHIPPED, is_exported, read_exported, shipped_names
+from taclnet_jax.inference.exported import read_exported
 from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
+from taclnet_jax.models.exported import is_exported, model_folder
 from taclnet_jax.training.checkpoints import best_variables
 
 
@@ -25,18 +25,14 @@ def load(place: str | Path) -> Model:
 
     Raises:
         InputError: there is none, or it cannot be read.
+
+    Example:
+        >>> load('isbi12').resolution_nm
+        (50.0, 4.0, 4.0)
     """
-    folder, shipped = Path(place), shipped_names()
-    if not folder.exists() and str(place) in shipped:
-        folder = SHIPPED / str(place)
+    folder = model_folder(place)
     if is_exported(folder):
         return read_exported(folder)
-    if not folder.exists():
-        names = f' or one of {", ".join(shipped)}' if shipped else ''
-        raise InputError(
-            f"Expected a run's workdir, the folder of an exported model{names}; {folder} does not "
-            'exist. Train one with --mode=train.'
-        )
     return _of_run(folder)
 
 

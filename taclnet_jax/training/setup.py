@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 from taclnet_jax.lock import locked
 from taclnet_jax.models import Network, create_model
+from taclnet_jax.models.exported import is_exported, model_folder, read_files
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
 from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
@@ -36,6 +37,9 @@ from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
 from taclnet_jax.training.step import Step, create_step
+
+_DATA = 'data.json'
+"""In a workdir: which data it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
     volume = volume or load_volume(settings.data)
-    split = split_sections(volume.parts, sampling)
+    split = split_sections(volume.parts, sampling, volume.gaps)
     seen = training_volume(volume, settings.data.downsample)
     limit = sampling.crops_limit
     grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)
@@ -140,8 +144,8 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
     """The folder of a run, held by the first process, with the state to go on from, on the host.
 
     That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
-    with the parameters of the run that `initialise_from` names. Where nothing refuses it the run's
-    config.json is written.
+    with the parameters of the model that `initialise_from` names. Where nothing refuses it the
+    run's config.json is written.
 
     Raises:
         InputError: the folder holds another configuration's run, another process trains there, or
@@ -157,10 +161,12 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
         f'Expected {folder} to be trained by one process at a time; {{holder}} is training there. '
         'Wait until it ends, stop it, or choose another --workdir.'
     )
-    config = as_nested(settings)
+    config = as_nested(_located(settings))
     with locked(folder / '.training.lock', busy) if parallel.is_first() else nullcontext():
         if parallel.is_first():
             check_workdir(settings, folder)  # another training may just have begun there
+            check_same_data(training.volume, folder)
+            write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
             write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
         parallel.wait()  # for what refuses the folder
         with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
@@ -183,6 +189,37 @@ def check_workdir(settings: RunSettings, folder: Path) -> None:
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
 
 
+def check_same_data(volume: Volume, folder: str | Path) -> None:
+    """Refuses a volume that is another one than a run was begun with, wherever either lies."""
+    try:
+        known = json.loads(Path(folder, _DATA).read_text())['sha256']
+    except FileNotFoundError:
+        return
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f'{Path(folder, _DATA)} is damaged ({error}). Remove it if the data are the same.'
+        ) from error
+    if known != volume.identity():
+        raise InputError(
+            f'{folder} holds the run of other data than {volume.name}: sections or labels have '
+            'changed since it was begun. Give the data that it was trained on, or choose another '
+            '--workdir.'
+        )
+
+
+def _located(settings: RunSettings) -> RunSettings:
+    """With whole paths, which mean the same from every folder."""
+
+    def whole(block: Any, *names: str) -> dict[str, Any]:
+        paths = {name: getattr(block, name) for name in names}
+        return {name: os.path.abspath(p) for name, p in paths.items() if p and '://' not in p}
+
+    data = settings.data
+    custom = replace(data.custom, **whole(data.custom, 'image', 'labels', 'ignore'))
+    data = replace(data, custom=custom, **whole(data, 'data_dir', 'prepared_dir'))
+    return replace(settings, data=data)
+
+
 def check_same_run(
     settings: RunSettings, run: RunSettings, folder: str | Path, advice: str
 ) -> None:
@@ -197,13 +234,15 @@ def first_state(settings: RunSettings, new: TrainState) -> TrainState:
     """What a run begins with: the end of another's phase one, another's parameters, or new."""
     folder, other = settings.training.start_from, settings.training.initialise_from
     if other:
-        _, variables = best_variables(Path(other))
+        source = model_folder(other)
+        read = read_files if is_exported(source) else best_variables
+        _, variables = read(source)
         there, here = (jax.tree.map(np.shape, x) for x in (variables, new.variables))
         if there != here:
             raise InputError(
-                f'Expected config.initialise_from to name a run of the same network; {other} has '
+                f'Expected config.initialise_from to name a model of the same network; {other} has '
                 'other parameters. Give config.model and config.slices the values in its '
-                'config.json.'
+                'config.json, or model.json.'
             )
         average = None if new.average is None else variables
         return new.replace(variables=variables, average=average)

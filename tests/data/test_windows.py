@@ -86,6 +86,10 @@ def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
                 assert max(np.diff(sections), default=0) <= 1  # none is skipped
 
 
+def test_fold_0_trains_on_all_sections():
+    assert fold_sections([range(10), range(10, 31)], 0) == ((range(10), range(10, 31)), ())
+
+
 @pytest.mark.parametrize('slices', [0, 2, 4, -1])
 def test_even_numbers_of_slices_are_refused(slices: int):
     with pytest.raises(InputError, match=f'odd number of slices .* found {slices}'):

@@ -103,7 +103,7 @@ def test_code_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 def test_the_pages_with_code_are_those_meant() -> None:
     counts = {page: len(blocks(page, 'python')) for page in PAGES}
-    least = {'README.md': 1, 'docs/attention.md': 6, 'docs/extending.md': 8}
+    least = {'README.md': 1, 'docs/attention.md': 6, 'docs/extending.md': 8, 'docs/models.md': 1}
     assert {page for page, count in counts.items() if count} == least.keys()
     assert all(counts[page] >= count for page, count in least.items())
 
@@ -196,6 +196,7 @@ def test_installation_commands_name_what_there_is(documented: list[Command]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('without_pictures')
 def test_commands_run_or_parse(
     documented: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

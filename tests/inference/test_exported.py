@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import Run, run
@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Model, export, load, predict_sections
-from taclnet_jax.inference import exported as module
+from taclnet_jax.models import exported as module
 from taclnet_jax.volumes import open_array, read_whole, write_array
 
 
@@ -40,7 +40,7 @@ def folder(used: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_what_is_read_is_what_was_written_in_bfloat16(used: Model, folder: Path) -> None:
+def test_what_is_read_is_what_was_written_in_float16(used: Model, folder: Path) -> None:
     read = load(folder)
     assert (folder / 'README.md').read_text() == '# A card\n'
     assert (read.step, read.chosen, read.resolution_nm) == (
@@ -53,9 +53,15 @@ def test_what_is_read_is_what_was_written_in_bfloat16(used: Model, folder: Path)
     written, found = (flatten_dict(jax.device_get(m.variables), sep='/') for m in (used, read))
     assert written.keys() == found.keys() and any(name.startswith('batch') for name in found)
     for name, x in written.items():
-        kept = x.astype(jnp.bfloat16) if name.startswith('params') else x
+        kept = x.astype(np.float16) if name.startswith('params') else x
         assert found[name].dtype == np.float32
         np.testing.assert_array_equal(found[name], np.asarray(kept, np.float32))
+
+
+def test_what_float16_cannot_hold_stays_as_it_is(used: Model, tmp_path: Path) -> None:
+    large = jax.tree.map(lambda x: x.at[...].set(1e5), used.variables)
+    export(replace(used, variables=large), tmp_path / 'model', '')
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path / 'model').variables, large)
 
 
 def test_no_place_of_whoever_trained_it_is_handed_out(folder: Path) -> None:
@@ -134,7 +140,7 @@ def test_other_versions_and_networks_are_refused(folder: Path, tmp_path: Path) -
 
 def test_safetensors_are_read_by_their_own_library(folder: Path, tmp_path: Path) -> None:
     tensors = load_file(folder / 'model.safetensors')
-    assert all(x.dtype == jnp.bfloat16 for n, x in tensors.items() if n.startswith('params'))
+    assert all(x.dtype == np.float16 for n, x in tensors.items() if n.startswith('params'))
     save_file(tensors, tmp_path / 'again.safetensors')
 
 
@@ -160,11 +166,8 @@ def test_what_was_not_evaluated_is_not_handed_out(tmp_path: Path) -> None:
 def test_shipped_models_have_names(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taclnet_jax.inference import loading
-
     shutil.copytree(folder, tmp_path / 'tissue')
-    for place in (module, loading):
-        monkeypatch.setattr(place, 'SHIPPED', tmp_path)
+    monkeypatch.setattr(module, 'SHIPPED', tmp_path)
     assert load('tissue').step == load(folder).step
     with pytest.raises(InputError, match='or one of tissue; nothing does not exist'):
         load('nothing')

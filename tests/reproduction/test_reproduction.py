@@ -57,7 +57,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     [
         (['--table=4', '--dataset=isbi12'], '--table to be one of 1, 2, 3; found 4'),
         (['--figure=2', '--dataset=isbi12'], '--figure to be one of 1, 4, 5; found 2'),
-        (['--dataset=isbi12'], 'either --table or --figure'),
+        (['--dataset=isbi12'], 'either --table, --figure or --model'),
+        (['--model', '--table=1', '--dataset=isbi12'], 'either --table, --figure or --model'),
+        (['--model', '--dataset=isbi12', '--folds=4'], '--folds from 0 to 3'),
         (['--table=1'], 'Expected --dataset'),
         (['--table=1', '--dataset=mnist'], "found 'mnist'"),
         (['--table=1', '--dataset=isbi12', '--systems=unet,resnet'], "found 'resnet'"),
@@ -87,7 +89,9 @@ def test_tables_are_rewritten_from_files_alone(result, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def reproduced(
+    tmp_path_factory: pytest.TempPathFactory, without_pictures: None
+) -> tuple[Path, str, str]:
     """A folder with two runs, and what the call that was interrupted and the next one printed."""
     folder = tmp_path_factory.mktemp('reproduced')
     with pytest.MonkeyPatch.context() as patch:

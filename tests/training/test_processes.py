@@ -52,7 +52,7 @@ def together(
 
 
 MAIN = ('-m', 'taclnet_jax.main')
-KILLED = str(Path(__file__).with_name('killed.py'))
+SIGNALLED = str(Path(__file__).with_name('signalled.py'))
 
 
 def records(workdir: Path) -> list[dict[str, Any]]:
@@ -62,13 +62,13 @@ def records(workdir: Path) -> list[dict[str, Any]]:
 def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path) -> None:
     workdir = tmp_path / 'run'
     # Two processes with a device each, of which one dies after the checkpoint of step 3.
-    (status, output), (killed, _) = together(workdir, 1, MAIN, (KILLED, 'step', '5'))
+    (status, output), (killed, _) = together(workdir, 1, MAIN, (SIGNALLED, 'killed'))
     assert killed == -signal.SIGKILL
     assert status == 1 and 'Another process of this training ended' in output, output
     assert 'Traceback' not in output
 
     # Two with two devices each, as SLURM starts them. One is told to stop, and both do, together.
-    ended = together(workdir, 2, MAIN, (KILLED, 'stop', '1'), slurm=True)
+    ended = together(workdir, 2, MAIN, (SIGNALLED, 'stopped'), slurm=True)
     for status, output in ended:
         assert status == 128 + signal.SIGTERM, output
         assert 'Stopped at step 5 of 9, and saved.' in output
