@@ -1,4 +1,10 @@
-"""The exceptions that end a command without a traceback."""
+"""The exceptions that end a command without a traceback, and what is doubtful."""
+
+import logging
+
+_LOGGER = logging.getLogger(__name__)
+_strict = False
+_told: set[str] = set()
 
 
 class InputError(ValueError):
@@ -15,3 +21,22 @@ class Interrupted(Exception):
     def __init__(self, signal: int, message: str) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def be_strict(strict: bool) -> None:
+    """Whether `doubt` refuses, in this process from now on."""
+    global _strict
+    _strict = strict
+
+
+def doubt(message: str) -> None:
+    """Warns of input that can be right, but seldom is; of the same once.
+
+    Raises:
+        InputError: with the same message, after `be_strict(True)`.
+    """
+    if _strict:
+        raise InputError(f'{message} (--strict refuses it.)')
+    if message not in _told:
+        _told.add(message)
+        _LOGGER.warning(message)

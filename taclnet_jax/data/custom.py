@@ -1,13 +1,15 @@
 """Your own volume, from whatever files it is in."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
-from taclnet_jax.config.data import CustomSettings, DataSettings
-from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
-from taclnet_jax.data.volume import Volume
-from taclnet_jax.errors import InputError
+from taclnet_jax.config.data import DataSettings
+from taclnet_jax.data.labels import unlabelled_far_from_ids
+from taclnet_jax.data.own_labels import is_ignored, read_labels, without_unlabelled
+from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE, Volume
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.volumes import (
     LazySections,
     Sections,
@@ -43,66 +45,90 @@ def load(settings: DataSettings) -> Volume:
             '(z, y, x) in nm, for example --config.custom.resolution_nm="(40, 4, 4)".'
         )
     check_axis_order(image.shape, resolution_nm, custom.image)
-    _check_same_region(image, labels, resolution_nm)
-    membrane, ids = _labels(custom, labels, settings.membrane_dilation_px)
-    _check_labels(custom, labels, membrane)
-    ignore = _ignored(settings, labels, ids)
+    _check_same_region(image, labels, 'labels', resolution_nm)
+    sizes = {image.name: image.resolution_nm, labels.name: labels.resolution_nm}
+    _check_voxel_size(sizes, custom.resolution_nm)
+    membrane, ids = read_labels(custom, labels, settings.membrane_dilation_px)
+    ignore = _ignored(settings, image, labels, ids, resolution_nm)
     grey = as_uint8_sections(image, custom.image)
-    volume = Volume(custom.image, grey, membrane, ids, resolution_nm, ignore)
+    gaps = tuple(sorted({*image.gaps, *labels.gaps}))
+    volume = Volume(custom.image, grey, membrane, ids, resolution_nm, ignore, gaps=gaps)
     stacks = [stack for stack in (grey, membrane, ids, ignore) if stack is not None]
     size = sum(math.prod(stack.shape) * stack.dtype.itemsize for stack in stacks)
-    return volume if size > settings.cache_mb * 1e6 else volume.in_memory()
+    volume = volume if size > settings.cache_mb * 1e6 else volume.in_memory()
+    return without_unlabelled(volume, custom.labels)
 
 
-def _check_same_region(image: StoredArray, labels: StoredArray, resolution_nm: Triple) -> None:
-    if image.shape != labels.shape:
-        turned = labels.shape == image.shape[::-1]
+def _check_same_region(
+    image: StoredArray, other: StoredArray, what: str, resolution_nm: Triple
+) -> None:
+    """Refuses two arrays of other shapes, places, or numbers of sections."""
+    if image.shape != other.shape:
+        turned = other.shape == image.shape[::-1]
         raise InputError(
-            f'Expected image and labels of one size [z, y, x]; found {image.shape} in '
-            f'{image.path} and {labels.shape} in {labels.path}'
+            f'Expected image and {what} of one size [z, y, x]; found {image.shape} in '
+            f'{image.path} and {other.shape} in {other.path}'
             + ('. One of them is in the order [x, y, z]: turn it.' if turned else '. Crop one.')
         )
-    if None not in (image.offset_nm, labels.offset_nm) and not np.allclose(
-        image.offset_nm or 0, labels.offset_nm or 0, atol=0.5 * min(resolution_nm)
+    if None not in (image.offset_nm, other.offset_nm) and not np.allclose(
+        image.offset_nm or 0, other.offset_nm or 0, atol=0.5 * min(resolution_nm)
     ):
         raise InputError(
-            f'Expected image and labels of the same region; by their offsets the image begins at '
-            f'{image.offset_nm} nm and the labels at {labels.offset_nm} nm (z, y, x). Crop one.'
+            f'Expected image and {what} of the same region; by their offsets the image begins at '
+            f'{image.offset_nm} nm and the {what} at {other.offset_nm} nm (z, y, x). Crop one.'
+        )
+    numbers = zip(image.numbers or (), other.numbers or (), strict=False)
+    if unlike := next((pair for pair in numbers if pair[0] != pair[1]), None):
+        raise InputError(
+            f'Expected image and {what} of the same sections; by the names of their files section '
+            f'{unlike[0]} in {image.path} would go with {unlike[1]} in {other.path}. Remove what '
+            'has no partner, or number both alike.'
         )
 
 
-def _labels(
-    custom: CustomSettings, labels: StoredArray, dilation_px: int
-) -> tuple[Sections, Sections | None]:
-    """(membrane, ids or None)."""
-    if custom.label_kind == 'ids':
-        if not np.issubdtype(labels.dtype, np.integer):
-            raise InputError(
-                f'Expected integer instance ids in {labels.path}; found {labels.dtype}. If it is a '
-                'mask, set config.custom.label_kind to membrane or interior.'
-            )
-        ids: Sections = labels
-        if ignored := list(custom.ignore_ids):
-            ids = mapped(labels, labels.dtype, lambda x: np.where(np.isin(x, ignored), 0, x))
-        return membranes_from_ids(ids, dilation_px), ids
-    interior = custom.label_kind == 'interior'
-    return mapped(labels, bool, lambda x: (x == 0) == interior), None
+def _check_voxel_size(named: Mapping[str, Triple | None], given: Triple | tuple[()]) -> None:
+    """Says where files have other voxel sizes than each other or the settings."""
+    sizes = {name: size for name, size in named.items() if size}
+    if given:
+        sizes['config.custom.resolution_nm'] = given
+    ratios = np.divide(*(f([*sizes.values()], axis=0) for f in (np.max, np.min))) if sizes else 1
+    if (ratio := np.max(ratios)) < SAME_SIZE:
+        return
+    found = ', '.join(f'{size} in {name}' for name, size in sizes.items())
+    message = f'Expected one voxel size (z, y, x) in nm of image and labels; found {found}.'
+    if ratio >= OTHER_SIZE and not given:
+        raise InputError(
+            f'{message} Crop or resample one of them; or, if a file is wrong, set '
+            'config.custom.resolution_nm to the right one.'
+        )
+    doubt(f'{message} {"Those of the settings are" if given else "That of the image is"} taken.')
 
 
-def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) -> Sections | None:
+def _ignored(
+    settings: DataSettings,
+    image: StoredArray,
+    labels: StoredArray,
+    ids: Sections | None,
+    resolution_nm: Triple,
+) -> Sections | None:
     """Where nothing is labelled: by a mask, by certain ids, by distance from all ids."""
     custom = settings.custom
     masks: list[Sections] = []
     if custom.ignore:
         stored = open_array(custom.ignore, 'ignored regions', custom.ignore_dataset)
-        if stored.shape != labels.shape:
-            raise InputError(
-                f'Expected the ignored regions in the size of the labels, {labels.shape}; found '
-                f'{stored.shape} in {custom.ignore}.'
-            )
-        masks.append(mapped(stored, bool, lambda x: x != 0))
+        _check_same_region(image, stored, 'ignored regions', resolution_nm)
+
+        def marked(x: np.ndarray) -> np.ndarray:
+            if not (x >= 0).all():  # NaN, too
+                raise InputError(
+                    f'Expected 0 and numbers above it in {custom.ignore}, the ignored regions; '
+                    'found NaN or a number below 0. Repair the file.'
+                )
+            return x > 0
+
+        masks.append(mapped(stored, bool, marked))
     if ids is not None and custom.ignore_ids:
-        masks.append(mapped(labels, bool, lambda x: np.isin(x, list(custom.ignore_ids))))
+        masks.append(mapped(labels, bool, lambda x: is_ignored(x, custom.ignore_ids)))
     if ids is not None and settings.unlabelled_beyond_px:
         masks.append(unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px))
     if not masks:
@@ -110,25 +136,3 @@ def _ignored(settings: DataSettings, labels: StoredArray, ids: Sections | None) 
     return LazySections(
         labels.shape, bool, lambda z, *crop: np.any([mask[z, *crop] for mask in masks], axis=0)
     )
-
-
-def _check_labels(custom: CustomSettings, labels: StoredArray, membrane: Sections) -> None:
-    """Refuses labels that no network can learn from, by a look at a few sections."""
-    depth = membrane.shape[0]
-    looked = sorted({0, depth // 2, depth - 1})
-    share = float(np.mean([membrane[z].mean() for z in looked]))
-    if share in (0.0, 1.0):
-        found = 'no membrane at all' if share == 0 else 'nothing but membrane'
-        raise InputError(
-            f'Expected labels with membranes and cells in {labels.path}; found {found} in sections '
-            f'{", ".join(map(str, looked))} with config.custom.label_kind={custom.label_kind!r}. '
-            'Check label_kind (ids, membrane or interior) and the file.'
-        )
-    if custom.label_kind != 'ids':
-        values = np.unique(labels[looked[len(looked) // 2]])
-        if len(values) > 2:
-            raise InputError(
-                f'Expected a mask of two values in {labels.path} with config.custom.label_kind='
-                f'{custom.label_kind!r}; found {len(values)} values from {values[0]} to '
-                f'{values[-1]}. Instance ids need label_kind=ids.'
-            )

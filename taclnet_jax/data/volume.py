@@ -12,13 +12,19 @@ import numpy as np
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections, only_sections, read_whole
 
+OTHER_SIZE = 1.5
+"""From so many times the voxel size on, a volume looks otherwise to a network."""
+
+SAME_SIZE = 1.01
+"""Up to here two voxel sizes are one, rounded."""
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """Sections of tissue, `[z, y, x]`, with what is known about them.
 
     A membrane is True or, float32, the share of a pixel that is. Parts are stretches of consecutive
-    sections that belong together, in order, without gaps, such as CREMI's samples laid end to end.
+    sections that belong together, in order, such as CREMI's samples laid end to end.
 
     Raises:
         InputError: labels of another size than the image, wrong types or a voxel size of 0.
@@ -31,6 +37,7 @@ class Volume:
     resolution_nm: tuple[float, float, float]  # voxel size (z, y, x)
     ignore: Sections | None = None  # True = not labelled: neither trained on nor scored
     parts: tuple[range, ...] = ()  # one over all if not given
+    gaps: tuple[int, ...] = ()  # sections before which others were lost
 
     def __post_init__(self) -> None:
         shape = tuple(self.image.shape)
@@ -84,6 +91,7 @@ class Volume:
             name: only_sections(stack, first, stop) for name, stack in self._stacks()
         }
         chosen['parts'] = tuple(range(p.start - first, p.stop - first) for p in parts if p)
+        chosen['gaps'] = tuple(z - first for z in self.gaps if first < z < stop)
         return dataclasses.replace(self, **chosen)
 
     def in_memory(self) -> Volume:
@@ -102,6 +110,11 @@ class Volume:
         assert self.membrane is not None
         ids = None if self.ids is None else self.ids[section]
         return self.membrane[section], ids, self.ignored(section)
+
+    def has_cells(self, section: int) -> bool:
+        """Whether anything can be scored in a section of a labelled volume."""
+        membrane, _, ignore = self.labels(section)
+        return not np.all(membrane if ignore is None else (membrane > 0) | ignore)
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -179,12 +180,41 @@ class Split(NamedTuple):
     test: Stretches
 
 
-def split_sections(parts: Sequence[range], settings: SamplingSettings) -> Split:
+def split_sections(
+    parts: Sequence[range], settings: SamplingSettings, gaps: Sequence[int] = ()
+) -> Split:
     """Training, validation and test sections; validation is the end of the last training stretch.
+
+    No stretch reaches across a gap, before which sections were lost; what is left of it is left
+    out where it is shorter than a window.
 
     Raises:
         InputError: too few sections.
     """
+    split = _without_gaps(parts, settings)
+    if not gaps:
+        return split
+    pieces = [
+        tuple(p for s in stretches for p in cut(s, gaps) if len(p) >= settings.slices)
+        for stretches in split
+    ]
+    for name, before, after in zip(split._fields, split, pieces, strict=True):
+        if before and not after:
+            raise InputError(
+                f'Expected a window of {settings.slices} sections without a gap among those for '
+                f'{name}, found none; sections are missing before {", ".join(map(str, gaps))} '
+                '(counted from 0). Fill them in, or use fewer slices or another fold.'
+            )
+    return Split(*pieces)
+
+
+def cut(stretch: range, gaps: Sequence[int]) -> list[range]:
+    """A stretch in pieces, each of which begins at its start or at a gap."""
+    ends = [stretch.start, *(z for z in gaps if stretch.start < z < stretch.stop), stretch.stop]
+    return [range(*piece) for piece in pairwise(ends)]
+
+
+def _without_gaps(parts: Sequence[range], settings: SamplingSettings) -> Split:
     train, test = fold_sections(parts, settings.fold)
     held_out, slices = settings.validation_sections, settings.slices
     if held_out == 0:

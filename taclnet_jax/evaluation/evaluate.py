@@ -9,10 +9,10 @@ import taclnet_jax
 from taclnet_jax import metrics
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.data.windows import Stretches, split_sections, targets_of
+from taclnet_jax.data.windows import Stretches, split_sections
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table, hardware, write_pictures
-from taclnet_jax.evaluation.scoring import score
+from taclnet_jax.evaluation.scoring import score, scored_targets
 from taclnet_jax.evaluation.thresholds import choose_cuts
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import Cut, Model, SectionPrediction, predict_sections
@@ -37,7 +37,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     """
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
-    split = split_sections(volume.parts, settings.sampling)
+    split = split_sections(volume.parts, settings.sampling, volume.gaps)
     if not split.test:
         raise InputError(
             'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '
@@ -46,7 +46,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     infer = model.inference
 
     def predictions(stretches: Stretches, limit: int, what: str) -> Iterable[SectionPrediction]:
-        targets = targets_of(stretches, limit)
+        targets = scored_targets(volume, stretches, limit, what)
         predicted = predict_sections(infer, model.variables, volume.image, targets)
         return with_progress(predicted, len(targets), what, 'section')
 

@@ -10,10 +10,37 @@ from taclnet_jax import metrics
 from taclnet_jax.config.settings import EvaluateSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Stretches, targets_of
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.evaluation.report import attention_picture
 from taclnet_jax.evaluation.thresholds import choose_threshold
 from taclnet_jax.inference import Cut, Inference, predict_sections
 from taclnet_jax.losses import Loss
+from taclnet_jax.volumes.sections import listed
+
+
+def scored_targets(
+    volume: Volume, stretches: Stretches, limit: int, what: str
+) -> list[tuple[int, range]]:
+    """The targets of `targets_of` that have cells to score; those without are said.
+
+    Raises:
+        InputError: none has.
+    """
+    targets = targets_of(stretches, limit)
+    scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
+    empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
+    if not scored:
+        raise InputError(
+            f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
+            f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '
+            'config.fold, or other sections with config.sections.'
+        )
+    if empty:
+        doubt(
+            f'No cell is labelled in {len(empty)} of {len(targets)} sections ({what}), which are '
+            f'left out of all scores: {listed(empty, 10)} (counted from 0).'
+        )
+    return scored
 
 
 def score(
@@ -57,7 +84,8 @@ class Validation:
     def __call__(self, variables: Any) -> tuple[dict[str, float], np.ndarray]:
         """Scores by name, and the poster's Fig. 5 of the first section, `[height, width, 3]`."""
         volume = self.volume
-        targets = targets_of(self.stretches, self.settings.threshold_sections)
+        limit = self.settings.threshold_sections
+        targets = scored_targets(volume, self.stretches, limit, 'validation')
         predictions = list(predict_sections(self.infer, variables, volume.image, targets))
         probs = {p.section: p.refined if self.refined else p.prob for p in predictions}
         threshold = self.settings.threshold

@@ -181,6 +181,7 @@ def section_scores(
         this threshold (the challenge's is the maximum over thresholds: `best_over_thresholds`);
         cremi_score, of the grown segments too; cl_dice of the membrane; betti_matching_error, in
         dimensions _0 and _1 and as their sum; false_splits, false_merges.
+        All are NaN where the truth has no cell: nothing was labelled, and anything would score.
 
     Raises:
         InputError: the shapes differ, a name is unknown, or the resolution is missing.
@@ -201,6 +202,8 @@ def section_scores(
     betti = {'patch': betti_patch, 'count': betti_patches, 'seed': seed}
     truth = _Truth(np.asarray(membrane, bool), ids, ignore, resolution_nm, betti)
     comparison = _Comparison(prob, truth, threshold)
+    if not truth.segments.any():
+        return dict.fromkeys(names, float('nan'))
     return {name: float(_METRICS[name].of(comparison)) for name in names}
 
 
@@ -213,7 +216,8 @@ def summarise(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
     """Mean and standard deviation of each score over sections.
 
     The standard deviation is the population's (divided by n): it describes the spread over
-    these sections, which are all there are, and is 0 for a single one.
+    these sections, which are all there are, and is 0 for a single one. Sections without a cell,
+    whose scores are NaN, are left out.
 
     Args:
         scores: one dictionary a section, as of `section_scores`; all with the same keys.
@@ -222,14 +226,15 @@ def summarise(scores: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, f
         {key: (mean, standard deviation)}.
 
     Raises:
-        InputError: if there are no sections.
+        InputError: if there are no sections, or none has a cell.
 
     Example:
         >>> summarise([{'ari': 0.5}, {'ari': 1.0}])
         {'ari': (0.75, 0.25)}
     """
+    scores = [section for section in scores if not np.isnan(list(section.values())).all()]
     if not scores:
-        raise InputError('Expected the scores of at least one section, found none.')
+        raise InputError('Expected the scores of at least one section with a cell, found none.')
     values = {key: [section[key] for section in scores] for key in scores[0]}
     return {key: (float(np.mean(value)), float(np.std(value))) for key, value in values.items()}
 
@@ -255,10 +260,11 @@ def best_over_thresholds(
         resolution_nm: voxel size (z, y, x), which the CREMI score needs.
 
     Returns:
-        (score, threshold), the earliest threshold of those that are equally good.
+        (score, threshold), the earliest threshold of those that are equally good. Sections whose
+        truth has no cell do not count.
 
     Raises:
-        InputError: if the metric is unknown, or there are no thresholds or no sections.
+        InputError: if the metric is unknown, or there are no thresholds or no sections with cells.
 
     Example:
         >>> import numpy as np
@@ -270,7 +276,7 @@ def best_over_thresholds(
     _check_name(metric)
     if not len(thresholds) or not len(probs):
         raise InputError('Choosing a threshold takes at least one threshold and one section.')
-    totals = np.zeros(len(thresholds))
+    totals, counted = np.zeros(len(thresholds)), 0
     for section, (prob, membrane) in enumerate(zip(probs, membranes, strict=True)):
         truth = _Truth(
             np.asarray(membrane, bool),
@@ -279,8 +285,13 @@ def best_over_thresholds(
             resolution_nm,
             betti={},
         )
+        if not truth.segments.any():
+            continue
+        counted += 1
         totals += [
             _METRICS[metric].of(_Comparison(prob, truth, threshold)) for threshold in thresholds
         ]
+    if not counted:
+        raise InputError('Expected at least one section with a cell, found none.')
     best = int(np.argmax(totals) if HIGHER_IS_BETTER[metric] else np.argmin(totals))
-    return float(totals[best] / len(probs)), float(thresholds[best])
+    return float(totals[best] / counted), float(thresholds[best])

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from taclnet_jax.data.normalisation import normalised, section_histogram
 from taclnet_jax.data.resolution import doubled, halved_image
+from taclnet_jax.data.windows import cut
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import SEGMENTED, Inference, Model
@@ -24,7 +25,7 @@ from taclnet_jax.inference.windows import Window, shifted
 from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
 from taclnet_jax.prediction.layout import Layout, Part
-from taclnet_jax.prediction.source import model_of, open_image
+from taclnet_jax.prediction.source import model_of, open_image, open_input
 from taclnet_jax.prediction.store import chunk_side, open_store
 
 
@@ -43,8 +44,9 @@ class Passes:
         self.job = Job.read(scratch / 'job.json')
         self.model = model_of(self.job, model)
         self.infer = in_blocks(self.model.inference)
-        image = open_image(self.job)
-        self.stretch = range(image.shape[0])
+        stored = open_input(self.job)
+        image = open_image(self.job, stored)
+        self.stretches = cut(range(image.shape[0]), stored.gaps)
         self.layout = Layout(self.job, image.shape, self.infer)
         self.grey = halved_image(image) if self.infer.downsample == 2 else image
         self.image = normalised(
@@ -55,7 +57,7 @@ class Passes:
     @property
     def seen(self) -> range:
         """All sections of the volume that the network sees."""
-        return self.layout.seen_sections(self.infer.slices, len(self.stretch))
+        return self.layout.seen_sections(self.infer.slices, self.stretches[-1].stop)
 
     @property
     def measured(self) -> Index:
@@ -81,7 +83,8 @@ class Passes:
         )
         for z in self.layout.sections_of(index):
             target = self.layout.sections[z]
-            prob = self.infer.prob(self.model.variables, self.image, target, self.stretch, (y, x))
+            stretch = next(s for s in self.stretches if target in s)
+            prob = self.infer.prob(self.model.variables, self.image, target, stretch, (y, x))
             self._prob[:, z, *part].write(prob).result()
 
     def attend(self, index: Index) -> None:

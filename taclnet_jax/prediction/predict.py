@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
 from taclnet_jax.config.schema import as_nested
+from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE
 from taclnet_jax.data.windows import check_slices
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import SEGMENTED, Model
 from taclnet_jax.lock import locked
@@ -69,10 +70,6 @@ class Options:
     block: tuple[int, int] = (8, 1)
     workers: int = 1
     worker_command: str = ''
-
-
-# From so many times the model's voxel size on, a volume looks otherwise to the network.
-_OTHER_SIZE = 1.5
 
 
 def predict_volume(
@@ -288,11 +285,16 @@ def _zoom(model: Model, source: StoredArray, options: Options) -> tuple[float, f
         return 1.0, 1.0
     ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
     checked = ratios[:1] if options.resample else ratios
-    if not options.force and max(max(r, 1 / r) for r in checked) >= _OTHER_SIZE:
+    if not options.force and max(max(r, 1 / r) for r in checked) >= OTHER_SIZE:
         raise InputError(
             f'Expected voxels of about {ours} nm (z, y, x), on which the model was trained; found '
             f"{theirs} nm in {source.name}. Predict at the model's size in y and x with "
             '--resample, or in spite of it with --force.'
+        )
+    if max(max(r, 1 / r) for r in checked) >= SAME_SIZE:
+        doubt(
+            f'The model was trained on voxels of {ours} nm (z, y, x), and those of {source.name} '
+            f'are of {theirs} nm. --resample predicts at the size of the model in y and x.'
         )
     return (ratios[1], ratios[2]) if options.resample else (1.0, 1.0)
 

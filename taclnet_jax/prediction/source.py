@@ -15,9 +15,9 @@ def open_input(job: Job) -> StoredArray:
     return open_array(job.input, 'image', job.dataset)
 
 
-def open_image(job: Job) -> Sections:
+def open_image(job: Job, stored: Sections | None = None) -> Sections:
     """The volume's grey values, 8 bits, in pixels of the model's size."""
-    image = as_uint8_sections(open_input(job), job.input)
+    image = as_uint8_sections(stored or open_input(job), job.input)
     if job.zoom == (1, 1):
         return image
     return resampled(image, size_for_model(job, image.shape), order=1)

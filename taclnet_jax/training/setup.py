@@ -98,7 +98,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.attention.backend)
     volume = volume or load_volume(settings.data)
-    split = split_sections(volume.parts, sampling)
+    split = split_sections(volume.parts, sampling, volume.gaps)
     seen = training_volume(volume, settings.data.downsample)
     limit = sampling.crops_limit
     grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)

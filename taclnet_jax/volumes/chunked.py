@@ -4,6 +4,7 @@ import contextlib
 import functools
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +15,7 @@ import tensorstore as ts
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.axes import Axes, find_axes
+from taclnet_jax.volumes.claims import check_chunk, check_chunks, chunk_files
 from taclnet_jax.volumes.metadata import (
     array_axis_names,
     first_level,
@@ -23,7 +25,15 @@ from taclnet_jax.volumes.metadata import (
     plain_geometry,
     precomputed_geometry,
 )
-from taclnet_jax.volumes.sections import Geometry, StoredArray, check_stack, listed, place
+from taclnet_jax.volumes.section_files import SUFFIXES
+from taclnet_jax.volumes.sections import (
+    Geometry,
+    StoredArray,
+    check_stack,
+    listed,
+    place,
+    problems_of,
+)
 
 METADATA = ('zarr.json', '.zarray', '.zgroup', '.zattrs', 'attributes.json', 'info')
 """Names of the files and objects that make arrays and groups of chunks."""
@@ -82,7 +92,9 @@ class Store:
         prefix = f'{where}/' if where else ''
         if (found := self._json(f'{prefix}zarr.json')) is not None:
             is_array = found.get('node_type') == 'array'
-            return Node('zarr3', found if is_array else None, found.get('attributes') or {})
+            attributes = found.get('attributes')
+            attributes = attributes if isinstance(attributes, dict) else {}
+            return Node('zarr3', found if is_array else None, attributes)
         array = self._json(f'{prefix}.zarray')
         if array is not None or self._json(f'{prefix}.zgroup') is not None:
             return Node('zarr2', array, self._json(f'{prefix}.zattrs') or {})
@@ -176,8 +188,21 @@ def open_kvstore(path: str) -> ts.KvStore:
 
 def is_chunked(folder: Path) -> bool:
     """Whether a folder holds the metadata of one of these formats."""
-    return folder.suffix in ('.zarr', '.n5', '.precomputed') or any(
-        (folder / name).exists() for name in METADATA
+    if not any(file.suffix.lower() in SUFFIXES for file in folder.iterdir()):
+        return folder.suffix in ('.zarr', '.n5', '.precomputed') or any(
+            (folder / name).exists() for name in METADATA
+        )
+    # Beside sections these names may belong to anything; what is in the files tells.
+    if any((folder / name).exists() for name in METADATA[:3]):
+        return True
+    try:
+        node = Store(str(folder), 'folder').node('')
+    except InputError:
+        return False
+    return node is not None and (
+        node.array is not None
+        or 'n5' in node.attributes
+        or any((inside / 'attributes.json').exists() for inside in folder.iterdir())
     )
 
 
@@ -186,8 +211,13 @@ def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
 
     See `open_array` for the arguments.
     """
-    store = Store(path, what)
-    where, node = _find(store, dataset.strip('/'))
+    with problems_of(f'{what} {path}', 'no zarr, N5 or precomputed'):
+        return _opened(Store(path, what), dataset.strip('/'))
+
+
+def _opened(store: Store, dataset: str) -> StoredArray:
+    where, node = _find(store, dataset)
+    path, what = store.path, store.what
     name = place(path, where)
     spec: dict[str, Any] = {
         'driver': DRIVERS[node.format],
@@ -200,11 +230,15 @@ def open_chunked(path: str, dataset: str, what: str) -> StoredArray:
     try:
         array = ts.open(spec, read=True, open=True, context=context()).result()
     except (ValueError, NotImplementedError) as error:
-        raise store.unreadable(where, error) from error
+        raise _lacking(node, str(error), what, name) or store.unreadable(where, error) from error
     array = array[ts.d[:].translate_to[0]]
     dtype = array.dtype.numpy_dtype
     axes, geometry = _layout(store, where, node, array, name)
     check_stack(axes.shape, dtype, what, name)
+    chunk: Any = array.chunk_layout.read_chunk.shape
+    check_chunk(chunk, dtype, what, name)
+    if store.is_folder:
+        _count_chunks(os.path.join(store.path, where), node, array, what, name)
 
     def read(z: int, rows: slice, columns: slice) -> Any:
         try:
@@ -273,3 +307,34 @@ def _groups_around(store: Store, where: str, format_: str) -> list[tuple[str, No
         if group is not None and group.format == format_:
             groups.append(('/'.join(parts[depth:]), group))
     return groups
+
+
+def _lacking(node: Node, reason: str, what: str, name: str) -> InputError | None:
+    """The message for a codec or filter that tensorstore lacks; None if it raised over another."""
+    found = re.search('member "(compressor|compression|codecs|filters|encoding)"', reason)
+    if not found:
+        return None
+    array: Any = node.array
+    member = (array['scales'][0] if node.format == 'precomputed' else array)[found[1]]
+    codecs = [
+        str(next((codec[key] for key in ('id', 'type', 'name') if key in codec), codec))
+        for codec in (member if isinstance(member, list) else [member])
+    ]
+    return InputError(
+        f'The {what} {name} is stored with {", ".join(codecs)}, in a way that cannot be read here '
+        f'({reason.split(" [")[0].rsplit(": ", 1)[-1]}); with the program that wrote it, save it '
+        'again with gzip, zstd or blosc and without filters; precomputed as raw or '
+        'compressed_segmentation.'
+    )
+
+
+def _count_chunks(folder: str, node: Node, array: Any, what: str, name: str) -> None:
+    """Says how many chunks of a folder are not there."""
+    sides = zip(array.shape, array.chunk_layout.write_chunk.shape, strict=True)
+    grid = [-(-size // chunk) for size, chunk in sides]
+    if node.format == 'precomputed':
+        scale = node.attributes['scales'][0]
+        if 'sharding' in scale:
+            return
+        folder = os.path.join(folder, scale['key'])
+    check_chunks(chunk_files(folder, grid), grid, array.fill_value or 0, what, name)

@@ -235,7 +235,9 @@ def offset_voxels(path: Path, geometry: Geometry) -> list[int]:
 def _write(folder: Path, format_: str, metadata: dict[str, Any], content: Content) -> None:
     """Creates an array on disk and copies the volume slab by slab."""
     kvstore = {'driver': 'file', 'path': f'{os.path.abspath(folder)}/'}
-    spec = {'driver': DRIVERS[format_], 'kvstore': kvstore, **metadata}
+    # A chunk that is not there is a lost one.
+    stored = {'store_data_equal_to_fill_value': True}
+    spec = {'driver': DRIVERS[format_], 'kvstore': kvstore, **stored, **metadata}
     try:
         target = ts.open(spec, create=True).result()
         if format_ == 'precomputed':

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import posixpath
 import shutil
 import weakref
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
 from taclnet_jax.volumes.axes import find_axes
-from taclnet_jax.volumes.metadata import plain_geometry
+from taclnet_jax.volumes.claims import check_chunk, check_chunks
+from taclnet_jax.volumes.metadata import array_axis_names, plain_geometry
 from taclnet_jax.volumes.sections import (
     Content,
     StoredArray,
@@ -39,10 +41,13 @@ def open_hdf5(path: Path, dataset: str, what: str) -> StoredArray:
         stored = _find(file, dataset, path, what)
         dataset = stored.name.strip('/')
         name = place(str(path), dataset)
-        axes = find_axes(stored.shape, 'zyx', None, what, name)
+        attributes = {key: np.asarray(value).tolist() for key, value in stored.attrs.items()}
+        names = array_axis_names(attributes) or [_axis_name(axis) for axis in stored.dims]
+        axes = find_axes(stored.shape, 'zyx', names if all(names) else None, what, name)
         check_stack(axes.shape, stored.dtype, what, name)
         _check_filters(stored, what, name)
-        attributes = {key: np.asarray(value).tolist() for key, value in stored.attrs.items()}
+        check_chunk(stored.chunks or (), stored.dtype, what, name)
+        _check_stored(stored, path, what, name)
         geometry = plain_geometry(attributes, axes)
         opened.pop_all()  # the reader closes the file
 
@@ -175,3 +180,26 @@ def _check_filters(stored: h5py.Dataset, what: str, name: str) -> None:
                 'lacks here; save it with gzip, or install hdf5plugin and set HDF5_PLUGIN_PATH '
                 'to its plugins.'
             )
+
+
+def _axis_name(axis: Any) -> str:
+    """A dimension's label, or the name of its scale, as netCDF has it; '' without either."""
+    return axis.label or (posixpath.basename(axis[0].name) if len(axis) else '')
+
+
+def _check_stored(stored: h5py.Dataset, path: Path, what: str, name: str) -> None:
+    """Says what is not there, and is read as the fill value."""
+    if stored.is_virtual:
+        files = {source.file_name for source in stored.virtual_sources()} - {'.'}
+        lost = [file for file in files if not (path.parent / file).exists()]
+        if lost:
+            doubt(
+                f'{len(lost)} of {len(files)} files that the {what} {name} is made of are not '
+                f'there, {listed(sorted(lost), 3)}; what they hold is read as {stored.fillvalue}. '
+                'Copy them to where it looks for them.'
+            )
+        return
+    chunk = stored.chunks or stored.shape
+    grid = [-(-n // c) for n, c in zip(stored.shape, chunk, strict=True)]
+    there = stored.id.get_num_chunks() if stored.chunks else int(stored.id.get_storage_size() > 0)
+    check_chunks(there, grid, stored.fillvalue, what, name)

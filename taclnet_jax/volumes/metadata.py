@@ -1,5 +1,7 @@
 """Axis names, voxel sizes and offsets, as the attributes of arrays on disk say them."""
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +27,16 @@ def ome_axis_names(attributes: Json, level: str) -> list[str]:
 
 
 def array_axis_names(attributes: Json) -> list[str] | None:
-    """Names of the axes among the attributes of a zarr array, as xarray or funlib write them."""
-    for key in ('_ARRAY_DIMENSIONS', 'axis_names'):
+    """Names of the axes among the attributes of an array, as xarray, funlib or ilastik write."""
+    for key in ('_ARRAY_DIMENSIONS', 'axis_names', 'axes'):
         names = _list(attributes, key)
         if names and all(isinstance(name, str) for name in names):
             return list(names)
+    tags: Any = attributes.get('axistags')
+    with contextlib.suppress(TypeError, ValueError):
+        tags = json.loads(tags)
+    if isinstance(tags, Mapping):
+        return [str(axis.get('key')) for axis in _mappings(tags, 'axes')] or None
     return None
 
 

@@ -10,13 +10,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
+from taclnet_jax.volumes.claims import check_claim
 from taclnet_jax.volumes.sections import Content, Geometry, StoredArray, check_stack, problems_of
 from taclnet_jax.volumes.tiff import open_tiff
 
 _TIFF = ('.tif', '.tiff')
-_PNG_TYPES = {'1': np.dtype(bool), 'L': np.dtype(np.uint8), 'I;16': np.dtype(np.uint16)}
+SUFFIXES = ('.png', *_TIFF)
+"""Of sections."""
+
+_PNG_TYPES = {
+    '1': np.dtype(bool),
+    'L': np.dtype(np.uint8),
+    'I;16': np.dtype(np.uint16),
+    'P': np.dtype(np.uint8),
+}
+_INFLATION = 1100  # of deflate, at most
 _WRITTEN_NAME = re.compile(r'\d{4,}\.png')
 
 
@@ -62,7 +72,13 @@ def open_section_files(path: Path, what: str) -> StoredArray:
         with _open_png(files[z], what) as image:
             return np.array(image)[rows, columns]
 
-    return StoredArray(str(path), '', shape, dtype, read, Geometry())
+    stored = StoredArray(str(path), '', shape, dtype, read, Geometry(), _numbers(files, what, path))
+    for z in stored.gaps:
+        doubt(
+            f'Sections are missing in the {what} {path}: {files[z].name} follows '
+            f'{files[z - 1].name}. No window reaches across.'
+        )
+    return stored
 
 
 def write_png_sections(path: Path, content: Content) -> None:
@@ -93,7 +109,30 @@ def _section_files(folder: Path) -> list[Path]:
         return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
     files = (path for path in folder.iterdir() if not path.name.startswith('.'))
-    return sorted((path for path in files if path.suffix.lower() in ('.png', *_TIFF)), key=natural)
+    return sorted((path for path in files if path.suffix.lower() in SUFFIXES), key=natural)
+
+
+def _numbers(files: list[Path], what: str, folder: Path) -> tuple[int, ...] | None:
+    """The sections' numbers in the names of their files; None where there are none.
+
+    Raises:
+        InputError: most are named alike, and one is not.
+    """
+    names = [re.split(r'(\d+)', file.name.lower()) for file in files]
+    texts = [tuple(name[::2]) for name in names]
+    usual, count = Counter(texts).most_common(1)[0]
+    if count < len(files):
+        if 2 * count <= len(files):
+            return None
+        like, odd = (files[texts.index(text)].name for text in (usual, min(set(texts) - {usual})))
+        raise InputError(
+            f'Expected {what} sections that are named alike in {folder}; {count} of {len(files)} '
+            f'are, as {like}, but not {odd}. Remove or rename it.'
+        )
+    columns = [tuple(map(int, column)) for column in zip(*(n[1::2] for n in names), strict=True)]
+    # Other numbers, of the volume or the day, are the same in several names, or far apart.
+    rising = [column for column in columns if list(column) == sorted(set(column))]
+    return min(rising, key=np.ptp, default=None)
 
 
 def _tiff_head(file: Path, what: str) -> tuple[int, int, np.dtype]:
@@ -118,9 +157,12 @@ def _open_png(file: Path, what: str) -> Iterator[PngImagePlugin.PngImageFile]:
         problems_of(f'{what} section {file}', 'no PNG'),
         PngImagePlugin.PngImageFile(file) as image,
     ):
-        if image.mode not in _PNG_TYPES:
+        # The indices of a palette are labels, and no grey values.
+        if image.mode not in _PNG_TYPES or (what == 'image' and image.mode == 'P'):
             raise InputError(
                 f'Expected grey {what} sections, found a colour image ({image.mode}) in {file}; '
                 'convert it to one grey channel.'
             )
+        pixel = _PNG_TYPES[image.mode].itemsize
+        check_claim(image.height * image.width * pixel, file.stat().st_size, _INFLATION)
         yield image

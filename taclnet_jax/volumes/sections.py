@@ -1,6 +1,7 @@
 """Arrays `[z, y, x]` of which a section, or a crop of one, is read when it is asked for."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -16,6 +17,7 @@ Triple = tuple[float, float, float]
 _KINDS = 'biuf'
 _LARGEST_ITEM = 8  # bytes: long doubles differ from machine to machine
 _SLAB_BYTES = 2**28
+_LARGEST_ARRAY = 2**56  # bytes
 
 
 class Sections(Protocol):
@@ -93,6 +95,7 @@ class StoredArray(LazySections):
         dtype: of the voxels, in native byte order.
         resolution_nm, offset_nm: voxel size, and position of the first voxel, (z, y, x) in nm; None
             where the file does not say.
+        numbers: of the sections, in the names of their files; None where there are none.
     """
 
     def __init__(
@@ -103,11 +106,22 @@ class StoredArray(LazySections):
         dtype: Any,
         read: ReadCrop,
         geometry: Geometry,
+        numbers: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__(shape, dtype, read)
+        self.numbers = numbers
         self.path = path
         self.dataset = dataset
         self.resolution_nm, self.offset_nm = geometry
+
+    @property
+    def gaps(self) -> tuple[int, ...]:
+        """Sections before which, by their numbers, others are missing; () if these keep no step."""
+        steps = np.diff(self.numbers or ())
+        usual = np.median(steps) if len(steps) else 0
+        if 2 * np.count_nonzero(steps == usual) <= len(steps):
+            return ()
+        return tuple((np.flatnonzero(steps > usual) + 1).tolist())
 
     @property
     def name(self) -> str:
@@ -164,6 +178,11 @@ def check_stack(shape: tuple[int, ...], dtype: np.dtype, what: str, name: str) -
         )
     if 0 in shape:
         raise InputError(f'The {what} {name} is empty: shape {tuple(shape)}.')
+    if math.prod(map(int, shape)) * dtype.itemsize > _LARGEST_ARRAY:
+        raise InputError(
+            f'The {what} {name} claims a shape of {tuple(shape)}, more than any disk holds; its '
+            'metadata are damaged. Copy or export it again.'
+        )
 
 
 @contextlib.contextmanager

@@ -15,8 +15,10 @@ from xml.etree import ElementTree
 import numpy as np
 import tifffile
 
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
+from taclnet_jax.volumes.axes import Axes, find_axes
+from taclnet_jax.volumes.claims import check_claim
 from taclnet_jax.volumes.sections import (
     Content,
     Geometry,
@@ -32,7 +34,11 @@ from taclnet_jax.volumes.units import triple_nm
 # Classic TIFF holds 4 GiB; what it writes beside the pixels is far below this reserve.
 _BIGTIFF_BYTES = 2**32 - 2**26
 _FAULT = 'incomplete and cannot be read as one'
-_COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.PALETTE, tifffile.PHOTOMETRIC.YCBCR)
+_COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+# By 1500 times at most.
+_DEFLATES = [
+    tifffile.COMPRESSION[name] for name in ('NONE', 'LZW', 'ADOBE_DEFLATE', 'DEFLATE', 'PACKBITS')
+]
 
 
 def read_stack(path: str | os.PathLike[str], what: str = 'image') -> np.ndarray:
@@ -59,7 +65,8 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
     """Opens a TIFF stack. Uncompressed pages are memory-mapped, others decoded when asked for.
 
     Args:
-        path, what: as of `read_stack`.
+        path, what: as of `read_stack`. An 'image' has grey values: 0 is black, whatever number the
+            file has for it. All else has numbers, and keeps them, indices of a palette too.
         try_decoding: finds out now, from the first strip, whether this machine can decompress it.
 
     Raises:
@@ -76,23 +83,27 @@ def open_tiff(path: Path, what: str, *, try_decoding: bool = True) -> StoredArra
                     'save sections of one size as one stack.'
                 )
             series = file.series[0]
-            shape = _stack_shape(series, name)
-            check_stack(shape, series.dtype, what, str(path))
-            starts, end = _extent(file, series, shape, name)
+            axes = _axes(series, what, name)
+            check_stack(axes.shape, series.dtype, what, str(path))
+            starts, end = _extent(file, series, axes.stored, name)
         if complaints:
             raise ValueError(complaints[0].getMessage())
         if end > os.path.getsize(path):
             raise ValueError(f'{end} bytes needed, {os.path.getsize(path)} there')
         geometry = Geometry(_resolution_nm(file))
         if starts is not None:
-            read = _mapped_reader(path, starts, shape, series.dtype.newbyteorder(file.byteorder))
+            dtype = series.dtype.newbyteorder(file.byteorder)
+            read = _mapped_reader(path, starts, axes.stored, dtype)
         else:
             if try_decoding:
                 next(series.keyframe.segments(maxworkers=1))
-            read = _decoding_reader(series.pages, shape, name)
+            read = _decoding_reader(series.pages, axes.stored, name)
             weakref.finalize(read, file.close)
             opened.pop_all()  # the reader closes the file
-    return StoredArray(str(path), '', shape, series.dtype, read, geometry)
+        read = _turned(read, axes)
+        if what == 'image' and series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+            read = _inverted(read, series, name)
+    return StoredArray(str(path), '', axes.shape, series.dtype, read, geometry)
 
 
 def write_tiff(path: Path, content: Content) -> None:
@@ -127,26 +138,33 @@ def write_tiff(path: Path, content: Content) -> None:
         tifffile.imwrite(file, sections, **options)
 
 
-def _stack_shape(series: tifffile.TiffPageSeries, name: str) -> tuple[int, int, int]:
-    """(sections, height, width) of what is grey and has no further axis."""
+def _axes(series: tifffile.TiffPageSeries, what: str, name: str) -> Axes:
+    """Which of pages, rows and columns are z, y and x, of what is grey and has no further axis."""
     axes, shape = series.axes, tuple(series.shape)
-    if series.keyframe.photometric in _COLOURS or ('S' in axes and shape[axes.index('S')] > 1):
+    photometric = series.keyframe.photometric
+    if (
+        photometric in _COLOURS
+        or (what == 'image' and photometric == tifffile.PHOTOMETRIC.PALETTE)
+        or ('S' in axes and shape[axes.index('S')] > 1)
+    ):
         raise InputError(
             f'Expected grey sections [z, y, x] in the {name}, found a colour image of shape '
             f'{shape}; convert it to one grey channel.'
         )
-    kept = [size for size, axis in zip(shape, axes, strict=True) if axis in 'YX' or size > 1]
+    kept = [(size, a) for size, a in zip(shape, axes, strict=True) if a in 'YX' or size > 1]
     if len(kept) not in (2, 3):
         raise InputError(
             f'Expected the {name} as [z, y, x], found {len(shape)} axes ({axes}) of shape {shape}; '
             'save one channel and one time point.'
         )
-    depth, height, width = kept if len(kept) == 3 else (1, *kept)
-    return depth, height, width
+    sizes, names = zip(*(kept if len(kept) == 3 else [(1, 'Z'), *kept]), strict=True)
+    # What is neither y nor x is z, though it may be called time.
+    called = [name if name in 'YX' else 'z' for name in names]
+    return find_axes(sizes, 'zyx', called, what, name)
 
 
 def _extent(
-    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: tuple[int, int, int], name: str
+    file: tifffile.TiffFile, series: tifffile.TiffPageSeries, shape: tuple[int, ...], name: str
 ) -> tuple[list[int] | None, int]:
     """Where each section begins in the file, None if it is not there as it is; where they end."""
     if series.dataoffset is not None:
@@ -160,18 +178,26 @@ def _extent(
             f'Expected one page a section in the {name}, found {len(pages)} pages for shape '
             f'{shape}; save it as a multi-page TIFF.'
         )
-    ends = [
-        offset + count
-        for page in pages
-        if page.parent is file
-        for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    ]
+    head = series.keyframe
+    inflation = 1500 if head.compression in _DEFLATES else 2**16
+    lost, ends = 0, []
+    for page in pages:
+        lost += page.databytecounts.count(0)
+        if page.parent is file:
+            check_claim(head.nbytes, sum(page.databytecounts), inflation)
+            strips = zip(page.dataoffsets, page.databytecounts, strict=True)
+            ends += [offset + count for offset, count in strips]
+    if lost:
+        doubt(
+            f'{lost} strips or tiles of the {name} are not stored, and are read as 0. If they are '
+            'not blank, copy or export it again.'
+        )
     plain = all(page.is_final and page.parent is file for page in pages)
     return [page.dataoffsets[0] for page in pages] if plain else None, max(ends, default=0)
 
 
 def _mapped_reader(
-    path: Path, starts: list[int], shape: tuple[int, int, int], dtype: np.dtype
+    path: Path, starts: list[int], shape: tuple[int, ...], dtype: np.dtype
 ) -> ReadCrop:
     content = np.memmap(path, np.uint8, 'r')
     section_bytes = shape[1] * shape[2] * dtype.itemsize
@@ -183,7 +209,7 @@ def _mapped_reader(
     return read
 
 
-def _decoding_reader(pages: Sequence[Any], shape: tuple[int, int, int], name: str) -> ReadCrop:
+def _decoding_reader(pages: Sequence[Any], shape: tuple[int, ...], name: str) -> ReadCrop:
     lock = threading.RLock()  # of the file's position; pages are decoded side by side
 
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
@@ -192,6 +218,32 @@ def _decoding_reader(pages: Sequence[Any], shape: tuple[int, int, int], name: st
         return section.reshape(shape[1:])[rows, columns]
 
     return read
+
+
+def _turned(read: ReadCrop, axes: Axes) -> ReadCrop:
+    """Reads sections with what reads pages; where they lie across these, out of all of them."""
+    order = (axes.z or 0, axes.y, axes.x)
+    if order == (0, 1, 2):
+        return read
+
+    def read_turned(z: int, rows: slice, columns: slice) -> np.ndarray:
+        wanted = dict(zip(order, (slice(z, z + 1), rows, columns), strict=True))
+        pages = range(wanted[0].start, wanted[0].stop)
+        block = np.stack([read(page, wanted[1], wanted[2]) for page in pages])
+        return block.transpose(order)[0]
+
+    return read_turned
+
+
+def _inverted(read: ReadCrop, series: tifffile.TiffPageSeries, name: str) -> ReadCrop:
+    """Grey values of a file in which 0 is white."""
+    if series.dtype.kind not in 'bu':
+        raise InputError(
+            f'Expected 0 as black in the {name}, whose grey values, {series.dtype}, cannot be '
+            'turned round; invert it, or convert it to 8 or 16 bits.'
+        )
+    white = series.dtype.type(2**series.keyframe.bitspersample - 1)
+    return lambda z, *crop: white ^ read(z, *crop)
 
 
 def _resolution_nm(file: tifffile.TiffFile) -> Triple | None:

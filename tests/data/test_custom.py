@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import tensorstore
 from commands import arguments, environment
+from PIL import Image
 
-from taclnet_jax.config.data import CustomSettings, DataSettings
+from taclnet_jax.config.data import CustomSettings, DataSettings, SamplingSettings
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.data.windows import split_sections
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import read_whole, write_array
 
@@ -48,7 +50,8 @@ def test_every_format_gives_the_same_volume(tmp_path: Path, name: str, cache_mb:
         write_array(paths[what], array, resolution_nm=RESOLUTION)
     volume = load_volume(dataclasses.replace(settings(**paths), cache_mb=cache_mb))
     assert isinstance(volume.image, np.ndarray) == (cache_mb > 0)
-    assert volume.resolution_nm == RESOLUTION and volume.ignore is None
+    assert volume.resolution_nm == RESOLUTION
+    assert volume.ignore is None or not read_whole(volume.ignore).any()
     np.testing.assert_array_equal(read_whole(volume.image), TISSUE.image)
     np.testing.assert_array_equal(read_whole(volume.ids), IDS)
     membrane = read_whole(volume.membrane)
@@ -103,7 +106,19 @@ def test_settings_that_do_not_fit_say_what_is_wrong(tmp_path: Path, change: dict
         (TISSUE.image, np.ascontiguousarray(IDS.T), r'order \[x, y, z\]'),
         (TISSUE.image, np.zeros(IDS.shape, np.uint8), 'nothing but membrane'),
         (TISSUE.image, np.ones(IDS.shape, np.uint8), 'no membrane at all'),
-        (TISSUE.image, IDS.astype(np.float32), 'integer instance ids'),
+        (TISSUE.image, IDS.astype(np.float32) / 2, 'integer instance ids.*ignore_ids'),
+        (TISSUE.image, IDS.astype(np.int32) - 1, r'found -1 in section 0.*ignore_ids="\(-1,\)"'),
+        (TISSUE.image, (IDS.astype(np.int64) - 1).view(np.uint64), f'found {2**64 - 1}'),
+        (TISSUE.image, (IDS.astype(np.int32) - 1).view(np.uint32), f'found {2**32 - 1}'),
+        (TISSUE.image, (IDS == 0).astype(np.uint8), r'found 0 and 1 alone.*label_kind to membrane'),
+        (TISSUE.image, (IDS > 0) * np.uint8(255), 'found 0 and 255 alone.*to interior, if 0 is'),
+        (TISSUE.image, 1 + (IDS > 0).astype(np.uint8), 'found 1 and 2 alone'),
+        (TISSUE.image, IDS > 0, 'as in a mask|alone'),
+        (
+            TISSUE.image,
+            (IDS > 0).astype(np.uint8) + 2 * (np.indices(IDS.shape)[2] // 4 % 2 == 0),
+            '4 values, each in many pieces',
+        ),
         (TISSUE.image.astype(np.float32), IDS, r'in \[0, 1\]'),
         (
             TISSUE.image.transpose(1, 2, 0)[:, :, :9],
@@ -117,6 +132,106 @@ def test_files_that_do_not_fit_say_what_is_wrong(
 ):
     with pytest.raises(InputError, match=message):
         load_volume(stacks(tmp_path, (image, labels)))
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64, np.int8])
+def test_whole_numbers_are_ids_in_whatever_type(tmp_path: Path, dtype: type):
+    volume = load_volume(stacks(tmp_path, (TISSUE.image, (IDS % 100).astype(dtype))))
+    np.testing.assert_array_equal(volume.ids, IDS % 100)
+    assert volume.ids.dtype.kind == 'i'
+
+
+def test_floats_beyond_their_exact_whole_numbers_are_no_ids(tmp_path: Path):
+    ids = IDS.astype(np.float32)
+    ids[4, 5, 6] = 2.0**25
+    with pytest.raises(InputError, match='found 33554432.0 in section 4'):
+        load_volume(stacks(tmp_path, (TISSUE.image, ids)))
+
+
+def test_numbers_that_are_no_ids_may_be_ignored(tmp_path: Path):
+    ids = IDS.astype(np.int32)
+    ids[8, :30] = -1
+    volume = load_volume(stacks(tmp_path, (TISSUE.image, ids), ignore_ids=(-1,)))
+    assert volume.ignore[8, :30].all() and not volume.ignore[8, 30:].any()
+    assert not volume.ids[8, :30].any()
+
+
+@pytest.mark.parametrize('cache_mb', [100, 0])
+def test_masks_are_checked_in_every_section(tmp_path: Path, cache_mb: int):
+    mask = np.where(TISSUE.membrane, 255, 0).astype(np.float32)
+    image = np.repeat(TISSUE.image, 4, axis=0)  # more sections than are looked at beforehand
+    for value in (np.nan, 17):
+        labels = np.repeat(mask, 4, axis=0)
+        labels[33, 10, 10] = value
+        chosen = stacks(tmp_path, (image, labels), label_kind='membrane')
+        with pytest.raises(InputError, match=f'found {float(value)} in section 33'):
+            read_whole(load_volume(dataclasses.replace(chosen, cache_mb=cache_mb)).membrane)
+
+
+@pytest.mark.parametrize('kind', ['ids', 'membrane', 'interior'])
+@pytest.mark.parametrize('cache_mb', [100, 0])
+def test_sections_that_nobody_labelled_are_ignored_and_said(
+    tmp_path: Path, caplog, cache_mb: int, kind: str
+):
+    labels = {'ids': IDS, 'membrane': IDS == 0, 'interior': IDS > 0}[kind].astype(np.uint16)
+    labels[[5, 9]] = 0
+    chosen = stacks(tmp_path, (TISSUE.image, labels), label_kind=kind)
+    volume = load_volume(dataclasses.replace(chosen, cache_mb=cache_mb))
+    ignored = read_whole(volume.ignore).all(axis=(1, 2))
+    assert np.flatnonzero(ignored).tolist() == [5, 9]
+    assert not read_whole(volume.ignore)[~ignored].any()
+    assert [volume.has_cells(z) for z in (4, 5, 9)] == [True, False, False]
+    sections = 'in 2 of 15 sections' if cache_mb else 'in section 5'
+    assert f'Nothing is labelled {sections}' in caplog.text
+    assert caplog.text.count('Nothing is labelled') == 1
+
+
+@pytest.mark.parametrize(
+    ('nm', 'given', 'said'),
+    [
+        ((40.0, 8.0, 8.0), (), 'refused'),
+        ((40.0, 4.0, 4.0), (), ''),
+        ((40.0, 5.0, 5.0), (), 'That of the image is taken'),
+        ((40.0, 8.0, 8.0), RESOLUTION, 'Those of the settings are taken'),
+    ],
+)
+def test_voxel_sizes_of_image_and_labels_must_agree(tmp_path, caplog, nm, given, said):
+    write_array(tmp_path / 'image.h5', TISSUE.image, resolution_nm=RESOLUTION)
+    write_array(tmp_path / 'labels.h5', IDS.astype(np.uint16), resolution_nm=nm)
+    chosen = settings(tmp_path / 'image.h5', tmp_path / 'labels.h5', resolution_nm=given)
+    if said == 'refused':
+        with pytest.raises(InputError, match='one voxel size.*4.0, 4.0.*8.0, 8.0'):
+            load_volume(chosen)
+    else:
+        assert load_volume(chosen).resolution_nm == RESOLUTION
+        assert said in caplog.text and bool(said) == ('one voxel size' in caplog.text)
+
+
+def folders(path: Path, image: list[int], labels: list[int]) -> DataSettings:
+    """Settings of sections in files of these numbers."""
+    for name, stack, numbers in (('image', TISSUE.image, image), ('labels', IDS, labels)):
+        (path / name).mkdir()
+        for section, number in zip(stack, numbers, strict=False):
+            Image.fromarray(section.astype(np.uint16 if name == 'labels' else np.uint8)).save(
+                path / name / f'{number:03}.png'
+            )
+    return settings(path / 'image', path / 'labels', resolution_nm=RESOLUTION)
+
+
+def test_sections_of_other_numbers_are_no_pairs(tmp_path: Path):
+    numbers = list(range(16))
+    chosen = folders(tmp_path, numbers[:5] + numbers[6:], numbers[:12] + numbers[13:])
+    with pytest.raises(InputError, match='section 6 in .*image would go with 5 in .*labels'):
+        load_volume(chosen)
+
+
+def test_no_window_reaches_across_a_gap(tmp_path: Path):
+    numbers = [n for n in range(16) if n != 5]
+    volume = load_volume(folders(tmp_path, numbers, numbers))
+    assert volume.gaps == (5,) and volume.only(2, 9).gaps == (3,)
+    split = split_sections(volume.parts, SamplingSettings(), volume.gaps)
+    assert split.train == (range(0, 5),) and split.validation == (range(7, 10),)
+    assert split.test == (range(10, 15),)
 
 
 def test_offsets_must_agree(tmp_path: Path):
@@ -142,10 +257,11 @@ def test_a_volume_of_200_gb_trains_in_bounded_memory(tmp_path: Path):
         spec = {
             'driver': 'zarr',
             'kvstore': {'driver': 'file', 'path': str(tmp_path / f'{name}.zarr')},
-            'metadata': {'shape': [800_000, 500, 500], 'chunks': [1, 500, 500], 'dtype': dtype},
+            'metadata': {'shape': [800_000, 500, 500], 'chunks': [1, 500, 500], 'dtype': dtype}
+            | {'fill_value': int(name == 'labels')},
         }
         store = tensorstore.open(spec, create=True).result()
-        # Tissue in a few sections; nothing is written of the others, which read as 0.
+        # Tissue in a few sections; nothing is written of the others, which are a single cell.
         for z in (0, 400_000, 799_999):
             tissue = TISSUE.image[0] if name == 'image' else IDS[0]
             store[z, :64, :56] = tissue.astype(store.dtype.numpy_dtype)

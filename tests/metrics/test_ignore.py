@@ -53,7 +53,7 @@ def test_nothing_under_the_ignored_pixels_changes_any_score(section, with_ids):
         np.where(ignore, other_ids, ids) if with_ids else None,
         ignore,
     )
-    assert scribbled == scores
+    np.testing.assert_equal(scribbled, scores)  # NaN is NaN
 
 
 @few
@@ -62,7 +62,8 @@ def test_ignoring_nothing_changes_no_score(section, with_ids):
     prob, _, (membrane, *_), (ids, _) = section
     ids = ids if with_ids else None
     nothing = np.zeros(prob.shape, bool)
-    assert all_scores(prob, membrane, ids, nothing) == all_scores(prob, membrane, ids)
+    found, expected = all_scores(prob, membrane, ids, nothing), all_scores(prob, membrane, ids)
+    np.testing.assert_equal(found, expected)
 
 
 @pytest.mark.parametrize('with_ids', [False, True])
@@ -82,10 +83,27 @@ def test_ignoring_all_but_a_rectangle_is_scoring_the_rectangle(with_ids):
     assert min(inner['voi_merge'], inner['betti_matching_error'], inner['false_merges']) > 0
 
 
-def test_all_ignored_is_perfect():
+def test_where_all_is_ignored_or_nothing_labelled_there_are_no_scores():
     prob, membrane = membrane_section(20, 5)
-    scores = all_scores(prob, membrane, ignore=np.ones(membrane.shape, bool))
-    assert scores == {name: float(up) for name, up in metrics.HIGHER_IS_BETTER.items()}
+    ignored = all_scores(prob, membrane, ignore=np.ones(membrane.shape, bool))
+    nothing = all_scores(prob, np.ones_like(membrane), np.zeros(membrane.shape, int))
+    for scores in (ignored, nothing):
+        assert scores.keys() == metrics.HIGHER_IS_BETTER.keys()
+        assert np.isnan(list(scores.values())).all()
+    labelled = all_scores(prob, membrane)
+    assert metrics.summarise([ignored, labelled, nothing]) == metrics.summarise([labelled])
+    with pytest.raises(InputError, match='at least one section with a cell'):
+        metrics.summarise([ignored])
+
+
+def test_sections_without_a_cell_choose_no_threshold():
+    prob, membrane = membrane_section(20, 5)
+    probs, thresholds = [prob, prob], (0.3, 0.5)
+    alone = metrics.best_over_thresholds([prob], [membrane], None, thresholds, 'voi')
+    empty = [membrane, np.ones_like(membrane)]
+    assert metrics.best_over_thresholds(probs, empty, None, thresholds, 'voi') == alone
+    with pytest.raises(InputError, match='at least one section with a cell'):
+        metrics.best_over_thresholds([prob], empty[1:], None, thresholds, 'voi')
 
 
 def test_cells_joined_through_ignored_tissue_are_not_joined():
