@@ -7,7 +7,7 @@ import numpy as np
 from cachetools import LRUCache, cached
 from cachetools.keys import hashkey
 
-from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes import LazySections, Sections, section_shape
 
 
 class SectionCache:
@@ -24,4 +24,9 @@ class SectionCache:
         def section(z: int) -> np.ndarray:
             return sections[z]
 
-        return LazySections(sections.shape, sections.dtype, lambda z, *crop: section(z)[crop])
+        return LazySections(
+            sections.shape,
+            sections.dtype,
+            lambda z, *crop: section(z)[crop],
+            partial(section_shape, sections),
+        )

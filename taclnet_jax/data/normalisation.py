@@ -1,12 +1,12 @@
 """Sections of mean 0 and variance 1."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
-from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes import LazySections, Sections, section_shape
 
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
@@ -32,7 +32,7 @@ def normalised(
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         return table(z)[image[z, rows, columns]]
 
-    return LazySections(image.shape, np.float32, read)
+    return LazySections(image.shape, np.float32, read, partial(section_shape, image))
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
@@ -40,7 +40,7 @@ def section_histogram(image: Sections, z: int) -> np.ndarray:
 
     Padding and gaps, which are flat, do not count where there is anything else.
     """
-    height, width = image.shape[1:]
+    height, width = section_shape(image, z)
     if height * width <= _WHOLE_PX:
         blocks = [image[z]]
     else:

@@ -37,7 +37,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     """
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
-    split = split_sections(volume.parts, settings.sampling, volume.gaps)
+    split = split_sections(volume, settings.sampling)
     if not split.test:
         raise InputError(
             'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '

@@ -26,14 +26,15 @@ def scored_targets(
     Raises:
         InputError: none has.
     """
-    targets = targets_of(stretches, limit)
+    targets = targets_of(stretches, limit, volume.labelled)
     scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
     empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
     if not scored:
         raise InputError(
             f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
             f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '
-            'config.fold, or other sections with config.sections.'
+            'config.fold, or other sections with config.sections; if few are labelled, name them '
+            'with config.custom.boxes.'
         )
     if empty:
         doubt(

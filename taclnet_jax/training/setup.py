@@ -98,10 +98,10 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.attention.backend)
     volume = volume or load_volume(settings.data)
-    split = split_sections(volume.parts, sampling, volume.gaps)
+    split = split_sections(volume, sampling)
     seen = training_volume(volume, settings.data.downsample)
     limit = sampling.crops_limit
-    grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)
+    grid = grid_samples(seen, split.train, sampling.crop, limit, settings.seed)
     samples = labelled_samples(seen, grid)  # their indices are the sample ids of the ITA memory
     remembers = settings.attention.kind == 'ita'
     if remembers:
