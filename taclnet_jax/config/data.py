@@ -39,7 +39,7 @@ class CustomSettings(Settings, block='custom'):
     label_kind: Literal['ids', 'membrane', 'interior'] = setting(
         'ids', 'Instances (0 = none), a mask above 0 in membranes, or one that is 0 there.'
     )
-    boxes: tuple[tuple[int, ...], ...] = setting(
+    boxes: tuple[tuple[int, ...], ...] | tuple[int, ...] = setting(
         (),
         'Nothing is labelled outside these: sections (z0, z1), or (z0, z1, y0, y1, x0, x1), in '
         "voxels, ends exclusive; of several volumes, after the volume's number from 0.",
@@ -55,11 +55,6 @@ class CustomSettings(Settings, block='custom'):
     resolution_nm: tuple[float, float, float] | tuple[()] = setting(
         (), 'Voxel size (z, y, x); () takes what the file says.'
     )
-
-    def __post_init__(self) -> None:
-        if self.boxes and isinstance(self.boxes[0], int):  # one box, as it is easily written
-            object.__setattr__(self, 'boxes', (self.boxes,))
-        super().__post_init__()
 
 
 @dataclass(frozen=True)

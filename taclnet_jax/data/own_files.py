@@ -55,7 +55,10 @@ def own_volumes(custom: CustomSettings) -> list[OwnVolume]:
     for image, pair in zip(images, zip(labels, ignored, strict=True), strict=True):
         volumes.setdefault(image, OwnVolume(image)).labels.append(pair)
     found = list(volumes.values())
-    for given in custom.boxes:
+    boxes = [box for box in custom.boxes if isinstance(box, tuple)]
+    if custom.boxes and not boxes:  # a single one, without brackets around it
+        boxes = [tuple(end for end in custom.boxes if isinstance(end, int))]
+    for given in boxes:
         number, *box = given if len(found) > 1 else (0, *given)
         if len(box) not in (2, 6) or not 0 <= number < len(found):
             first = f'a volume (0 to {len(found) - 1}), then ' if len(found) > 1 else ''
