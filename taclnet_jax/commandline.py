@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from taclnet_jax.cores import available_cores
-from taclnet_jax.errors import InputError, Interrupted
+from taclnet_jax.errors import InputError, Interrupted, memory_message
 
 # Of what was compiled; the least recently used goes first.
 _CACHE_BYTES = 2**31
@@ -32,9 +32,10 @@ def run(
     """Parses the flags, calls `main` and ends the process, with status 0 where all went well.
 
     --help prints the description and the flags. Bad input (`InputError`, unknown flags, wrong
-    values, a broken configuration file), a full disk and a place that cannot be written end with
-    one line `taclnet: error: ...` and status 2. SIGINT and SIGTERM raise KeyboardInterrupt in
-    `main`, so that what is half done is cleaned up, and end with status 128 + the signal's number.
+    values, a broken configuration file), a full disk, too little memory and a place that cannot be
+    written end with one line `taclnet: error: ...` and status 2. SIGINT and SIGTERM raise
+    KeyboardInterrupt in `main`, so that what is half done is cleaned up, and end with status 128 +
+    the signal's number.
     Any other exception is a mistake of the program and keeps its traceback.
 
     Args:
@@ -159,6 +160,8 @@ def with_messages(main: Callable[[], None]) -> None:
         # Orbax and tensorstore have errors of their own for a full disk.
         if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error):
             fail(f'The disk is full ({error}); make room and start the same command again.')
+        if message := memory_message(error):
+            fail(message)
         if isinstance(error, OSError) and code in _PLACE_ERRORS:
             fail(
                 f'Expected a place that can be written, found {error.filename}: {error.strerror}. '

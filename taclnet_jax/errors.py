@@ -40,3 +40,15 @@ def doubt(message: str) -> None:
     if message not in _told:
         _told.add(message)
         _LOGGER.warning(message)
+
+
+def memory_message(error: BaseException) -> str:
+    """What to do where NumPy or JAX had too little memory; '' after any other exception."""
+    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+        return ''
+    reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+    return (
+        f'Out of memory ({reason}). To train, set a smaller config.batch_size, config.crop, '
+        'config.crops_limit or config.cache_mb, or config.precision=bfloat16; to predict and '
+        'score, a smaller config.evaluate.tile_px or config.evaluate.window_px, or fewer --workers.'
+    )

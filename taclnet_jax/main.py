@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taclnet_jax import commandline
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, be_strict
 
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
@@ -83,9 +83,12 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     """Scores the best checkpoint of a run; see `load_run` and `evaluation.evaluate`."""
     from taclnet_jax.data import load_volume
     from taclnet_jax.evaluation.evaluate import evaluate
+    from taclnet_jax.training.setup import check_same_data
 
     model = load_run(config, workdir)
-    return evaluate(model, load_volume(model.settings.data), workdir)
+    volume = load_volume(model.settings.data)
+    check_same_data(volume, workdir)
+    return evaluate(model, volume, workdir)
 
 
 def export_run(workdir: str | Path, folder: str | Path) -> None:
@@ -166,8 +169,12 @@ def run() -> None:
     )
 
     of_neurons = define_neurons()
+    strict = flags.DEFINE_bool(
+        'strict', False, 'Refuse input that there is only a warning of, such as lost chunks.'
+    )
 
     def main() -> None:
+        be_strict(strict.value)
         if mode.value == 'segment':
             names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
             shared = [flag for flag in of_prediction if flag.name in names]
@@ -207,6 +214,7 @@ def run() -> None:
             print('Written:', *files.values(), sep='\n  ')
 
     shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
+    shown.append(strict)
     commandline.run(main, __doc__, shown)
 
 

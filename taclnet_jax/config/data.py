@@ -30,10 +30,12 @@ class CustomSettings(Settings, block='custom'):
     precomputed. Of HDF5, zarr and N5 name the dataset inside as well. Several are separated by
     commas."""
 
-    image: str = setting('', 'Path or address of the image.')
+    image: str = setting('', 'Path or address of the image.', role='free')
     image_dataset: str = setting('', 'The dataset inside it; one for all, or one each.')
     labels: str = setting(
-        '', 'Path or address of the labels, for each image; several may lie in one image.'
+        '',
+        'Path or address of the labels, for each image; several may lie in one image.',
+        role='free',
     )
     labels_dataset: str = setting('', 'The dataset inside them; one for all, or one each.')
     label_kind: Literal['ids', 'membrane', 'interior'] = setting(
@@ -47,7 +49,9 @@ class CustomSettings(Settings, block='custom'):
     test_volumes: tuple[int, ...] = setting(
         (), 'Numbers, from 0, of volumes that are only tested on, in every fold.'
     )
-    ignore: str = setting('', 'Mask, above 0 = neither train nor score there; for each labels.')
+    ignore: str = setting(
+        '', 'Mask, above 0 = neither train nor score there; for each labels.', role='free'
+    )
     ignore_dataset: str = setting('', 'The dataset inside it; one for all, or one each.')
     ignore_ids: tuple[int, ...] = setting(
         (), 'Ids that stand for "not labelled", treated the same.'

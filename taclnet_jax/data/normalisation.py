@@ -4,17 +4,14 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 
 import numpy as np
-from scipy.ndimage import binary_dilation, maximum_filter, minimum_filter
 
 from taclnet_jax.volumes import LazySections, Sections, section_shape
+from taclnet_jax.volumes.padding import flat
 
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
 
 _BLOCK_PX = 256
-
-# Tissue is never as flat as the padding around it, or a gap: of one grey value over such a square.
-_FLAT_PX = 9
 
 
 def normalised(
@@ -38,7 +35,7 @@ def normalised(
 def section_histogram(image: Sections, z: int) -> np.ndarray:
     """Counts of a section's 256 grey values; of 8 x 8 squares spread over a very large one.
 
-    Padding and gaps, which are flat, do not count where there is anything else.
+    Padding and gaps (`taclnet_jax.volumes.padding.flat`) do not count where there is anything else.
     """
     height, width = section_shape(image, z)
     if height * width <= _WHOLE_PX:
@@ -49,18 +46,10 @@ def section_histogram(image: Sections, z: int) -> np.ndarray:
             for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
             for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
         ]
-    tissue = np.concatenate([block[~_flat(block)] for block in blocks])
+    tissue = np.concatenate([block[~flat(block)] for block in blocks])
     if not tissue.size:
         tissue = np.concatenate([block.reshape(-1) for block in blocks])
     return np.bincount(tissue, minlength=256)
-
-
-def _flat(block: np.ndarray) -> np.ndarray:
-    """True in all squares of 9 x 9 pixels of one grey value."""
-    square = (_FLAT_PX, _FLAT_PX)
-    # Beyond the border is what lies at it: squares may be cut by it.
-    middle = maximum_filter(block, square) == minimum_filter(block, square)
-    return binary_dilation(middle, np.ones(square, bool)) if middle.any() else middle
 
 
 def normalised_tables(histograms: np.ndarray, gamma: np.ndarray | float = 1.0) -> np.ndarray:

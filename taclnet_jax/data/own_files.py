@@ -77,6 +77,12 @@ def own_volumes(custom: CustomSettings) -> list[OwnVolume]:
     return found
 
 
+def paths_in(text: str) -> list[str]:
+    """Paths that are separated by commas; one that exists may have some itself."""
+    paths = [text] if os.path.exists(text) else text.split(',')
+    return [os.path.expanduser(path.strip()) for path in paths]
+
+
 def box_in(given: Sequence[int], shape: Sequence[int], name: str) -> Box:
     """A box of `OwnVolume` with all its ends; InputError if it does not lie in its image."""
     depth, height, width = shape
@@ -90,7 +96,7 @@ def box_in(given: Sequence[int], shape: Sequence[int], name: str) -> Box:
 
 
 def _files(paths: str, datasets: str, key: str) -> list[File]:
-    names = [os.path.expanduser(path.strip()) for path in paths.split(',')]
+    names = paths_in(paths)
     if not all(names) and key != 'ignore':
         raise InputError(
             f'Expected paths between the commas of config.custom.{key}; found {paths!r}.'
@@ -106,7 +112,6 @@ def _as_many(given: list[T], others: Sequence[object], key: str, other: str = 'l
     if len(given) != len(others):
         raise InputError(
             f'Expected one entry in config.custom.{key}, or as many as in config.custom.{other}, '
-            f'{len(others)}, separated by commas; found {len(given)}. A comma cannot be part of a '
-            'path.'
+            f'{len(others)}, separated by commas; found {len(given)}.'
         )
     return given

@@ -16,7 +16,7 @@ import tensorstore as ts
 from daisy.logging import set_log_basedir, set_log_level
 from numpy.typing import NDArray
 
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, memory_message
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
@@ -106,7 +106,8 @@ def attempt(passes: Passes, name: str, index: Index) -> bool:
     except InputError as error:
         problem = f'{error}\n'
     except Exception as error:
-        problem = f'{type(error).__name__}: {error}\n\n{traceback.format_exc()}'
+        what = memory_message(error) or f'{type(error).__name__}: {error}'
+        problem = f'{what}\n\n{traceback.format_exc()}'
     else:
         path.unlink(missing_ok=True)
         return True

@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.loader import WindowLoader
+from taclnet_jax.data.own_files import paths_in
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import (
     Split,
@@ -37,6 +38,9 @@ from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
 from taclnet_jax.training.step import Step, create_step
+
+_DATA = 'data.json'
+"""In a workdir: which data it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,9 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
     )
     with locked(folder / '.training.lock', busy):
         check_workdir(settings, folder)  # another training may just have begun there
-        config = as_nested(settings)
+        check_same_data(training.volume, folder)
+        write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
+        config = as_nested(_located(settings))
         write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
         with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
             state = checkpoints.restore_last(training.new)
@@ -177,6 +183,38 @@ def check_workdir(settings: RunSettings, folder: Path) -> None:
         check_same_run(settings, read_settings(folder), folder, advice)
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
+
+
+def check_same_data(volume: Volume, folder: str | Path) -> None:
+    """Refuses a volume that is another one than a run was begun with, wherever either lies."""
+    try:
+        known = json.loads(Path(folder, _DATA).read_text())['sha256']
+    except FileNotFoundError:
+        return
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f'{Path(folder, _DATA)} is damaged ({error}). Remove it if the data are the same.'
+        ) from error
+    if known != volume.identity():
+        raise InputError(
+            f'{folder} holds the run of other data than {volume.name}: sections or labels have '
+            'changed since it was begun. Give the data that it was trained on, or choose another '
+            '--workdir.'
+        )
+
+
+def _located(settings: RunSettings) -> RunSettings:
+    """With whole paths, which mean the same from every folder."""
+
+    def whole(*paths: str) -> str:
+        return ','.join(os.path.abspath(p) if p and '://' not in p else p for p in paths)
+
+    data, custom = settings.data, settings.data.custom
+    named = {
+        name: whole(*paths_in(getattr(custom, name))) for name in ('image', 'labels', 'ignore')
+    }
+    folders = {name: whole(getattr(data, name)) for name in ('data_dir', 'prepared_dir')}
+    return replace(settings, data=replace(data, custom=replace(custom, **named), **folders))
 
 
 def check_same_run(

@@ -27,10 +27,10 @@ def check_chunk(chunk: Sequence[int], dtype: np.dtype, what: str, name: str) -> 
 def check_chunks(there: int, grid: Sequence[int], fill: Any, what: str, name: str) -> None:
     """Says how many chunks of a grid are not stored."""
     chunks = math.prod(grid)
-    if there < chunks:
+    if lost := max(chunks - there, 0):
         doubt(
-            f'{chunks - there} of {chunks} chunks of the {what} {name} are not stored, and are '
-            f'read as {fill}. That is right where it is blank; if not, copy or export it again.'
+            f'{lost} of {chunks} chunks of the {what} {name} are not stored, and are read '
+            f'as {fill}. That is right where it is blank; if not, copy or export it again.'
         )
 
 

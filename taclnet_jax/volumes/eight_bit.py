@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.volumes.padding import flat
 from taclnet_jax.volumes.sections import LazySections, Sections, listed, mapped, read_whole
 
 # Of the voxels that are not 0: one hot pixel must not darken all others.
@@ -18,9 +19,9 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
     """An image in 8 bits, converted as it is read.
 
     uint8 stays as it is. uint16 is stretched, by one rule for the whole volume: the value below
-    which 0.1 % of the voxels lie becomes 0, the one above which 0.1 % lie 255. Voxels of value 0 do
-    not count, for so volumes are padded. Of more than 2^24 voxels, 256 blocks of 256 x 256 on a
-    regular grid are looked at. Floats must lie in [0, 1] and are multiplied by 255.
+    which 0.1 % of the voxels lie becomes 0, the one above which 0.1 % lie 255. Voxels of value 0
+    and other padding (`padding.flat`) do not count. Of more than 2^24 voxels, 256 blocks of 256 x
+    256 on a regular grid are looked at. Floats must lie in [0, 1] and are multiplied by 255.
 
     Args:
         stored: the image.
@@ -80,7 +81,7 @@ def _stretch(image: Sections) -> np.ndarray:
     """The 8-bit value of each 16-bit one."""
     counts = np.zeros(2**16, np.int64)
     for block in _sample(image):
-        counts += np.bincount(block.ravel(), minlength=2**16)
+        counts += np.bincount(block[~flat(block)], minlength=2**16)
     counts[0] = 0
     below = np.cumsum(counts)
     if below[-1] == 0:

@@ -160,6 +160,9 @@ def keys_of(role: str) -> set[str]:
 
 def test_which_settings_no_result_hangs_on() -> None:
     assert keys_of('free') == {
+        'custom.image',
+        'custom.labels',
+        'custom.ignore',
         'data_dir',
         'mirror',
         'prepared_dir',

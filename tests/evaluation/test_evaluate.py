@@ -18,6 +18,7 @@ from taclnet_jax import metrics
 from taclnet_jax.config import run_settings
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.data.volume import Volume
+from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation import evaluate as evaluate_module
 from taclnet_jax.evaluation import scoring
 from taclnet_jax.evaluation.evaluate import evaluate
@@ -207,3 +208,26 @@ def test_what_is_ignored_is_not_scored(volume: Volume) -> None:
 def test_the_hardware_is_what_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr('os.sched_getaffinity', lambda process: {0, 1, 5}, raising=False)
     assert hardware().startswith('1 CPU device(s), 3 ')
+
+
+@pytest.mark.usefixtures('no_pictures')
+def test_sections_without_a_cell_are_left_out_and_said(
+    volume: Volume, predicted: list[int], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert volume.ids is not None
+    ids = np.array(volume.ids)
+    ids[[4, 9]] = 0
+    partly = dataclasses.replace(volume, ids=ids, membrane=ids == 0)
+    full = evaluate(model(), volume, tmp_path / 'full')
+    results = evaluate(model(), partly, tmp_path / 'partly')
+    assert results['sections'] == [8, 10, 11]
+    for name in MAPS:
+        kept = [
+            s for z, s in zip(full['sections'], full[name]['per_section'], strict=True) if z != 9
+        ]
+        assert results[name]['per_section'] == kept
+    assert 'No cell is labelled in 1 of 4 sections (test sections)' in caplog.text
+    json.loads((tmp_path / 'partly' / 'results.json').read_text(), parse_constant=pytest.fail)
+    ids[8:] = 0
+    with pytest.raises(InputError, match='labelled cells in one of 4 sections from 8 to 11'):
+        evaluate(model(), dataclasses.replace(partly, membrane=ids == 0), tmp_path / 'none')

@@ -243,6 +243,38 @@ def test_voxel_sizes(
         assert job.zoom == zoom
 
 
+def test_a_voxel_size_that_is_somewhat_other_is_said(tmp_path: Path, caplog: Any) -> None:
+    write_array(tmp_path / 'a.zarr', image((3, 8, 8)), resolution_nm=(40, 5, 5))
+    predict.describe(tiny(), f'{tmp_path}/a.zarr', Options())
+    assert 'trained on voxels of (40.0, 4.0, 4.0) nm' in caplog.text
+    caplog.clear()
+    predict.describe(tiny(), f'{tmp_path}/a.zarr', Options(resample=True))
+    assert not caplog.records
+
+
+def test_no_window_reaches_across_missing_sections(tmp_path: Path) -> None:
+    stack = image((7, 40, 48))
+    (tmp_path / 'sections').mkdir()
+    for number, section in zip((0, 1, 2, 5, 6, 7, 8), stack, strict=True):
+        tifffile.imwrite(tmp_path / 'sections' / f'{number:02}.tif', section)
+    options = Options(names=['membrane'], dtype='float32')
+    files = predict_volume(tiny(), str(tmp_path / 'sections'), tmp_path / 'out', options)
+    whole = tifffile.imread(files['membrane'])
+    for first, stop in ((0, 3), (3, 7)):
+        part = predicted(tmp_path / str(first), tiny(), stack[first:stop], names=['membrane'])
+        np.testing.assert_allclose(whole[first:stop], part['membrane'], atol=1e-6)
+
+
+def test_strict_refuses_a_volume_with_lost_chunks(
+    tmp_path: Path, run_folder: Path, refused: Callable[..., str]
+) -> None:
+    write_array(tmp_path / 'a.zarr', image(SHAPE), resolution_nm=RESOLUTION_NM)
+    next((tmp_path / 'a.zarr' / '0').glob('*/*/*')).unlink()
+    given = command(run_folder, tmp_path / 'a.zarr', tmp_path / 'out', '--strict')
+    assert 'chunks of the image' in refused(*given)
+    assert not (tmp_path / 'out').exists()
+
+
 def test_an_offset_without_voxel_size_is_left_out(tmp_path: Path) -> None:
     with h5py.File(tmp_path / 'a.h5', 'w') as file:
         file['raw'] = image(SHAPE)

@@ -53,6 +53,16 @@ def test_a_hot_pixel_and_padding_do_not_darken_the_image():
     assert not as_uint8_image(image, 'a')[0].any()
 
 
+@pytest.mark.parametrize('value', [0, 900, 65535])
+def test_constant_borders_change_no_grey_value(value: int):
+    image = np.random.default_rng(0).integers(1000, 2001, (4, 50, 60)).astype(np.uint16)
+    for margin in (1, 4, 20):
+        sides = (0, 0), (margin, margin), (margin, margin)
+        padded = np.pad(image, sides, constant_values=value)
+        inner = as_uint8_image(padded, 'a')[:, margin:-margin, margin:-margin]
+        np.testing.assert_array_equal(inner, as_uint8_image(image, 'a'))
+
+
 @pytest.mark.parametrize('dtype', [np.uint16, np.float32])
 def test_crops_are_converted_as_the_whole_is(dtype: type):
     image = np.random.default_rng(0).random((4, 30, 40))
@@ -72,6 +82,7 @@ def test_a_large_volume_is_stretched_by_a_sample_of_all_of_it():
     def ramp(z: int, rows: slice, columns: slice) -> np.ndarray:
         crop = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.uint16)
         crop[:] = 20_000 + 5 * z + np.arange(columns.start, columns.stop)
+        crop[::7] += 1  # columns of one value would be padding
         read.append(crop.size)
         return crop
 
