@@ -76,7 +76,7 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
             f'The configuration has no setting {unknown[0]}; docs/configuration.md lists all.'
         )
     # What no result hangs on may be missing: it is newer than the file, or of another data set.
-    others = {'synthetic', 'cremi', 'custom'} - {found.get('dataset')}
+    others = [b for b in ('synthetic', 'cremi', 'custom') if b != found.get('dataset')]
     if missing := sorted(
         key
         for key, e in there.items()

@@ -4,10 +4,8 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from taclnet_jax.config.data import DataSettings
 from taclnet_jax.data.labels import unlabelled_far_from_ids
@@ -77,43 +75,27 @@ def _volume(settings: DataSettings, own: OwnVolume) -> Volume:
     ]
     _check_voxel_size(sizes, custom.resolution_nm)
     _check_boxes(image, opened, regions, given)
-    boxes: list[Box] = []
-    pieces: dict[str, list[Any]] = {'membrane': [], 'ids': [], 'ignore': []}
-    for labels, region, (_, ignored) in zip(opened, regions, own.labels, strict=True):
-        within = [box for box in given if _common(box, region)] if given else [region]
-        if not within:
-            continue
-        framed = _in_image(image, labels, region, within)
-        sections = sorted({z for first, stop, *_ in within for z in range(first, stop)})
-        membrane, ids = read_labels(custom, framed, sections, settings.membrane_dilation_px)
-        ignore = _ignored(settings, image, framed, ids, ignored, resolution_nm)
-        boxes += within
-        for kind, stack in (('membrane', membrane), ('ids', ids), ('ignore', ignore)):
-            pieces[kind] += [stack] * len(within)
-    same = [labels for labels in opened if labels.shape == image.shape]
+    boxes = given or regions
+    labels = _in_image(image, opened, regions, boxes)
+    sections = sorted({z for first, stop, *_ in boxes for z in range(first, stop)})
+    membrane, ids = read_labels(custom, labels, sections, settings.membrane_dilation_px)
+    ignored = [mask for _, mask in own.labels if mask.path]
     volume = Volume(
         image.path,
         as_uint8_sections(image, image.path),
-        pieces['membrane'][0],
-        pieces['ids'][0],
+        membrane,
+        ids,
         resolution_nm,
-        pieces['ignore'][0],
-        gaps=tuple(sorted({z for array in (image, *same) for z in array.gaps})),
+        _ignored(settings, image, labels, ids, ignored, resolution_nm),
+        gaps=tuple(sorted({*image.gaps, *labels.gaps})),
     )
     if boxes == [_whole(image)]:
         return volume
-
-    def joined(kind: str, dtype: DTypeLike, fill: Any) -> Sections:
-        found = zip(pieces[kind], boxes, strict=True)
-        return pasted(image.shape, dtype, fill, [(x, b) for x, b in found if x is not None])
-
-    nothing = pasted(image.shape, bool, False, ())
-    pieces['ignore'] = [nothing if stack is None else stack for stack in pieces['ignore']]
+    inside = volume.ignore or pasted(image.shape, bool, False, ())
     return dataclasses.replace(
         volume,
-        membrane=joined('membrane', bool, False),
-        ids=None if volume.ids is None else joined('ids', np.int64, 0),
-        ignore=joined('ignore', bool, True),
+        membrane=pasted(image.shape, bool, False, [(membrane, box) for box in boxes]),
+        ignore=pasted(image.shape, bool, True, [(inside, box) for box in boxes]),
         boxes=tuple(boxes),
     )
 
@@ -133,21 +115,31 @@ def _common(one: Box, other: Box) -> Box | None:
 
 
 def _in_image(
-    image: StoredArray, stored: StoredArray, region: Box, boxes: Sequence[Box]
+    image: StoredArray, stored: Sequence[StoredArray], regions: Sequence[Box], boxes: Sequence[Box]
 ) -> StoredArray:
-    """What is stored of a region of the image, in boxes of it, as a stack of its size; else 0."""
+    """What is stored of regions of the image, as one stack of its size; 0 outside of the boxes."""
+    first = stored[0]
     if [*boxes] == [_whole(image)]:
-        return stored
-    first = [-start for start in region[::2]]
-    shifted = cropped(stored, first, image.shape)  # never read beyond the region
-    stack = pasted(image.shape, stored.dtype, 0, [(shifted, box) for box in boxes])
+        return first
+    dtype = np.result_type(*(array.dtype for array in stored))
+    if dtype.kind == 'f' and all(array.dtype.kind != 'f' for array in stored):
+        dtype = np.dtype(np.int64)  # ids beyond it are refused where they are read
+    pieces = [
+        # Of the stack of the image's size only the region is ever read.
+        (cropped(array, [-start for start in region[::2]], image.shape), common)
+        for array, region in zip(stored, regions, strict=True)
+        for box in boxes
+        if (common := _common(region, box))
+    ]
+    stack = pasted(image.shape, dtype, 0, pieces)
     return StoredArray(
-        stored.path,
-        stored.dataset,
+        ', '.join(array.path for array in stored),
+        first.dataset,
         image.shape,
-        stored.dtype,
+        dtype,
         lambda z, *crop: stack[z, *crop],
         Geometry(),
+        first.numbers if first.shape == image.shape else None,
     )
 
 
@@ -269,25 +261,25 @@ def _ignored(
     image: StoredArray,
     labels: StoredArray,
     ids: Sections | None,
-    ignored: File,
+    ignored: Sequence[File],
     resolution_nm: Triple,
 ) -> Sections | None:
     """Where nothing is labelled: by a mask, by certain ids, by distance from all ids."""
     custom = settings.custom
     masks: list[Sections] = []
-    if ignored.path:
-        stored = ignored.open('ignored regions')
+    for file in dict.fromkeys(ignored):
+        stored = file.open('ignored regions')
         region = _region(image, stored, 'ignored regions', resolution_nm, None)
 
-        def marked(x: np.ndarray) -> np.ndarray:
+        def marked(x: np.ndarray, path: str = file.path) -> np.ndarray:
             if not (x >= 0).all():  # NaN, too
                 raise InputError(
-                    f'Expected 0 and numbers above it in {ignored.path}, the ignored regions; '
+                    f'Expected 0 and numbers above it in {path}, the ignored regions; '
                     'found NaN or a number below 0. Repair the file.'
                 )
             return x > 0
 
-        masks.append(mapped(_in_image(image, stored, region, [region]), bool, marked))
+        masks.append(mapped(_in_image(image, [stored], [region], [region]), bool, marked))
     if ids is not None and custom.ignore_ids:
         masks.append(mapped(labels, bool, lambda x: is_ignored(x, custom.ignore_ids)))
     if ids is not None and settings.unlabelled_beyond_px:

@@ -210,10 +210,10 @@ def _located(settings: RunSettings) -> RunSettings:
         return ','.join(os.path.abspath(p) if p and '://' not in p else p for p in paths)
 
     data, custom = settings.data, settings.data.custom
-    named = {
+    named: dict[str, Any] = {
         name: whole(*paths_in(getattr(custom, name))) for name in ('image', 'labels', 'ignore')
     }
-    folders = {name: whole(getattr(data, name)) for name in ('data_dir', 'prepared_dir')}
+    folders: dict[str, Any] = {n: whole(getattr(data, n)) for n in ('data_dir', 'prepared_dir')}
     return replace(settings, data=replace(data, custom=replace(custom, **named), **folders))
 
 
