@@ -41,7 +41,7 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     if not split.test:
         raise InputError(
             'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '
-            'Evaluate runs of folds 1 to 3 instead.'
+            'Evaluate runs of folds 1 to 3 instead, or hold out config.custom.test_volumes.'
         )
     infer = model.inference
 

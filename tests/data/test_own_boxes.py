@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import small_settings
+from commands import arguments, run, small_settings
 
 from taclnet_jax.config.data import AugmentSettings, CustomSettings, DataSettings, SamplingSettings
 from taclnet_jax.data import load_volume, training_volume
@@ -17,6 +18,8 @@ from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import grid_samples, labelled_samples, split_sections, targets_of
 from taclnet_jax.errors import InputError
+from taclnet_jax.inference import load as load_model
+from taclnet_jax.inference import predict_sections
 from taclnet_jax.training.setup import prepare
 from taclnet_jax.volumes import section_shape, write_array
 
@@ -245,3 +248,36 @@ def test_volumes_that_do_not_go_together(tmp_path: Path):
     paths = stored(tmp_path, image=TISSUE[0].image, one=IDS[0], two=IDS[0])
     with pytest.raises(InputError, match=r'labels of .* that lie apart; .*two\.h5'):
         load(image=paths['image'], labels=f'{paths["one"]},{paths["two"]}')
+
+
+def test_a_run_on_two_volumes_one_of_them_sparse(tmp_path: Path):
+    custom = pair(tmp_path, boxes=((0, 0, 6), (0, 9, 11, 8, 40, 8, 40), (1, 0, 6)))
+    changes = {f'custom__{name}': value for name, value in custom.items()}
+    status, output = run(
+        *arguments(
+            tmp_path / 'run',
+            dataset='custom',
+            batch_size=2,
+            custom__test_volumes=(1,),
+            fold=0,
+            validation_sections=2,
+            evaluate__threshold_from='validation',
+            **changes,
+        )
+    )
+    assert status == 0, output
+    results = json.loads((tmp_path / 'run' / 'results.json').read_text())
+    assert results['sections'] == [*range(12, 18)] and results['fold'] == 0
+    assert all(0 <= entry['ari'] <= 1 for entry in results['P']['per_section'])
+    # What is predicted of a section does not depend on the other volume.
+    model = load_model(tmp_path / 'run')
+    predicted = [
+        predict_sections(model.inference, model.variables, volume.image, targets)
+        for volume, targets in (
+            (load(**custom), [(14, range(12, 18))]),
+            (TISSUE[1], [(2, range(6))]),
+        )
+    ]
+    for one, other in zip(*predicted, strict=True):
+        for map_, alone in zip(one[1:], other[1:], strict=True):
+            np.testing.assert_array_equal(map_, alone)
