@@ -21,7 +21,7 @@ from statistics import median
 import taclnet_jax
 from benchmarks.step import jax_step, training_of
 from reproduction.poster import HOURS_PER_EPOCH
-from taclnet_jax.evaluation.report import hardware
+from taclnet_jax.cores import hardware
 from taclnet_jax.files import write_text
 
 WINDOWS, CROP = 1328, 156

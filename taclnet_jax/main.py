@@ -11,6 +11,8 @@
              The same with a model that was handed out: --model=FOLDER instead of --workdir.
   segment    joins the segments of a prediction to neurons in 3-d.
                  python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
+  view       shows a prediction or neurons in Neuroglancer, in a browser, until Ctrl-C.
+                 python -m taclnet_jax.main --mode=view --input=neurons
   export     makes a folder of a run's network to hand out, for --model of predict.
                  python -m taclnet_jax.main --mode=export --workdir=runs/isbi12 --output=my_model
 
@@ -21,6 +23,8 @@ comes with the package. Its settings can be changed one by one: --config.fold=2,
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +128,27 @@ def join_segments(input_path: str | None, output: str, options: Mapping[str, Any
     return f'{done.segments} segments are {done.neurons} neurons.\n{written}'
 
 
+def view(folder: str | None, options: Mapping[str, Any]) -> None:
+    """Serves a prediction or neurons to a browser, see `viewing`, until SIGINT or SIGTERM.
+
+    Raises:
+        InputError: there is nothing to look at, no Neuroglancer, or nothing can be served.
+    """
+    from taclnet_jax.viewing import open_look, serving
+
+    if not folder:
+        raise InputError('Expected --input, the folder of a prediction or of neurons. See --help.')
+    look = open_look(folder)
+    for reason in look.left_out:
+        print(f'Left out: {reason}')
+    with contextlib.suppress(KeyboardInterrupt), serving(look, **options) as served:
+        print(f'Neuroglancer: {served.address}')
+        if served.places:
+            print(f'Doubtful places: {served.places}')
+        print('Ctrl-C ends it.', flush=True)
+        threading.Event().wait()
+
+
 def load_run(config: Mapping[str, Any] | None, workdir: str | Path) -> Model:
     """The network of a run, used as `config` says where the calls of one run may differ.
 
@@ -153,13 +178,17 @@ def run() -> None:
         'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
     )
     mode = flags.DEFINE_enum(
-        'mode', 'train', ['train', 'evaluate', 'predict', 'segment', 'export'], 'What to do.'
+        'mode',
+        'train',
+        ['train', 'evaluate', 'predict', 'segment', 'view', 'export'],
+        'What to do.',
     )
     input_path = flags.DEFINE_string(
         'input',
         None,
         'Stack to predict: TIFF, folder of PNG or TIFF sections, HDF5, zarr, N5, precomputed; or '
-        'the prediction, or such a stack of segments, of which to join those.',
+        'the prediction, or such a stack of segments, of which to join those; or the prediction or '
+        'the neurons to look at.',
     )
     output = flags.DEFINE_string(
         'output',
@@ -173,12 +202,16 @@ def run() -> None:
     )
 
     of_neurons = define_neurons()
+    of_view = define_view()
     strict = flags.DEFINE_bool(
         'strict', False, 'Refuse input that there is only a warning of, such as lost chunks.'
     )
 
     def main() -> None:
         be_strict(strict.value)
+        if mode.value == 'view':
+            view(input_path.value, {flag.name: flag.value for flag in of_view})
+            return
         if mode.value == 'segment':
             names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
             shared = [flag for flag in of_prediction if flag.name in names]
@@ -217,8 +250,8 @@ def run() -> None:
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    shown = [config, workdir, model, mode, input_path, output, *of_prediction, dry_run, *of_neurons]
-    shown.append(strict)
+    of_modes = [*of_prediction, dry_run, *of_neurons, *of_view, strict]
+    shown = [config, workdir, model, mode, input_path, output, *of_modes]
     commandline.run(main, __doc__, shown)
 
 
@@ -269,6 +302,21 @@ def define_neurons() -> list[flags.FlagHolder[Any]]:
 
     meaning = 'Least IoU of two segments that are joined, 0 to 1.'
     return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
+
+
+def define_view() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=view, by their names in `viewing.serving`."""
+    from absl import flags
+
+    return [
+        flags.DEFINE_string(
+            'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'
+        ),
+        flags.DEFINE_integer('port', 0, '0 for any free one.', 0, 65535),
+        flags.DEFINE_list(
+            'voxel_nm', [], 'Size of a voxel, z,y,x, to view a volume that does not say its own.'
+        ),
+    ]
 
 
 if __name__ == '__main__':

@@ -145,9 +145,10 @@ class Volume:
         return self.membrane[section], ids, self.ignored(section)
 
     def has_cells(self, section: int) -> bool:
-        """Whether anything can be scored in a section of a labelled volume."""
-        membrane, _, ignore = self.labels(section)
-        return not np.all(membrane if ignore is None else (membrane > 0) | ignore)
+        """Whether a cell is labelled in a section of a labelled volume, to be scored."""
+        membrane, ids, ignore = self.labels(section)
+        cells = membrane < 1 if ids is None else ids != 0
+        return bool(np.any(cells if ignore is None else cells & ~ignore))
 
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""

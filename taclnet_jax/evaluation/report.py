@@ -1,18 +1,15 @@
-"""What an evaluation shows: pictures of sections, the table, the hardware.
+"""What an evaluation shows: pictures of sections, the table.
 
 Figures are imported where they are drawn: a training's first step need not wait for matplotlib.
 """
 
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from taclnet_jax import metrics
-from taclnet_jax.cores import available_cores
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.inference.cut import Cut, map_of
 from taclnet_jax.inference.sections import SectionPrediction
@@ -45,6 +42,12 @@ def write_pictures(
     attention_picture(volume, prediction, folder / f'attention_{z:03d}.png')
 
 
+def remove_pictures(folder: Path, z: int) -> None:
+    """Removes what `write_pictures` wrote of a section."""
+    for what in ('section', 'attention'):
+        (folder / f'{what}_{z:03d}.png').unlink()
+
+
 def attention_picture(
     volume: Volume, prediction: SectionPrediction, path: Path | None
 ) -> np.ndarray:
@@ -71,12 +74,3 @@ def format_table(results: dict[str, Any]) -> str:
             cells = ' | '.join(f'{mean[name]:.4f} ± {std[name]:.4f}' for name in names)
             lines.append(f'| {TITLES[prob]} | {results[prob]["threshold"]:.2f} | {cells} |')
     return '\n'.join(lines) + '\n'
-
-
-def hardware() -> str:
-    """The devices and the processor that this process computes on."""
-    devices = jax.local_devices()
-    if jax.default_backend() == 'cpu':
-        cores = len(available_cores())
-        return f'{len(devices)} CPU device(s), {cores} {platform.machine()} core(s)'
-    return f'{len(devices)} x {devices[0].device_kind}'

@@ -30,7 +30,7 @@ def scored_targets(
     targets = targets_of(stretches, limit, volume.labelled)
     scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
     empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
-    if not scored:
+    if targets and not scored:
         raise _nothing_to_score(targets, what)
     if empty:
         doubt(

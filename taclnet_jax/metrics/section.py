@@ -28,6 +28,16 @@ class _Truth:
     betti: Mapping[str, int]
 
     @cached_property
+    def is_labelled(self) -> bool:
+        """Whether it has a cell."""
+        if self.segments.any():
+            return True
+        cells = ~self.membrane if self.ids is None else np.asarray(self.ids) != 0
+        return bool(
+            np.any(cells if self.ignore is None else cells & ~np.asarray(self.ignore, bool))
+        )
+
+    @cached_property
     def segments(self) -> NDArray[np.int32]:
         return true_segments(self.membrane, self.ids, self.ignore)
 
@@ -202,7 +212,7 @@ def section_scores(
     betti = {'patch': betti_patch, 'count': betti_patches, 'seed': seed}
     truth = _Truth(np.asarray(membrane, bool), ids, ignore, resolution_nm, betti)
     comparison = _Comparison(prob, truth, threshold)
-    if not truth.segments.any():
+    if not truth.is_labelled:
         return dict.fromkeys(names, float('nan'))
     return {name: float(_METRICS[name].of(comparison)) for name in names}
 
@@ -285,7 +295,7 @@ def best_over_thresholds(
             resolution_nm,
             betti={},
         )
-        if not truth.segments.any():
+        if not truth.is_labelled:
             continue
         counted += 1
         totals += [

@@ -2,6 +2,8 @@
 
 from taclnet_jax.neurons.agglomeration import THRESHOLD as THRESHOLD
 from taclnet_jax.neurons.agglomeration import agglomerate as agglomerate
+from taclnet_jax.neurons.doubtful import Place as Place
+from taclnet_jax.neurons.doubtful import doubtful_places as doubtful_places
 from taclnet_jax.neurons.graph import REACH as REACH
 from taclnet_jax.neurons.graph import RegionGraph as RegionGraph
 from taclnet_jax.neurons.graph import region_graph as region_graph

@@ -12,14 +12,18 @@ from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing, write_text
 from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
+from taclnet_jax.neurons.doubtful import doubtful_places, write_places
 from taclnet_jax.neurons.graph import RegionGraph, region_graph
 from taclnet_jax.neurons.joining import joined
+from taclnet_jax.neurons.page import neurons_page
 from taclnet_jax.neurons.source import identity, masked, open_segments
 from taclnet_jax.progress import with_progress
 from taclnet_jax.volumes import ENDINGS, LazySections, Sections, open_array, write_array
 from taclnet_jax.volumes.sections import Geometry, listed, shown
 
-_ABOUT, _GRAPH = 'neurons.json', 'graph.npz'
+ABOUT = 'neurons.json'
+"""Says what neurons are of, and which files are of them."""
+_GRAPH, _DOUBTFUL, _REPORT = 'graph.npz', 'doubtful.csv', 'report.html'
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,8 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         input_path: folder of a prediction with segments, or segments of any format of
             `taclnet_jax.volumes.open_array`, integers `[z, y, x]`, 0 = membrane, each number of one
             section only.
-        output: folder of the neurons and of the region graph, written whole or not at all.
+        output: folder of the neurons, the region graph, the doubtful places and a report, written
+            whole or not at all.
         options: how.
 
     Returns:
@@ -91,10 +96,12 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     neurons = agglomerate(graph, options.join_threshold)
     counts = len(graph.ids), int(neurons.max())
     name = f'neurons{ENDINGS.get(options.format, "")}'
-    files = {'neurons': name, 'graph': _GRAPH}
+    files = {'neurons': name, 'graph': _GRAPH, 'doubtful': _DOUBTFUL, 'report': _REPORT}
     with explained(folder), replacing(folder) as partial:
         partial.mkdir()
         graph.save(partial / _GRAPH)
+        places = doubtful_places(segments, graph, neurons)
+        write_places(partial / _DOUBTFUL, places)
         _write(partial / name, joined(segments, graph, neurons), options.format, geometry)
         about = {
             **made_of,
@@ -106,7 +113,8 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
             'offset_nm': geometry.offset_nm,
             'version': taclnet_jax.__version__,
         }
-        write_text(partial / _ABOUT, json.dumps(about, indent=2) + '\n')
+        write_text(partial / _REPORT, neurons_page(about, graph, places))
+        write_text(partial / ABOUT, json.dumps(about, indent=2) + '\n')
     return Segmented({what: str(folder / file) for what, file in files.items()}, *counts)
 
 
@@ -137,8 +145,8 @@ def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
     told: dict[str, Any] = {}
     known: set[str] = set()
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        told = json.loads((folder / _ABOUT).read_text())
-        known = {_ABOUT, *told['files'].values()}
+        told = json.loads((folder / ABOUT).read_text())
+        known = {ABOUT, *told['files'].values()}
     others = sorted({path.name for path in folder.iterdir()} - known)
     if others:
         raise InputError(

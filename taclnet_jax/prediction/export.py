@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 import taclnet_jax
+from taclnet_jax import page
+from taclnet_jax.cores import hardware
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.data.resolution import resampled
 from taclnet_jax.figures import prediction_panels
@@ -26,7 +29,8 @@ from taclnet_jax.volumes import (
 )
 from taclnet_jax.volumes.sections import Geometry, Triple, cropped, mapped, shown
 
-_PICTURE = 'section.png'
+_PICTURE, _REPORT = 'section.png', 'report.html'
+_BESIDE = {'picture': _PICTURE, 'report': _REPORT}
 # Sides of the picture of a section, of whose middle it is.
 _PICTURE_PX = 1024
 
@@ -64,7 +68,7 @@ class Export:
             'input': job.input,
             'dataset': job.dataset,
             'box': job.box,
-            'files': {name: self._place(name, 1)[0] for name in job.names} | {'picture': _PICTURE},
+            'files': {name: self._place(name, 1)[0] for name in job.names} | _BESIDE,
             'dtype': job.dtype,
             'resolution_nm': resolution_nm,
             'offset_nm': offset_nm,
@@ -105,8 +109,10 @@ class Export:
                 )
             files[name] = file
         _draw(folder / _PICTURE, passes, self._source, arrays, first)
-        files['picture'] = _PICTURE
-        write_text(folder / ABOUT, json.dumps(self.about | {'files': files}, indent=2) + '\n')
+        files |= _BESIDE
+        about = self.about | {'files': files}
+        write_text(folder / _REPORT, _page(about, folder / _PICTURE))
+        write_text(folder / ABOUT, json.dumps(about, indent=2) + '\n')
         return files
 
     def _place(self, name: str, itemsize: int) -> tuple[str, str, str]:
@@ -126,6 +132,30 @@ class Export:
         if self._format in ('tiff', 'png', 'hdf5'):
             return dtype
         return np.dtype(np.uint32 if dtype.itemsize <= 4 else np.uint64)
+
+
+def _page(about: dict[str, Any], picture: Path) -> str:
+    """What a prediction is of, its picture, settings and hardware, in one file of HTML."""
+    facts = {
+        'input': f'{about["input"]} {about["dataset"]}',
+        'box (z, y, x)': ', '.join(f'{first}:{stop}' for first, stop in about['box']),
+        'voxel size (z, y, x)': _nm(about['resolution_nm']),
+        'offset (z, y, x)': _nm(about['offset_nm']),
+        'written': ', '.join(about['files'].values()),
+        'model': f'{about["model"]}, parameters of step {about["step"]}',
+        'written on': hardware(),
+        'version': about['version'],
+    }
+    parts = [
+        page.table(['prediction', ''], facts.items()),
+        page.picture(picture, 'Middle section.'),
+        page.settings(about['settings']),
+    ]
+    return page.page(f'Prediction of {Path(about["input"]).name}', parts)
+
+
+def _nm(sizes: Triple | None) -> str:
+    return 'not said' if sizes is None else ' x '.join(f'{nm:g}' for nm in sizes) + ' nm'
 
 
 def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...]) -> Sections:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +15,15 @@ import numpy as np
 import pytest
 from commands import small_settings
 
-from taclnet_jax import metrics
+from taclnet_jax import figures, metrics
 from taclnet_jax.config import run_settings
+from taclnet_jax.cores import hardware
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation import evaluate as evaluate_module
 from taclnet_jax.evaluation import scoring
 from taclnet_jax.evaluation.evaluate import evaluate
-from taclnet_jax.evaluation.report import hardware
 from taclnet_jax.evaluation.scoring import Validation, score
 from taclnet_jax.inference import Cut, SectionPrediction
 from taclnet_jax.losses import LOSSES
@@ -123,11 +124,40 @@ def test_thresholds_come_from_sections_that_are_not_scored(
 
 
 def test_pictures_are_made_of_every_so_many_sections(
-    volume: Volume, predicted: list[int], tmp_path: Path
+    volume: Volume, predicted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(evaluate_module, '_WORST', 0)
     evaluate(model(evaluate__picture_every=3), volume, tmp_path)
     names = sorted(path.name for path in (tmp_path / 'pictures').iterdir())
     assert names == [f'{what}_{z:03d}.png' for what in ('attention', 'section') for z in (8, 11)]
+
+
+def test_the_report_shows_the_worst_sections_first(
+    volume: Volume, predicted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voi = {8: 0.1, 9: 0.2, 10: 0.9, 11: 0.5}
+
+    def scored(settings: Any, volume: Volume, z: int, *args: Any, **options: Any) -> Any:
+        return dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.25) | {'voi': voi[z]}
+
+    monkeypatch.setattr(evaluate_module, 'score', scored)
+    monkeypatch.setattr(evaluate_module, '_WORST', 2)
+    figures.training_curves(tmp_path / 'curves.png', [{'epoch': 1, 'train/loss': 0.5}])
+    evaluate(model(evaluate__picture_every=9), volume, tmp_path)
+    # The first of so many, and the two worst; 9 was among them for a while.
+    names = sorted(path.name for path in (tmp_path / 'pictures').iterdir())
+    assert names == [
+        f'{what}_{z:03d}.png' for what in ('attention', 'section') for z in (8, 10, 11)
+    ]
+    text = (tmp_path / 'report.html').read_text()
+    rows = re.findall(r'<tr><td>(\d+)</td>.*?</tr>', text)
+    assert rows == ['10', '11', '9', '8']
+    captions = re.findall(r'<figcaption>Section (\d+): (\w+)', text)
+    pictured = [(z, what) for z in ('10', '11', '8') for what in ('truth', 'attention')]
+    assert captions == pictured and text.count('<img') == 1 + len(pictured)
+    assert '://' not in text and 'phase_one.epochs' in text and hardware() in text
+    for name in (*metrics.MAIN, *metrics.EXTENDED):
+        assert f'<td>{metrics.COLUMNS[name]}</td>' in text
 
 
 @pytest.mark.parametrize('what', ['score', 'write_pictures', 'hardware'])
@@ -141,7 +171,7 @@ def test_an_evaluation_that_fails_leaves_the_one_before(
     def fail(*args: Any, **options: Any) -> Any:
         if what == 'hardware' or next(left, None) is None:
             raise OSError(28, 'No space left on device')
-        return {}
+        return {'voi': 0.0}
 
     monkeypatch.setattr(evaluate_module, what, fail)
     with pytest.raises(OSError, match='No space'):
@@ -150,11 +180,18 @@ def test_an_evaluation_that_fails_leaves_the_one_before(
 
 
 @pytest.mark.usefixtures('predicted')
-def test_pictures_of_an_evaluation_before_do_not_stay(volume: Volume, tmp_path: Path) -> None:
+def test_pictures_of_an_evaluation_before_do_not_stay(
+    volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, '_WORST', 0)
     evaluate(model(evaluate__picture_every=1), volume, tmp_path)
     evaluate(model(evaluate__picture_every=3), volume, tmp_path)
     assert len(list((tmp_path / 'pictures').iterdir())) == 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == ['pictures', 'results.json']
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        'pictures',
+        'report.html',
+        'results.json',
+    ]
 
 
 @pytest.mark.parametrize('refined', [False, True])

@@ -57,7 +57,13 @@ def test_segments_become_neurons(neurons: Path, run_command: RunCommand, segment
     assert read(neurons).tolist() == NEURONS
     found = open_array(neurons / 'neurons.tif')
     assert found.dtype == np.uint32 and found.resolution_nm == NM
-    assert sorted(contents(neurons)) == ['graph.npz', 'neurons.json', 'neurons.tif']
+    assert sorted(contents(neurons)) == [
+        'doubtful.csv',
+        'graph.npz',
+        'neurons.json',
+        'neurons.tif',
+        'report.html',
+    ]
     about = json.loads((neurons / 'neurons.json').read_text())
     assert (about['segments'], about['neurons'], about['join_threshold']) == (6, 2, 0.2)
     status, output = run_command(*command(segments, neurons.with_name('again')))

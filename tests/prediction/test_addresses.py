@@ -183,7 +183,7 @@ def test_an_older_prediction_is_replaced_only_when_asked(volume: Path, server: S
     files = predict(volume, server.at('out'), format='n5', names=['segments'], overwrite=True)
     assert open_array(files['segments']).shape == SHAPE
     places = {key.split('/')[1] for key in server.objects() if '/' in key}
-    assert places == {'segments.n5', 'section.png', 'prediction.json'}
+    assert places == {'segments.n5', 'section.png', 'report.html', 'prediction.json'}
     # What is of somebody else is never touched.
     server.write('out/segments.n5.txt', b'mine')
     server.write('out/notes/a', b'mine')

@@ -557,6 +557,7 @@ def test_an_older_prediction_is_replaced_only_when_asked(
     assert {path.name for path in out.iterdir()} == {
         'segments.tif',
         'section.png',
+        'report.html',
         'prediction.json',
     }
     assert {path.name for path in tmp_path.iterdir()} == {'out', 'volume.zarr'}
