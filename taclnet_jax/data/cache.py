@@ -7,7 +7,8 @@ import numpy as np
 from cachetools import LRUCache, cached
 from cachetools.keys import hashkey
 
-from taclnet_jax.volumes import LazySections, Sections, section_shape
+from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes.sections import alike
 
 
 class SectionCache:
@@ -24,9 +25,4 @@ class SectionCache:
         def section(z: int) -> np.ndarray:
             return sections[z]
 
-        return LazySections(
-            sections.shape,
-            sections.dtype,
-            lambda z, *crop: section(z)[crop],
-            partial(section_shape, sections),
-        )
+        return alike(sections, sections.dtype, lambda z, *crop: section(z)[crop])

@@ -40,7 +40,8 @@ def load(settings: DataSettings) -> Volume:
     """
     own = own_volumes(settings.custom)
     volumes = [_volume(settings, one) for one in own]
-    _check_one_network(volumes)
+    sizes = {volume.name: volume.resolution_nm for volume in volumes}
+    _check_voxel_size(sizes, settings.custom.resolution_nm, _ONE_NETWORK)
     size = sum(math.prod(s.shape) * s.dtype.itemsize for v in volumes for _, s in v.stacks())
     if size <= settings.cache_mb * 1e6:
         volumes = [volume.in_memory() for volume in volumes]
@@ -155,7 +156,6 @@ def _region(
         _check_same_region(image, other, what, resolution_nm)
         return _whole(image)
     smaller = all(size <= full for size, full in zip(other.shape, image.shape, strict=True))
-    shape_of_place = place and tuple(np.subtract(place[1::2], place[::2]).tolist())
     if smaller and other.offset_nm is not None:
         exact = np.subtract(other.offset_nm, image.offset_nm or 0) / resolution_nm
         first = np.rint(exact).astype(int)
@@ -165,15 +165,12 @@ def _region(
                 f'voxel {tuple(exact.round(2).tolist())} (z, y, x) by their offsets. Correct them, '
                 'or resample one.'
             )
-        return box_in(
-            np.stack([first, first + other.shape], axis=1).ravel().tolist(), image.shape, other.name
-        )
-    if smaller and shape_of_place == other.shape:
-        assert place is not None
+        ends = np.stack([first, first + other.shape], axis=1)
+        return box_in(ends.ravel().tolist(), image.shape, other.name)
+    if place and tuple(np.subtract(place[1::2], place[::2])) == other.shape:
         return place
-    turned = other.shape == image.shape[::-1]
     advice = 'Crop one.'
-    if turned:
+    if other.shape == image.shape[::-1]:
         advice = 'One of them is in the order [x, y, z]: turn it.'
     elif smaller:
         advice = (
@@ -225,20 +222,9 @@ def _check_boxes(
             )
 
 
-def _check_one_network(volumes: Sequence[Volume]) -> None:
-    """Refuses volumes of other voxel sizes than the first."""
-    first, *others = volumes
-    for volume in others:
-        ratios = np.divide(first.resolution_nm, volume.resolution_nm)
-        if max(ratios.max(), 1 / ratios.min()) >= _ONE_NETWORK:
-            raise InputError(
-                f'Expected volumes of one voxel size (z, y, x) in nm; found {first.resolution_nm} '
-                f'in {first.name} and {volume.resolution_nm} in {volume.name}. Resample one of '
-                'them; or, if a file is wrong, set config.custom.resolution_nm to the right one.'
-            )
-
-
-def _check_voxel_size(named: Mapping[str, Triple | None], given: Triple | tuple[()]) -> None:
+def _check_voxel_size(
+    named: Mapping[str, Triple | None], given: Triple | tuple[()], refused: float = OTHER_SIZE
+) -> None:
     """Says where files have other voxel sizes than each other or the settings."""
     sizes = {name: size for name, size in named.items() if size}
     if given:
@@ -248,12 +234,12 @@ def _check_voxel_size(named: Mapping[str, Triple | None], given: Triple | tuple[
         return
     found = ', '.join(f'{size} in {name}' for name, size in sizes.items())
     message = f'Expected one voxel size (z, y, x) in nm of image and labels; found {found}.'
-    if ratio >= OTHER_SIZE and not given:
+    if ratio >= refused and not given:
         raise InputError(
             f'{message} Crop or resample one of them; or, if a file is wrong, set '
             'config.custom.resolution_nm to the right one.'
         )
-    doubt(f'{message} {"Those of the settings are" if given else "That of the image is"} taken.')
+    doubt(f'{message} {"Those of the settings are" if given else "That of the first is"} taken.')
 
 
 def _ignored(

@@ -1,12 +1,13 @@
 """Sections of mean 0 and variance 1."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 
 from taclnet_jax.volumes import LazySections, Sections, section_shape
 from taclnet_jax.volumes.padding import flat
+from taclnet_jax.volumes.sections import alike
 
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
@@ -29,7 +30,7 @@ def normalised(
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         return table(z)[image[z, rows, columns]]
 
-    return LazySections(image.shape, np.float32, read, partial(section_shape, image))
+    return alike(image, np.float32, read)
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:

@@ -169,12 +169,12 @@ def mapped(
     sections: Sections, dtype: DTypeLike, function: Callable[[np.ndarray], np.ndarray]
 ) -> LazySections:
     """The same stack with a function of each voxel, applied as it is read."""
-    return LazySections(
-        sections.shape,
-        dtype,
-        lambda z, *crop: function(sections[z, *crop]),
-        partial(section_shape, sections),
-    )
+    return alike(sections, dtype, lambda z, *crop: function(sections[z, *crop]))
+
+
+def alike(sections: Sections, dtype: DTypeLike, read: ReadCrop) -> LazySections:
+    """Sections of the sizes of others, which a function reads."""
+    return LazySections(sections.shape, dtype, read, partial(section_shape, sections))
 
 
 def cropped(sections: Sections, first: Sequence[int], shape: Sequence[int]) -> LazySections:

@@ -191,7 +191,7 @@ def test_sections_that_nobody_labelled_are_ignored_and_said(
     [
         ((40.0, 8.0, 8.0), (), 'refused'),
         ((40.0, 4.0, 4.0), (), ''),
-        ((40.0, 5.0, 5.0), (), 'That of the image is taken'),
+        ((40.0, 5.0, 5.0), (), 'That of the first is taken'),
         ((40.0, 8.0, 8.0), RESOLUTION, 'Those of the settings are taken'),
     ],
 )
