@@ -59,7 +59,7 @@ def own_volumes(custom: CustomSettings) -> list[OwnVolume]:
     if custom.boxes and not boxes:  # a single one, without brackets around it
         boxes = [tuple(end for end in custom.boxes if isinstance(end, int))]
     for given in boxes:
-        number, *box = given if len(found) > 1 else (0, *given)
+        number, *box = (given or (-1,)) if len(found) > 1 else (0, *given)
         if len(box) not in (2, 6) or not 0 <= number < len(found):
             first = f'a volume (0 to {len(found) - 1}), then ' if len(found) > 1 else ''
             raise InputError(
@@ -67,9 +67,7 @@ def own_volumes(custom: CustomSettings) -> list[OwnVolume]:
                 f'x1) in voxels; found {given}.'
             )
         found[number].boxes.append(tuple(box))
-    if len({*custom.test_volumes, *range(len(found))}) > len(found) or (
-        len(set(custom.test_volumes)) == len(found)
-    ):
+    if not set(custom.test_volumes) < set(range(len(found))):
         raise InputError(
             'Expected config.custom.test_volumes to be some, and not all, of the numbers from 0 '
             f'to {len(found) - 1} of the volumes; found {custom.test_volumes}.'

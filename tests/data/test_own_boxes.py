@@ -235,6 +235,8 @@ def test_volumes_that_do_not_go_together(tmp_path: Path):
     custom = pair(tmp_path)
     with pytest.raises(InputError, match='a volume .0 to 1., then'):
         load(**custom | {'boxes': ((1, 2),)})
+    with pytest.raises(InputError, match=r'a volume .0 to 1., then.*found \(\)'):
+        load(**custom | {'boxes': ((),)})
     with pytest.raises(InputError, match=r'or as many as in config.custom.labels, 3.*found 2'):
         load(**custom | {'labels': 'x.tif,y.tif,z.tif'})
     write_array(tmp_path / 'b.h5', TISSUE[1].image, resolution_nm=(40, 4.5, 4.5))
