@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from collections.abc import Sequence
 from typing import Any
@@ -177,6 +178,26 @@ def test_each_part_is_folded_on_its_own():
     train, test = fold_sections(tissue([range(6), range(6, 15)]), 2)
     assert train == (range(2), range(4, 6), range(6, 9), range(12, 15))
     assert test == (range(2, 4), range(9, 12))
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_thirds_have_as_many_labelled_sections_and_all_that_is_between(seed: int):
+    rng = np.random.default_rng(seed)
+    part = range(5, 5 + int(rng.integers(12, 60)))
+    starts = rng.choice(part, rng.integers(3, 8), replace=False).tolist()
+    boxes = [(z, min(z + int(rng.integers(1, 5)), part.stop), 0, 4, 0, 4) for z in starts]
+    volume = tissue([range(5), part], boxes=tuple(boxes))
+    only = dataclasses.replace(volume, parts=(part,))
+    labelled = sorted({z for first, stop, *_ in boxes for z in range(first, stop)})
+    tested: list[int] = []
+    for fold in (1, 2, 3):
+        train, (test,) = fold_sections(only, fold)
+        stretches = sorted([*train, test], key=lambda stretch: stretch.start)
+        assert [z for stretch in stretches for z in stretch] == [*part]
+        found = [z for z in labelled if z in test]
+        assert len(labelled) // 3 <= len(found) <= len(labelled) // 3 + 1
+        tested += found
+    assert tested == labelled
 
 
 @pytest.mark.parametrize(('limit', 'expected'), [(0, 9), (4, 4), (1, 1), (20, 9)])
