@@ -67,7 +67,7 @@ def main() -> None:
         'P_hat, no labels': [],
         "P_hat where the truth's Betti number says": [],
     }
-    for section, stretch in targets_of(split_sections(volume.parts, settings.sampling).test):
+    for section, stretch in targets_of(split_sections(volume, settings.sampling).test):
         window, output = infer(model.variables, image, section, stretch)
         prob, refined = np.asarray(window[infer.slices // 2]), np.asarray(output.refined)
         cell = ~np.asarray(volume.membrane[section], bool)

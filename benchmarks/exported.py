@@ -27,7 +27,7 @@ from taclnet_jax.progress import with_progress
 def scores(model: Model, volume: Volume) -> dict[str, dict[str, float]]:
     """Mean scores over the test sections, by the name of the map."""
     settings = model.settings
-    targets = targets_of(split_sections(volume.parts, settings.sampling).test)
+    targets = targets_of(split_sections(volume, settings.sampling).test)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     predicted = predict_sections(model.inference, model.variables, volume.image, targets)
     for one in with_progress(predicted, len(targets), 'test sections', 'section'):

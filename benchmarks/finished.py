@@ -55,7 +55,7 @@ class Finished:
         model = load(run)
         settings = model.settings
         volume = volume or load_volume(settings.data)
-        stretches = split_sections(volume.parts, settings.sampling).validation
+        stretches = split_sections(volume, settings.sampling).validation
         if not stretches:
             raise InputError(f'Expected a run with validation sections; {run} held out none.')
         infer = model.inference

@@ -120,7 +120,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name, volume in volumes(Path(folder), tuple(args.shape)):
             samples = grid_samples(
-                volume.parts, volume.shape[1:], (height, width), limit=batch * (args.steps + 1)
+                volume, volume.parts, (height, width), limit=batch * (args.steps + 1)
             )
             rates, shares = [], []
             for augment in augmentations().values():

@@ -186,7 +186,7 @@ def _network(base: Any, workdir: Path, run: Run) -> Network | None:
 
 def _target(network: Network, section: int | None) -> tuple[int, range]:
     """The section to draw, and the run that its window may use."""
-    split = split_sections(network.volume.parts, network.model.settings.sampling)
+    split = split_sections(network.volume, network.model.settings.sampling)
     targets = targets_of(split.test)
     if section is None:
         return targets[len(targets) // 2]

@@ -184,11 +184,14 @@ def other_settings(config: Any, result: Result) -> list[str]:
 
 
 def influential(settings: RunSettings) -> dict[str, Any]:
-    """What a result hangs on, as {'phase_one.epochs': 350, ...}; tuples as lists, as JSON has."""
+    """What a result hangs on, as {'phase_one.epochs': 350, ...}; tuples as lists, as JSON has.
+
+    Volumes of one's own have no part in the tables.
+    """
     return {
         entry.key: list(entry.value) if isinstance(entry.value, tuple) else entry.value
         for entry in entries(settings)
-        if entry.role != 'free'
+        if entry.role != 'free' and not entry.key.startswith('custom.')
     }
 
 

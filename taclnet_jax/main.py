@@ -59,7 +59,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     """
     from taclnet_jax.config import run_settings
     from taclnet_jax.evaluation.evaluate import evaluate
-    from taclnet_jax.evaluation.scoring import Validation
+    from taclnet_jax.evaluation.scoring import Validation, check_scored
     from taclnet_jax.inference import create_inference, load
     from taclnet_jax.losses import LOSSES
     from taclnet_jax.training import parallel
@@ -77,6 +77,10 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         LOSSES[settings.losses.loss],
         refined=settings.attention.kind != 'none',
     )
+    split, evaluation = training.split, settings.evaluate
+    # Else it would be said after hours.
+    check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
+    check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
     state = train(training, workdir, validation if training.split.validation else None)
     if parallel.is_first():
         if training.split.test:

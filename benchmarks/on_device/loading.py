@@ -43,7 +43,7 @@ def measure(report: Report) -> None:
         volumes(report.scratch / 'volumes', shape), 2 if report.quick else 3
     ):
         limit = batch * (steps + 1)
-        samples = grid_samples(volume.parts, volume.shape[1:], (crop, crop), limit=limit)
+        samples = grid_samples(volume, volume.parts, (crop, crop), limit=limit)
         for kind, augment in names.items():
             loader = WindowLoader(volume, samples, 3, batch, 0, augment)
             table.set(name, f'made, augmentation {kind}', windows_per_second(loader, seconds))

@@ -75,8 +75,13 @@ def run_settings(config: Mapping[str, Any]) -> RunSettings:
         raise InputError(
             f'The configuration has no setting {unknown[0]}; docs/configuration.md lists all.'
         )
-    # What no result hangs on may be missing: it is newer than the file.
-    if missing := sorted(key for key, e in there.items() if key not in found and e.role != 'free'):
+    # What no result hangs on may be missing: it is newer than the file, or of another data set.
+    others = [b for b in ('synthetic', 'cremi', 'custom') if b != found.get('dataset')]
+    if missing := sorted(
+        key
+        for key, e in there.items()
+        if key not in found and e.role != 'free' and key.partition('.')[0] not in others
+    ):
         raise InputError(
             f'Expected the whole configuration of a run, found no {", ".join(missing)}. Make it '
             'from taclnet_jax.config.get_config().'

@@ -26,20 +26,33 @@ class CremiSettings(Settings, block='cremi'):
 
 @dataclass(frozen=True)
 class CustomSettings(Settings, block='custom'):
-    """Your own volume: TIFF stack, folder of PNG or TIFF sections, HDF5, zarr, N5 or Neuroglancer
-    precomputed. Of HDF5, zarr and N5 name the dataset inside as well."""
+    """Your own volumes: TIFF stack, folder of PNG or TIFF sections, HDF5, zarr, N5 or Neuroglancer
+    precomputed. Of HDF5, zarr and N5 name the dataset inside as well. Several are separated by
+    commas."""
 
     image: str = setting('', 'Path or address of the image.', role='free')
-    image_dataset: str = setting('', 'The dataset inside it.')
-    labels: str = setting('', 'Path or address of the labels.', role='free')
-    labels_dataset: str = setting('', 'The dataset inside it.')
+    image_dataset: str = setting('', 'The dataset inside it; one for all, or one each.')
+    labels: str = setting(
+        '',
+        'Path or address of the labels, for each image; several may lie in one image.',
+        role='free',
+    )
+    labels_dataset: str = setting('', 'The dataset inside them; one for all, or one each.')
     label_kind: Literal['ids', 'membrane', 'interior'] = setting(
         'ids', 'Instances (0 = none), a mask above 0 in membranes, or one that is 0 there.'
     )
-    ignore: str = setting(
-        '', 'Mask, above 0 = neither train nor score there; optional.', role='free'
+    boxes: tuple[tuple[int, ...], ...] | tuple[int, ...] = setting(
+        (),
+        'Nothing is labelled outside these: sections (z0, z1), or (z0, z1, y0, y1, x0, x1), in '
+        "voxels, ends exclusive; of several volumes, after the volume's number from 0.",
     )
-    ignore_dataset: str = setting('', 'The dataset inside it.')
+    test_volumes: tuple[int, ...] = setting(
+        (), 'Numbers, from 0, of volumes that are only tested on, in every fold.'
+    )
+    ignore: str = setting(
+        '', 'Mask, above 0 = neither train nor score there; for each labels.', role='free'
+    )
+    ignore_dataset: str = setting('', 'The dataset inside it; one for all, or one each.')
     ignore_ids: tuple[int, ...] = setting(
         (), 'Ids that stand for "not labelled", treated the same.'
     )
@@ -140,12 +153,14 @@ class SamplingSettings(Settings):
     """Which sections and crops are trained on, and how they are augmented."""
 
     fold: Literal[0, 1, 2, 3] = setting(
-        3, 'Contiguous thirds of the sections: the one to test on; 0: none, all are trained on.'
+        3,
+        'Contiguous thirds of the labelled sections: the one to test on; 0: none, all are trained '
+        'on.',
     )
     validation_sections: int = setting(
         3,
-        'The last training sections, held out to choose the best checkpoint: at least a window, '
-        'or none (0: the last checkpoint is taken).',
+        'The last labelled training sections, held out to choose the best checkpoint: at least a '
+        'window, or none (0: the last checkpoint is taken).',
         low=0,
     )
     slices: Literal[1, 3, 5] = setting(3, 'Sections in a window (l); the target is the middle one.')

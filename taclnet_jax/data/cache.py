@@ -8,6 +8,7 @@ from cachetools import LRUCache, cached
 from cachetools.keys import hashkey
 
 from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes.sections import alike
 
 
 class SectionCache:
@@ -24,4 +25,4 @@ class SectionCache:
         def section(z: int) -> np.ndarray:
             return sections[z]
 
-        return LazySections(sections.shape, sections.dtype, lambda z, *crop: section(z)[crop])
+        return alike(sections, sections.dtype, lambda z, *crop: section(z)[crop])

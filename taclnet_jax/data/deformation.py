@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from taclnet_jax.volumes import Sections
+from taclnet_jax.volumes import Sections, section_shape
 
 
 def misalignment(
@@ -101,12 +101,13 @@ def read_mirrored(
         corner: the crop's first row and column, any integers.
         size: (height, width) of the crop.
     """
-    if inside(corner, size, sections.shape[1:]).all():
+    full_shape = section_shape(sections, z)
+    if inside(corner, size, full_shape).all():
         rows, columns = (slice(c, c + n) for c, n in zip(corner, size, strict=True))
         return sections[z, rows, columns]
     down, right = (
         _mirrored(first, count, full)
-        for first, count, full in zip(corner, size, sections.shape[1:], strict=True)
+        for first, count, full in zip(corner, size, full_shape, strict=True)
     )
     top, left = int(down.min()), int(right.min())
     part = sections[z, slice(top, int(down.max()) + 1), slice(left, int(right.max()) + 1)]

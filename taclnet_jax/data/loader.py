@@ -28,6 +28,7 @@ from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Samples, check_slices, window_sections
 from taclnet_jax.errors import InputError
 from taclnet_jax.symmetry import symmetry
+from taclnet_jax.volumes import section_shape
 
 Batch = dict[str, np.ndarray]
 
@@ -120,7 +121,8 @@ class WindowLoader:
         samples, a = self.samples, self.augment
         corner = int(samples.y[sample]), int(samples.x[sample])
         if displace and a.shift:
-            corner = random_corner(rng, corner, samples.crop, samples.section_shape)
+            whole = section_shape(self.volume.image, int(samples.section[sample]))
+            corner = random_corner(rng, corner, samples.crop, whole)
         stretch = range(*samples.stretch[sample].tolist())
         sections = window_sections(int(samples.section[sample]), stretch, self.slices)
         if a.reverse_z and rng.integers(2):
@@ -174,7 +176,7 @@ class WindowLoader:
             membrane[j] = read_mirrored(volume.membrane, z, *crop)
             if volume.ignore is not None:
                 valid[j] = ~read_mirrored(volume.ignore, z, *crop)
-            valid[j] &= inside(*crop, self.samples.section_shape)
+            valid[j] &= inside(*crop, section_shape(volume.image, z))
         return image, membrane, valid
 
 

@@ -5,8 +5,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes import LazySections, Sections, section_shape
 from taclnet_jax.volumes.padding import flat
+from taclnet_jax.volumes.sections import alike
 
 # Sections of more pixels are normalised by a sample of them: whole ones would not fit in memory.
 _WHOLE_PX = 2**22
@@ -29,7 +30,7 @@ def normalised(
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         return table(z)[image[z, rows, columns]]
 
-    return LazySections(image.shape, np.float32, read)
+    return alike(image, np.float32, read)
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
@@ -37,7 +38,7 @@ def section_histogram(image: Sections, z: int) -> np.ndarray:
 
     Padding and gaps (`taclnet_jax.volumes.padding.flat`) do not count where there is anything else.
     """
-    height, width = image.shape[1:]
+    height, width = section_shape(image, z)
     if height * width <= _WHOLE_PX:
         blocks = [image[z]]
     else:

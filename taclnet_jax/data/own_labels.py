@@ -25,9 +25,9 @@ _PIECES = 4
 
 
 def read_labels(
-    custom: CustomSettings, labels: StoredArray, dilation_px: int
+    custom: CustomSettings, labels: StoredArray, sections: Sequence[int], dilation_px: int
 ) -> tuple[Sections, Sections | None]:
-    """Membranes, and ids where they are labels.
+    """Membranes, and ids where they are labels, of which these sections hold some.
 
     Reading raises InputError where a section holds anything else than the kind of labels that
     `custom.label_kind` says.
@@ -35,7 +35,8 @@ def read_labels(
     Raises:
         InputError: no network can learn from the labels, or they are of another kind.
     """
-    looked = sorted(set(np.linspace(0, labels.shape[0] - 1, _LOOKED, dtype=int).tolist()))
+    places = sorted(set(np.linspace(0, len(sections) - 1, _LOOKED, dtype=int).tolist()))
+    looked = [sections[place] for place in places]
     if custom.label_kind == 'ids':
         ids = _ids(custom, labels)
         _check_cells(labels, [ids[z] for z in looked], looked)
@@ -53,14 +54,17 @@ def without_unlabelled(volume: Volume, path: str) -> Volume:
         membrane = volume.membrane[z]
         return bool(membrane.all() or not membrane.any())
 
-    advice = 'such sections are neither trained on nor scored.'
-    depth = volume.shape[0]
+    advice = (
+        'such sections are neither trained on nor scored. If few are labelled, name them with '
+        'config.custom.boxes, and folds are made of those.'
+    )
+    labelled = volume.labelled(range(volume.shape[0]))
     if isinstance(volume.membrane, np.ndarray):
-        empty = [z for z in range(depth) if unlabelled(z)]
+        empty = [z for z in labelled if unlabelled(z)]
         if not empty:
             return volume
         doubt(
-            f'Nothing is labelled in {len(empty)} of {depth} sections of {path}: '
+            f'Nothing is labelled in {len(empty)} of {len(labelled)} sections of {path}: '
             f'{listed(empty, 10)} (counted from 0); {advice}'
         )
         ignore = np.zeros(volume.shape, bool) if volume.ignore is None else volume.ignore
@@ -69,10 +73,11 @@ def without_unlabelled(volume: Volume, path: str) -> Volume:
         return dataclasses.replace(volume, ignore=ignore)
 
     first: list[int] = []
+    within = labelled if isinstance(labelled, range) else frozenset(labelled)
 
     @cache
     def said(z: int) -> bool:
-        if (found := unlabelled(z)) and not first:
+        if (found := z in within and unlabelled(z)) and not first:
             first.append(z)
             doubt(f'Nothing is labelled in section {z} (counted from 0) of {path}; {advice}')
         return found
@@ -153,7 +158,8 @@ def _nothing_to_learn(
     return InputError(
         f'Expected labels with membranes and cells in {labels.path}; found {found} in sections '
         f'{", ".join(map(str, looked))} with config.custom.label_kind={kind!r}. Check label_kind '
-        '(ids, membrane or interior) and the file.'
+        '(ids, membrane or interior) and the file; if only a part of it is labelled, name that '
+        'with config.custom.boxes.'
     )
 
 

@@ -10,7 +10,7 @@ import skimage as ski
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from taclnet_jax.data.volume import Volume
-from taclnet_jax.volumes import LazySections, Sections, read_whole
+from taclnet_jax.volumes import LazySections, Sections, read_whole, section_shape
 
 
 def doubled(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -82,6 +82,10 @@ def halved(volume: Volume) -> Volume:
         if labels is not None
     }
     half |= {'image': halved_image(volume.image), 'resolution_nm': (z_nm, 2 * y_nm, 2 * x_nm)}
+    half['boxes'] = tuple(
+        (*box[:2], *(n // 2 if i % 2 == 0 else -(-n // 2) for i, n in enumerate(box[2:])))
+        for box in volume.boxes
+    )
     return dataclasses.replace(volume, **half)
 
 
@@ -95,6 +99,10 @@ def halved_image(image: Sections) -> Sections:
 def _halved(sections: Sections, reduce: Callable[[np.ndarray], np.ndarray]) -> Sections:
     depth, height, width = sections.shape
 
+    def half(z: int) -> tuple[int, int]:
+        height, width = section_shape(sections, z)
+        return height // 2, width // 2
+
     def read(z: int, rows: slice, columns: slice) -> np.ndarray:
         fine = sections[
             z, slice(2 * rows.start, 2 * rows.stop), slice(2 * columns.start, 2 * columns.stop)
@@ -102,5 +110,5 @@ def _halved(sections: Sections, reduce: Callable[[np.ndarray], np.ndarray]) -> S
         return reduce(fine.reshape(rows.stop - rows.start, 2, columns.stop - columns.start, 2))
 
     some = reduce(np.zeros((1, 2, 1, 2), sections.dtype))
-    coarse = LazySections((depth, height // 2, width // 2), some.dtype, read)
+    coarse = LazySections((depth, height // 2, width // 2), some.dtype, read, half)
     return read_whole(coarse) if isinstance(sections, np.ndarray) else coarse

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections, only_sections, read_whole
+from taclnet_jax.volumes.sections import Box, concatenated, mapped, pasted
 
 OTHER_SIZE = 1.5
 """From so many times the voxel size on, a volume looks otherwise to a network."""
@@ -27,7 +28,8 @@ class Volume:
     """Sections of tissue, `[z, y, x]`, with what is known about them.
 
     A membrane is True or, float32, the share of a pixel that is. Parts are stretches of consecutive
-    sections that belong together, in order, such as CREMI's samples laid end to end.
+    sections that belong together, in order, such as CREMI's samples laid end to end; those of
+    another part may be of another size (`taclnet_jax.volumes.section_shape`).
 
     Raises:
         InputError: labels of another size than the image, wrong types or a voxel size of 0.
@@ -41,6 +43,8 @@ class Volume:
     ignore: Sections | None = None  # True = not labelled: neither trained on nor scored
     parts: tuple[range, ...] = ()  # one over all if not given
     gaps: tuple[int, ...] = ()  # sections before which others were lost
+    held_out: tuple[range, ...] = ()  # parts that are for testing alone
+    boxes: tuple[Box, ...] = ()  # outside which nothing is labelled; () = all is
 
     def __post_init__(self) -> None:
         shape = tuple(self.image.shape)
@@ -89,32 +93,50 @@ class Volume:
                 f'{self.name}: expected config.sections to be two numbers from 0 to {depth}, the '
                 f'first below the second; found {first} and {stop}.'
             )
-        parts = [range(max(p.start, first), min(p.stop, stop)) for p in self.parts]
         chosen: dict[str, Any] = {
-            name: only_sections(stack, first, stop) for name, stack in self._stacks()
+            name: only_sections(stack, first, stop) for name, stack in self.stacks()
         }
-        chosen['parts'] = tuple(range(p.start - first, p.stop - first) for p in parts if p)
+        for name in ('parts', 'held_out'):
+            kept = (range(max(p.start, first), min(p.stop, stop)) for p in getattr(self, name))
+            chosen[name] = tuple(range(p.start - first, p.stop - first) for p in kept if p)
         chosen['gaps'] = tuple(z - first for z in self.gaps if first < z < stop)
+        boxes = (
+            (max(a, first) - first, min(b, stop) - first, *sides) for a, b, *sides in self.boxes
+        )
+        chosen['boxes'] = tuple(box for box in boxes if box[0] < box[1])
+        if self.boxes and not chosen['boxes']:
+            raise InputError(
+                f'{self.name}: nothing is labelled in the sections {first} to {stop - 1} of '
+                'config.sections; choose others, or see config.custom.boxes.'
+            )
         return dataclasses.replace(self, **chosen)
 
     def in_memory(self) -> Volume:
         """The same volume, all of it read."""
-        read: dict[str, Any] = {name: read_whole(stack) for name, stack in self._stacks()}
+        read: dict[str, Any] = {name: read_whole(stack) for name, stack in self.stacks()}
         return dataclasses.replace(self, **read)
 
     def identity(self) -> str:
         """A sum of its shape and of sections spread over it: the same data, wherever they lie."""
         digest = hashlib.sha256(f'{self.shape} {self.resolution_nm}'.encode())
-        for z in sorted(set(np.linspace(0, self.shape[0] - 1, _SUMMED, dtype=int).tolist())):
-            for _, stack in self._stacks():
-                digest.update(np.ascontiguousarray(stack[z]))
+        known = self.labelled(range(self.shape[0]))
+        for place in sorted(set(np.linspace(0, len(known) - 1, _SUMMED, dtype=int).tolist())):
+            for _, stack in self.stacks():
+                digest.update(np.ascontiguousarray(stack[known[place]]))
         return digest.hexdigest()
 
-    def _stacks(self) -> Iterator[tuple[str, Sections]]:
+    def stacks(self) -> Iterator[tuple[str, Sections]]:
         """Those that there are, by name."""
         for name in ('image', 'membrane', 'ids', 'ignore'):
             if (stack := getattr(self, name)) is not None:
                 yield name, stack
+
+    def labelled(self, stretch: range) -> Sequence[int]:
+        """The sections of a stretch with a box in which something is labelled, in order."""
+        if not self.boxes:
+            return stretch
+        within = (range(max(b[0], stretch.start), min(b[1], stretch.stop)) for b in self.boxes)
+        return sorted({z for sections in within for z in sections})
 
     def labels(self, section: int) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         """Membrane, ids and ignored pixels of a section of a labelled volume; None where none."""
@@ -131,3 +153,40 @@ class Volume:
     def ignored(self, section: int) -> np.ndarray | None:
         """The mask of what is not labelled in a section; None where all is."""
         return None if self.ignore is None else self.ignore[section]
+
+
+def end_to_end(name: str, volumes: Sequence[Volume], held_out: Collection[int]) -> Volume:
+    """Labelled volumes laid end to end, each a part; those of some numbers are for testing alone.
+
+    Each keeps the size of its sections; the voxel size is that of the first.
+    """
+    ends = np.cumsum([0, *(volume.shape[0] for volume in volumes)]).tolist()
+    parts = [range(*ends[i : i + 2]) for i in range(len(volumes))]
+    boxes: list[Box] = []
+    if any(volume.boxes for volume in volumes):
+        for volume, part in zip(volumes, parts, strict=True):
+            depth, height, width = volume.shape
+            for z0, z1, *sides in volume.boxes or ((0, depth, 0, height, 0, width),):
+                y0, y1, x0, x1 = sides
+                boxes.append((z0 + part.start, z1 + part.start, y0, y1, x0, x1))
+    stacks: dict[str, Any] = {}
+    for kind in ('image', 'membrane', 'ids', 'ignore'):
+        own = [getattr(volume, kind) for volume in volumes]
+        if kind == 'ignore' and any(x is not None for x in own):
+            nothing = (pasted(volume.shape, bool, False, ()) for volume in volumes)
+            own = [rest if x is None else x for x, rest in zip(own, nothing, strict=True)]
+        if own[0] is not None:
+            # Ids of several types go into one that holds all (`own_labels`).
+            same = len({x.dtype for x in own}) == 1
+            stacks[kind] = concatenated(
+                own if same else [mapped(x, np.int64, np.array) for x in own]
+            )
+    return dataclasses.replace(
+        volumes[0],
+        name=name,
+        parts=tuple(parts),
+        gaps=tuple(z + p.start for v, p in zip(volumes, parts, strict=True) for z in v.gaps),
+        held_out=tuple(parts[number] for number in sorted(held_out)),
+        boxes=tuple(boxes),
+        **stacks,
+    )

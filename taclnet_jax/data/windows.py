@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,37 +14,61 @@ import numpy as np
 from taclnet_jax.config.data import SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import Sections
+from taclnet_jax.volumes import Sections, section_shape
 
 Stretches = tuple[range, ...]
 """Stretches of consecutive sections; no window reaches from one into another."""
 
 
-def fold_sections(parts: Sequence[range], fold: int) -> tuple[Stretches, Stretches]:
-    """Splits the sections of each part into contiguous thirds, one of them held out.
+def fold_sections(volume: Volume, fold: int) -> tuple[Stretches, Stretches]:
+    """Splits each part into thirds of as many labelled sections, one of them held out.
 
     With one part of 30 sections, fold 3 trains on 0-19 and tests on 20-29; fold 2 tests on 10-19
-    and trains on two stretches, 0-9 and 20-29. Fold 0 trains on all, and tests on none.
+    and trains on two stretches, 0-9 and 20-29. Fold 0 trains on all. Where labelled sections lie
+    apart, a third ends in the middle between two of them. What the volume holds out is for testing
+    in every fold.
 
     Returns:
         (train, test), each a tuple of stretches of consecutive sections.
     """
-    if fold == 0:
-        return tuple(parts), ()
     train: list[range] = []
-    test: list[range] = []
-    for part in parts:
-        if len(part) < 3:
-            raise InputError(f'{len(part)} sections cannot be split into 3 folds.')
-        start, stop = (part.start + len(part) * i // 3 for i in (fold - 1, fold))
+    test = [*volume.held_out]
+    for part in volume.parts:
+        if part in volume.held_out:
+            continue
+        if fold == 0:
+            train.append(part)
+            continue
+        labelled = volume.labelled(part)
+        if len(labelled) < 3:
+            raise InputError(
+                f'{len(labelled)} sections cannot be split into 3 folds ({volume.name}, labelled '
+                f'ones from {part.start} to {part.stop - 1}). Train on all of them with '
+                'config.fold=0.'
+            )
+        start, stop = (_border(part, labelled, len(labelled) * i // 3) for i in (fold - 1, fold))
         train += [rest for rest in (range(part.start, start), range(stop, part.stop)) if rest]
         test.append(range(start, stop))
-    return tuple(train), tuple(test)
+    return tuple(train), tuple(sorted(test, key=lambda stretch: stretch.start))
 
 
-def targets_of(stretches: Sequence[range], limit: int = 0) -> list[tuple[int, range]]:
-    """Every section with the stretch it is of, or at most `limit` of them, evenly spread."""
-    targets = [(z, stretch) for stretch in stretches for z in stretch]
+def _border(stretch: range, labelled: Sequence[int], k: int) -> int:
+    """The first section after the k-th labelled one of a stretch, half way to the next."""
+    if k == 0:
+        return stretch.start
+    return stretch.stop if k == len(labelled) else (labelled[k - 1] + labelled[k] + 1) // 2
+
+
+def targets_of(
+    stretches: Sequence[range],
+    limit: int = 0,
+    among: Callable[[range], Sequence[int]] = lambda stretch: stretch,
+) -> list[tuple[int, range]]:
+    """Every section with the stretch it is of, or at most `limit` of them, evenly spread.
+
+    `among` gives those of a stretch that are meant, as `Volume.labelled` does; all by default.
+    """
+    targets = [(z, stretch) for stretch in stretches for z in among(stretch)]
     if not 0 < limit < len(targets):
         return targets
     return [targets[(2 * i + 1) * len(targets) // (2 * limit)] for i in range(limit)]
@@ -72,7 +96,6 @@ class Samples:
     x: np.ndarray  # and column
     stretch: np.ndarray  # `[samples, 2]`, first section and end (exclusive) that the window may use
     crop: tuple[int, int]  # (height, width) in pixels
-    section_shape: tuple[int, int]  # of the whole section, likewise
 
     def __len__(self) -> int:
         return len(self.section)
@@ -84,39 +107,49 @@ class Samples:
 
 
 def grid_samples(
-    stretches: Sequence[range],
-    section_shape: tuple[int, int],
-    crop: tuple[int, int],
-    limit: int = 0,
-    seed: int = 0,
+    volume: Volume, stretches: Sequence[range], crop: tuple[int, int], limit: int = 0, seed: int = 0
 ) -> Samples:
-    """Covers every section of the stretches with crops that overlap as little as possible.
+    """Covers what is labelled in the stretches with crops that overlap as little as possible.
 
     Args:
+        volume: its sections are covered whole; of one with boxes, these, each with one crop around
+            its middle along a side that is shorter than the crop.
         stretches: stretches of target sections.
-        section_shape, crop: (height, width) of a section and, no larger, of a crop.
+        crop: (height, width), no larger than a section.
         limit: if there are more crops than this, so many of them at random; 0 = all.
         seed: of that choice.
 
     Returns:
-        The samples, ordered by section, then row, then column.
+        The samples, ordered by stretch, box, section, row, column.
     """
-    if not all(0 < c <= s for c, s in zip(crop, section_shape, strict=True)):
-        raise InputError(
-            f'Expected a crop between 1 x 1 and the section, {section_shape[0]} x '
-            f'{section_shape[1]} pixels, found {crop[0]} x {crop[1]}; choose a smaller crop.'
-        )
-    rows, columns = map(_offsets, section_shape, crop)
-    targets = [(z, stretch.start, stretch.stop) for stretch in stretches for z in stretch]
-    target = np.array(targets, np.int32).reshape(-1, 3)
-    count = len(target) * len(rows) * len(columns)
-    if 0 < limit < count:
+    grids: list[tuple[range, range, np.ndarray, np.ndarray]] = []
+    for stretch in stretches:
+        size = section_shape(volume.image, stretch.start)
+        if not all(0 < c <= s for c, s in zip(crop, size, strict=True)):
+            raise InputError(
+                f'Expected a crop between 1 x 1 and the section, {size[0]} x {size[1]} pixels, '
+                f'found {crop[0]} x {crop[1]}; choose a smaller crop.'
+            )
+        for box in volume.boxes or ((stretch.start, stretch.stop, 0, size[0], 0, size[1]),):
+            sections = range(max(box[0], stretch.start), min(box[1], stretch.stop))
+            rows, columns = map(_offsets, box[2::2], box[3::2], crop, size)
+            if sections:
+                grids.append((sections, stretch, rows, columns))
+    ends = np.cumsum([0, *(len(z) * len(y) * len(x) for z, _, y, x in grids)])
+    if 0 < limit < ends[-1]:
         rng = np.random.default_rng(seed)
-        index = np.sort(rng.choice(count, limit, replace=False, shuffle=False))
+        index = np.sort(rng.choice(ends[-1], limit, replace=False, shuffle=False))
     else:
-        index = np.arange(count)
-    z, row, column = np.unravel_index(index, (len(target), len(rows), len(columns)))
-    return Samples(target[z, 0], rows[row], columns[column], target[z, 1:], crop, section_shape)
+        index = np.arange(ends[-1])
+    chosen = [np.empty((0, 5), np.int32)]
+    for (sections, stretch, rows, columns), first, stop in zip(grids, ends, ends[1:], strict=False):
+        here = index[slice(*np.searchsorted(index, (first, stop)))] - first
+        z, row, column = np.unravel_index(here, (len(sections), len(rows), len(columns)))
+        found = z + sections.start, rows[row], columns[column]
+        ends_of = (np.full(len(z), end) for end in (stretch.start, stretch.stop))
+        chosen.append(np.stack([*found, *ends_of], axis=1).astype(np.int32))
+    table = np.concatenate(chosen)
+    return Samples(table[:, 0], table[:, 1], table[:, 2], table[:, 3:], crop)
 
 
 def labelled_samples(volume: Volume, samples: Samples) -> Samples:
@@ -166,10 +199,14 @@ def check_slices(stretches: Sequence[range], slices: int) -> None:
             )
 
 
-def _offsets(size: int, crop: int) -> np.ndarray:
-    """First pixels of the fewest crops that cover `size`, spread evenly."""
-    count = math.ceil(size / crop)
-    return (size - crop) * np.arange(count, dtype=np.int32) // max(count - 1, 1)
+def _offsets(first: int, stop: int, crop: int, size: int) -> np.ndarray:
+    """First pixels of the fewest crops, spread evenly, that cover a side from `first` to `stop`."""
+    stop = min(stop, size)
+    if stop - first < crop:
+        return np.array([np.clip((first + stop - crop) // 2, 0, size - crop)], np.int32)
+    count = math.ceil((stop - first) / crop)
+    spread = (stop - first - crop) * np.arange(count, dtype=np.int32) // max(count - 1, 1)
+    return first + spread
 
 
 class Split(NamedTuple):
@@ -180,10 +217,8 @@ class Split(NamedTuple):
     test: Stretches
 
 
-def split_sections(
-    parts: Sequence[range], settings: SamplingSettings, gaps: Sequence[int] = ()
-) -> Split:
-    """Training, validation and test sections; validation is the end of the last training stretch.
+def split_sections(volume: Volume, settings: SamplingSettings) -> Split:
+    """Training, validation and test sections; validation is the end of what is left to train on.
 
     No stretch reaches across a gap, before which sections were lost; what is left of it is left
     out where it is shorter than a window.
@@ -191,7 +226,7 @@ def split_sections(
     Raises:
         InputError: too few sections.
     """
-    split = _without_gaps(parts, settings)
+    split, gaps = _without_gaps(volume, settings), volume.gaps
     if not gaps:
         return split
     pieces = [
@@ -214,21 +249,28 @@ def cut(stretch: range, gaps: Sequence[int]) -> list[range]:
     return [range(*piece) for piece in pairwise(ends)]
 
 
-def _without_gaps(parts: Sequence[range], settings: SamplingSettings) -> Split:
-    train, test = fold_sections(parts, settings.fold)
-    held_out, slices = settings.validation_sections, settings.slices
-    if held_out == 0:
-        return Split(train, (), test)
-    last = train[-1]
-    if not slices <= held_out <= len(last) - slices:
+def _without_gaps(volume: Volume, settings: SamplingSettings) -> Split:
+    train, test = fold_sections(volume, settings.fold)
+    total = sum(len(volume.labelled(stretch)) for stretch in train)
+    kept = [*train]
+    validation: list[range] = []
+    left = settings.validation_sections
+    while left and kept:
+        last = kept.pop()
+        labelled = volume.labelled(last)
+        border = _border(last, labelled, max(len(labelled) - left, 0))
+        if border > last.start:
+            kept.append(range(last.start, border))
+        validation.insert(0, range(border, last.stop))
+        left -= min(left, len(labelled))
+    short = [s for s in (*kept[-1:], *validation) if len(s) < settings.slices]
+    if validation and (left or not kept or short):
         raise InputError(
-            f'Expected config.validation_sections to be 0, or from {slices} (a window) to '
-            f'{len(last) - slices} (which leaves a window to train on, of the {len(last)} '
-            f'sections of the last training stretch); found {held_out}.'
+            'Expected config.validation_sections to be 0, or so many of the last of the '
+            f'{total} labelled sections to train on that they, and those before them, are '
+            f'{settings.slices} (a window) or more in a row; found {settings.validation_sections}.'
         )
-    border = last.stop - held_out
-    train = (*train[:-1], range(last.start, border))
-    return Split(train, (range(border, last.stop),), test)
+    return Split(tuple(kept), tuple(validation), test)
 
 
 def read_window(

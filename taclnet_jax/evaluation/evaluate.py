@@ -42,11 +42,11 @@ def evaluate(model: Model, volume: Volume, workdir: str | Path) -> dict[str, Any
     """
     settings, folder = model.settings, Path(workdir)
     evaluation = settings.evaluate
-    split = split_sections(volume.parts, settings.sampling, volume.gaps)
+    split = split_sections(volume, settings.sampling)
     if not split.test:
         raise InputError(
             'Expected a run that held out sections to be scored on; config.fold=0 trains on all. '
-            'Evaluate runs of folds 1 to 3 instead.'
+            'Evaluate runs of folds 1 to 3 instead, or hold out config.custom.test_volumes.'
         )
     infer = model.inference
 

@@ -1,5 +1,6 @@
 """Scores of one section, and of the validation sections while a network trains."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,21 +27,33 @@ def scored_targets(
     Raises:
         InputError: none has.
     """
-    targets = targets_of(stretches, limit)
+    targets = targets_of(stretches, limit, volume.labelled)
     scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
     empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
     if targets and not scored:
-        raise InputError(
-            f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
-            f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '
-            'config.fold, or other sections with config.sections.'
-        )
+        raise _nothing_to_score(targets, what)
     if empty:
         doubt(
             f'No cell is labelled in {len(empty)} of {len(targets)} sections ({what}), which are '
             f'left out of all scores: {listed(empty, 10)} (counted from 0).'
         )
     return scored
+
+
+def check_scored(volume: Volume, stretches: Stretches, limit: int, what: str) -> None:
+    """Raises what `scored_targets` would, without a look at more than it takes."""
+    targets = targets_of(stretches, limit, volume.labelled)
+    if stretches and not any(volume.has_cells(z) for z, _ in targets):
+        raise _nothing_to_score(targets, what)
+
+
+def _nothing_to_score(targets: Sequence[tuple[int, range]], what: str) -> InputError:
+    return InputError(
+        f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
+        f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '
+        'config.fold, or other sections with config.sections; if few are labelled, name them '
+        'with config.custom.boxes.'
+    )
 
 
 def score(

@@ -17,7 +17,7 @@ from taclnet_jax.data.windows import check_slices, read_window
 from taclnet_jax.inference.windows import WindowGrid, intersection, shifted
 from taclnet_jax.models import Network
 from taclnet_jax.symmetry import inverse, symmetry
-from taclnet_jax.volumes import Sections
+from taclnet_jax.volumes import Sections, section_shape
 
 
 class SectionPrediction(NamedTuple):
@@ -89,7 +89,7 @@ class Inference:
             variables, image, target, stretch: as `__call__` takes them.
             part: slices of rows and columns; the whole section if None.
         """
-        height, width = image.shape[1:]
+        height, width = section_shape(image, target)
         rows, columns = part or (slice(0, height), slice(0, width))
         prob = np.empty((self.slices, *(s.stop - s.start for s in (rows, columns))), np.float32)
         for seen_y, own_y in self._tiles(height, rows):
@@ -250,5 +250,5 @@ def predict_sections(
         maps = (prob[target], output.critical_maps[target], output.attention, output.refined)
         arrays = [np.asarray(x) for x in maps]
         if halves:
-            arrays = [doubled(x, image.shape[1:]) for x in arrays]
+            arrays = [doubled(x, section_shape(image, section)) for x in arrays]
         yield SectionPrediction(section, *arrays)

@@ -67,7 +67,7 @@ def augmented_panels(
     from taclnet_jax.data.windows import grid_samples
 
     volume = training_volume(load_volume(data), data.downsample)
-    samples = grid_samples(volume.parts, volume.shape[1:], sampling.crop)
+    samples = grid_samples(volume, volume.parts, sampling.crop)
     sample = len(samples) // 2 if sample is None else sample
     if not 0 <= sample < len(samples):
         raise InputError(f'Expected --sample from 0 to {len(samples) - 1}; found {sample}.')

@@ -17,6 +17,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.loader import WindowLoader
+from taclnet_jax.data.own_files import paths_in
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import (
     Split,
@@ -103,10 +104,10 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
     volume = volume or load_volume(settings.data)
-    split = split_sections(volume.parts, sampling, volume.gaps)
+    split = split_sections(volume, sampling)
     seen = training_volume(volume, settings.data.downsample)
     limit = sampling.crops_limit
-    grid = grid_samples(split.train, seen.shape[1:], sampling.crop, limit, settings.seed)
+    grid = grid_samples(seen, split.train, sampling.crop, limit, settings.seed)
     samples = labelled_samples(seen, grid)  # their indices are the sample ids of the ITA memory
     remembers = settings.attention.kind == 'ita'
     if remembers:
@@ -210,14 +211,15 @@ def check_same_data(volume: Volume, folder: str | Path) -> None:
 def _located(settings: RunSettings) -> RunSettings:
     """With whole paths, which mean the same from every folder."""
 
-    def whole(block: Any, *names: str) -> dict[str, Any]:
-        paths = {name: getattr(block, name) for name in names}
-        return {name: os.path.abspath(p) for name, p in paths.items() if p and '://' not in p}
+    def whole(*paths: str) -> str:
+        return ','.join(os.path.abspath(p) if p and '://' not in p else p for p in paths)
 
-    data = settings.data
-    custom = replace(data.custom, **whole(data.custom, 'image', 'labels', 'ignore'))
-    data = replace(data, custom=custom, **whole(data, 'data_dir', 'prepared_dir'))
-    return replace(settings, data=data)
+    data, custom = settings.data, settings.data.custom
+    named: dict[str, Any] = {
+        name: whole(*paths_in(getattr(custom, name))) for name in ('image', 'labels', 'ignore')
+    }
+    folders: dict[str, Any] = {n: whole(getattr(data, n)) for n in ('data_dir', 'prepared_dir')}
+    return replace(settings, data=replace(data, custom=replace(custom, **named), **folders))
 
 
 def check_same_run(

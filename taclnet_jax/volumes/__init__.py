@@ -10,6 +10,7 @@ from taclnet_jax.volumes.sections import Sections as Sections
 from taclnet_jax.volumes.sections import StoredArray as StoredArray
 from taclnet_jax.volumes.sections import only_sections as only_sections
 from taclnet_jax.volumes.sections import read_whole as read_whole
+from taclnet_jax.volumes.sections import section_shape as section_shape
 from taclnet_jax.volumes.tiff import read_stack as read_stack
 from taclnet_jax.volumes.writing import ENDINGS as ENDINGS
 from taclnet_jax.volumes.writing import FORMATS as FORMATS

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -13,6 +14,8 @@ from taclnet_jax.progress import Progress
 
 ReadCrop = Callable[[int, slice, slice], np.ndarray]
 Triple = tuple[float, float, float]
+Box = tuple[int, int, int, int, int, int]
+"""First voxel and end (exclusive) along z, y and x."""
 
 _KINDS = 'biuf'
 _LARGEST_ITEM = 8  # bytes: long doubles differ from machine to machine
@@ -63,20 +66,29 @@ class LazySections:
         read: called with z and the slices of rows and columns, all within the shape and of step
             1; returns the crop, which may share memory with what others are given. It must be
             thread-safe.
+        section_shape: gives (height, width) of section z, where `shape` is only the largest.
     """
 
-    def __init__(self, shape: Sequence[int], dtype: Any, read: ReadCrop) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        dtype: Any,
+        read: ReadCrop,
+        section_shape: Callable[[int], tuple[int, int]] | None = None,
+    ) -> None:
         depth, height, width = (int(size) for size in shape)
         self.shape = depth, height, width
         self.dtype = np.dtype(dtype).newbyteorder('=')
         self._read = read
+        self.section_shape = section_shape or (lambda z: (height, width))
 
     def __getitem__(self, key: int | tuple[int, slice, slice]) -> np.ndarray:
         """A section or crop in native byte order; the caller may change it."""
         z, rows, columns = key if isinstance(key, tuple) else (key, slice(None), slice(None))
         if not -self.shape[0] <= z < self.shape[0]:
             raise IndexError(f'There is no section {z}; there are {self.shape[0]}.')
-        wanted = range(self.shape[1])[rows], range(self.shape[2])[columns]
+        height, width = self.section_shape(int(z) % self.shape[0])
+        wanted = range(height)[rows], range(width)[columns]
         if not all(wanted):
             return np.empty([len(numbers) for numbers in wanted], self.dtype)
         ends = (sorted((numbers[0], numbers[-1])) for numbers in wanted)
@@ -137,8 +149,16 @@ def place(path: str, dataset: str) -> str:
     return f'{path}:{dataset}' if dataset else path
 
 
+def section_shape(sections: Sections, z: int) -> tuple[int, int]:
+    """(height, width) of a section: that of all, but in stacks of several sizes end to end."""
+    if isinstance(sections, LazySections):
+        return sections.section_shape(z)
+    height, width = sections.shape[1:]
+    return height, width
+
+
 def read_whole(array: Sections) -> np.ndarray:
-    """All sections in memory, `[z, y, x]` in native byte order."""
+    """All sections, which are of one size, in memory, `[z, y, x]` in native byte order."""
     whole = np.empty(array.shape, array.dtype.newbyteorder('='))
     for z in range(array.shape[0]):
         whole[z] = array[z]
@@ -149,7 +169,12 @@ def mapped(
     sections: Sections, dtype: DTypeLike, function: Callable[[np.ndarray], np.ndarray]
 ) -> LazySections:
     """The same stack with a function of each voxel, applied as it is read."""
-    return LazySections(sections.shape, dtype, lambda z, *crop: function(sections[z, *crop]))
+    return alike(sections, dtype, lambda z, *crop: function(sections[z, *crop]))
+
+
+def alike(sections: Sections, dtype: DTypeLike, read: ReadCrop) -> LazySections:
+    """Sections of the sizes of others, which a function reads."""
+    return LazySections(sections.shape, dtype, read, partial(section_shape, sections))
 
 
 def cropped(sections: Sections, first: Sequence[int], shape: Sequence[int]) -> LazySections:
@@ -217,28 +242,55 @@ def problems_of(name: str, fault: str) -> Iterator[None]:
 
 
 def concatenated(stacks: Sequence[Sections]) -> LazySections:
-    """Stacks of one section size laid end to end."""
-    sizes = {tuple(s.shape[1:]) for s in stacks}
-    if len(sizes) != 1:
-        raise InputError(
-            'Expected stacks with sections of one size, found '
-            + ', '.join(f'{y} x {x}' for y, x in sorted(sizes))
-            + '; use one of them at a time.'
-        )
+    """Stacks laid end to end. Each section keeps its size; `shape` has the largest."""
     ends = np.cumsum([s.shape[0] for s in stacks])
 
-    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+    def place(z: int) -> tuple[Sections, int]:
         i = int(np.searchsorted(ends, z, side='right'))
-        return stacks[i][z - int(ends[i]) + stacks[i].shape[0], rows, columns]
+        return stacks[i], z - int(ends[i]) + stacks[i].shape[0]
 
-    return LazySections((int(ends[-1]), *stacks[0].shape[1:]), stacks[0].dtype, read)
+    def read(z: int, rows: slice, columns: slice) -> np.ndarray:
+        stack, inside = place(z)
+        return stack[inside, rows, columns]
+
+    height, width = (max(s.shape[axis] for s in stacks) for axis in (1, 2))
+    shape = int(ends[-1]), height, width
+    return LazySections(shape, stacks[0].dtype, read, lambda z: section_shape(*place(z)))
+
+
+def pasted(
+    shape: Sequence[int], dtype: DTypeLike, fill: Any, pieces: Sequence[tuple[Sections, Box]]
+) -> LazySections:
+    """A stack of one value, but for boxes, each of which is taken from a stack of this shape."""
+
+    def read(z: int, *crop: slice) -> np.ndarray:
+        result = np.full([s.stop - s.start for s in crop], fill, dtype)
+        for stack, (first, stop, *sides) in pieces:
+            there = [
+                slice(max(s.start, low), min(s.stop, high))
+                for s, low, high in zip(crop, sides[::2], sides[1::2], strict=True)
+            ]
+            if first <= z < stop and all(s.start < s.stop for s in there):
+                inside = (
+                    slice(t.start - s.start, t.stop - s.start)
+                    for s, t in zip(crop, there, strict=True)
+                )
+                result[*inside] = stack[z, *there]
+        return result
+
+    return LazySections(shape, dtype, read)
 
 
 def only_sections(stack: Sections, first: int, stop: int) -> Sections:
     """The sections `first` to `stop` - 1 of a stack: a view of what is in memory."""
     if isinstance(stack, np.ndarray):
         return stack[first:stop]
-    return cropped(stack, (first, 0, 0), (stop - first, *stack.shape[1:]))
+    return LazySections(
+        (stop - first, *stack.shape[1:]),
+        stack.dtype,
+        lambda z, *crop: stack[z + first, *crop],
+        lambda z: section_shape(stack, z + first),
+    )
 
 
 def slabs(content: Content) -> Iterator[tuple[slice, slice, np.ndarray]]:

@@ -191,7 +191,7 @@ def test_sections_that_nobody_labelled_are_ignored_and_said(
     [
         ((40.0, 8.0, 8.0), (), 'refused'),
         ((40.0, 4.0, 4.0), (), ''),
-        ((40.0, 5.0, 5.0), (), 'That of the image is taken'),
+        ((40.0, 5.0, 5.0), (), 'That of the first is taken'),
         ((40.0, 8.0, 8.0), RESOLUTION, 'Those of the settings are taken'),
     ],
 )
@@ -229,7 +229,7 @@ def test_no_window_reaches_across_a_gap(tmp_path: Path):
     numbers = [n for n in range(16) if n != 5]
     volume = load_volume(folders(tmp_path, numbers, numbers))
     assert volume.gaps == (5,) and volume.only(2, 9).gaps == (3,)
-    split = split_sections(volume.parts, SamplingSettings(), volume.gaps)
+    split = split_sections(volume, SamplingSettings())
     assert split.train == (range(0, 5),) and split.validation == (range(7, 10),)
     assert split.test == (range(10, 15),)
 

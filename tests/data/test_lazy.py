@@ -15,8 +15,8 @@ from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.resolution import halved
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import LazySections, read_whole
-from taclnet_jax.volumes.sections import concatenated
+from taclnet_jax.volumes import LazySections, only_sections, read_whole, section_shape
+from taclnet_jax.volumes.sections import concatenated, mapped
 
 RNG = np.random.default_rng(0)
 IDS = np.kron(RNG.integers(0, 5, (3, 6, 7)), np.ones((1, 5, 4), int)).astype(np.uint32)
@@ -110,8 +110,20 @@ def test_stacks_end_to_end():
     whole = concatenated([lazy(part) for part in parts])
     np.testing.assert_array_equal(read_whole(whole), np.concatenate(parts))
     np.testing.assert_array_equal(whole[2, 1:3, 2:], parts[1][0, 1:3, 2:])
-    with pytest.raises(InputError, match='4 x 5, 4 x 6'):
-        concatenated([parts[0], np.zeros((1, 4, 6))])
+
+
+def test_stacks_end_to_end_keep_their_sizes():
+    parts = [RNG.integers(0, 9, shape) for shape in ((2, 4, 5), (1, 3, 6), (2, 4, 5))]
+    whole = concatenated([concatenated([lazy(part) for part in parts[:2]]), parts[2]])
+    assert whole.shape == (5, 4, 6)
+    for z, expected in enumerate(section for part in parts for section in part):
+        assert section_shape(whole, z) == expected.shape
+        np.testing.assert_array_equal(whole[z], expected)
+        np.testing.assert_array_equal(whole[z, 1:4, 4:9], expected[1:4, 4:9])
+        np.testing.assert_array_equal(whole[z, ::-2, :], expected[::-2])
+    for kept in (only_sections(whole, 1, 4), SectionCache(1).of(whole), mapped(whole, int, abs)):
+        offset = 1 if kept.shape[0] == 3 else 0
+        assert [kept[z].shape for z in range(3)] == [whole[z + offset].shape for z in range(3)]
 
 
 def test_the_cache_reads_a_section_once_and_keeps_within_its_memory():

@@ -46,7 +46,7 @@ def volume() -> Volume:
 def make(volume: Volume, augment: Any = None, **changes: Any) -> WindowLoader:
     """Fold 2: it trains on sections 0-2 and 6-8, each with 3 x 3 crops: 54 samples."""
     options: dict[str, Any] = {'slices': 3, 'batch_size': 5, 'seed': 1, 'crop': (9, 9)} | changes
-    samples = grid_samples(fold_sections([range(9)], 2)[0], SECTION, options.pop('crop'))
+    samples = grid_samples(volume, fold_sections(volume, 2)[0], options.pop('crop'))
     return WindowLoader(volume, samples, augment=augment or AugmentSettings(), **options)
 
 
@@ -207,7 +207,7 @@ def test_what_cannot_be_trained_on_is_refused(volume: Volume):
     with pytest.raises(InputError, match='batches of 0'):
         make(volume, batch_size=0)
     with pytest.raises(InputError, match='found 0 samples'):
-        WindowLoader(volume, grid_samples([], SECTION, (9, 9)), 3, 5, 0)
+        WindowLoader(volume, grid_samples(volume, [], (9, 9)), 3, 5, 0)
     with pytest.raises(InputError, match='window of 5 .* only 3 .from section 0'):
         make(volume, slices=5)
     with pytest.raises(InputError, match='odd number'):
@@ -246,7 +246,7 @@ class Failing(WindowLoader):
 
 
 def failing(volume: Volume, fails: bool) -> Failing:
-    samples = grid_samples([range(9)], SECTION, (9, 9))
+    samples = grid_samples(volume, [range(9)], (9, 9))
     loader = Failing(volume, samples, 3, 2, 0)
     loader.fails = fails
     return loader
@@ -321,12 +321,7 @@ def test_beyond_the_border_nothing_is_valid(volume: Volume):
     larger = Volume('larger', image, membrane, None, volume.resolution_nm, outside)
     augment = dataclasses.replace(GEOMETRY, shift=False)
     loader = make(volume, augment, batch_size=54)
-    samples = dataclasses.replace(
-        loader.samples,
-        y=loader.samples.y + 20,
-        x=loader.samples.x + 20,
-        section_shape=larger.shape[1:],
-    )
+    samples = dataclasses.replace(loader.samples, y=loader.samples.y + 20, x=loader.samples.x + 20)
     same = WindowLoader(larger, samples, 3, 54, 1, augment)
     batch, expected = (x.batch(0, 0, displace=True) for x in (loader, same))
     for name in ('membrane', 'valid', 'symmetry', 'sample_id'):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,14 @@ from taclnet_jax.data.windows import (
     window_sections,
 )
 from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import LazySections
+
+
+def tissue(parts: Sequence[range], section: tuple[int, int] = (4, 4), **known: Any) -> Volume:
+    """A volume of these parts that nobody reads."""
+    shape = (max(part.stop for part in parts), *section)
+    image = LazySections(shape, np.uint8, lambda z, *crop: np.zeros(section, np.uint8)[crop])
+    return Volume('tissue', image, None, None, (1, 1, 1), parts=tuple(parts), **known)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +44,14 @@ from taclnet_jax.errors import InputError
     ],
 )
 def test_folds_are_contiguous_thirds(depth: int, fold: int, train: list[range], test: range):
-    assert fold_sections([range(depth)], fold) == (tuple(train), (test,))
+    assert fold_sections(tissue([range(depth)]), fold) == (tuple(train), (test,))
 
 
 @pytest.mark.parametrize('depth', [29, 125, 8, 3])
 def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: int):
     tested: list[int] = []
     for fold in (1, 2, 3):
-        train, (test,) = fold_sections([range(depth)], fold)
+        train, (test,) = fold_sections(tissue([range(depth)]), fold)
         assert sorted([*test, *(z for stretch in train for z in stretch)]) == list(range(depth))
         assert depth // 3 <= len(test) <= depth // 3 + 1
         tested += test
@@ -49,7 +60,7 @@ def test_each_section_is_tested_in_one_fold_and_trained_on_in_the_others(depth: 
 
 def test_fewer_sections_than_folds_are_refused():
     with pytest.raises(InputError, match='2 sections cannot be split into 3'):
-        fold_sections([range(2)], 1)
+        fold_sections(tissue([range(2)]), 1)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +86,7 @@ def test_windows_repeat_the_end_sections_of_their_run(
 @pytest.mark.parametrize('slices', [1, 3, 5])
 @pytest.mark.parametrize('fold', [1, 2, 3])
 def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
-    train, test = fold_sections([range(31)], fold)
+    train, test = fold_sections(tissue([range(31)]), fold)
     held_out = set(test[0])
     for stretches, allowed in ((train, set(range(31)) - held_out), (test, held_out)):
         for stretch in stretches:
@@ -87,7 +98,7 @@ def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
 
 
 def test_fold_0_trains_on_all_sections():
-    assert fold_sections([range(10), range(10, 31)], 0) == ((range(10), range(10, 31)), ())
+    assert fold_sections(tissue([range(10), range(10, 31)]), 0) == ((range(10), range(10, 31)), ())
 
 
 @pytest.mark.parametrize('slices', [0, 2, 4, -1])
@@ -108,7 +119,7 @@ def test_a_target_outside_the_run_is_a_mistake():
 
 
 def test_the_grid_of_isbi12():
-    samples = grid_samples([range(20)], (512, 512), (156, 156))
+    samples = grid_samples(tissue([range(20)], (512, 512)), [range(20)], (156, 156))
     assert len(samples) == 20 * 4 * 4
     corners = [0, 118, 237, 356]  # 512 - 156 = 356 in three steps
     assert samples.section[16:32].tolist() == [1] * 16
@@ -131,7 +142,7 @@ def test_the_fewest_crops_cover_each_section_of_the_runs(
     section: tuple[int, int], crop: tuple[int, int]
 ):
     stretches = [range(2, 4), range(6, 9)]
-    samples = grid_samples(stretches, section, crop)
+    samples = grid_samples(tissue(stretches, section), stretches, crop)
     covered = np.zeros((10, *section), int)
     for z, y, x, stretch in zip(
         samples.section, samples.y, samples.x, samples.stretch, strict=True
@@ -147,8 +158,8 @@ def test_the_fewest_crops_cover_each_section_of_the_runs(
 
 
 def test_sample_ids_follow_section_row_column_every_time():
-    samples = grid_samples([range(3), range(5, 8)], (5, 7), (3, 4))
-    again = grid_samples([range(3), range(5, 8)], (5, 7), (3, 4))
+    samples = grid_samples(tissue([range(3), range(5, 8)], (5, 7)), [range(3), range(5, 8)], (3, 4))
+    again = grid_samples(tissue([range(3), range(5, 8)], (5, 7)), [range(3), range(5, 8)], (3, 4))
     order = list(zip(samples.section, samples.y, samples.x, strict=True))
     assert order[:5] == [(0, 0, 0), (0, 0, 3), (0, 2, 0), (0, 2, 3), (1, 0, 0)]
     assert order == sorted(set(order))
@@ -160,13 +171,33 @@ def test_sample_ids_follow_section_row_column_every_time():
 @pytest.mark.parametrize('crop', [(6, 3), (3, 8), (0, 3), (3, -1)])
 def test_crops_that_do_not_fit_are_refused(crop: tuple[int, int]):
     with pytest.raises(InputError, match=f'5 x 7 pixels, found {crop[0]} x {crop[1]}'):
-        grid_samples([range(3)], (5, 7), crop)
+        grid_samples(tissue([range(3)], (5, 7)), [range(3)], crop)
 
 
 def test_each_part_is_folded_on_its_own():
-    train, test = fold_sections([range(6), range(6, 15)], 2)
+    train, test = fold_sections(tissue([range(6), range(6, 15)]), 2)
     assert train == (range(2), range(4, 6), range(6, 9), range(12, 15))
     assert test == (range(2, 4), range(9, 12))
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_thirds_have_as_many_labelled_sections_and_all_that_is_between(seed: int):
+    rng = np.random.default_rng(seed)
+    part = range(5, 5 + int(rng.integers(12, 60)))
+    starts = rng.choice(part, rng.integers(3, 8), replace=False).tolist()
+    boxes = [(z, min(z + int(rng.integers(1, 5)), part.stop), 0, 4, 0, 4) for z in starts]
+    volume = tissue([range(5), part], boxes=tuple(boxes))
+    only = dataclasses.replace(volume, parts=(part,))
+    labelled = sorted({z for first, stop, *_ in boxes for z in range(first, stop)})
+    tested: list[int] = []
+    for fold in (1, 2, 3):
+        train, (test,) = fold_sections(only, fold)
+        stretches = sorted([*train, test], key=lambda stretch: stretch.start)
+        assert [z for stretch in stretches for z in stretch] == [*part]
+        found = [z for z in labelled if z in test]
+        assert len(labelled) // 3 <= len(found) <= len(labelled) // 3 + 1
+        tested += found
+    assert tested == labelled
 
 
 @pytest.mark.parametrize(('limit', 'expected'), [(0, 9), (4, 4), (1, 1), (20, 9)])
@@ -180,19 +211,21 @@ def test_targets_are_spread_evenly(limit: int, expected: int):
 
 
 def test_a_limit_draws_crops_of_the_same_grid_from_all_over_it():
-    whole = grid_samples([range(30)], (40, 50), (10, 10))
-    some = grid_samples([range(30)], (40, 50), (10, 10), limit=120, seed=3)
+    whole = grid_samples(tissue([range(30)], (40, 50)), [range(30)], (10, 10))
+    some = grid_samples(tissue([range(30)], (40, 50)), [range(30)], (10, 10), limit=120, seed=3)
     corners = lambda s: list(zip(s.section, s.y, s.x, strict=True))  # noqa: E731
     assert len(whole) == 600 and len(some) == 120
     assert set(corners(some)) < set(corners(whole)) and corners(some) == sorted(corners(some))
     assert len(set(some.section.tolist())) > 25
-    other = grid_samples([range(30)], (40, 50), (10, 10), limit=120, seed=4)
+    other = grid_samples(tissue([range(30)], (40, 50)), [range(30)], (10, 10), limit=120, seed=4)
     assert corners(other) != corners(some)
 
 
 def test_a_grid_of_billions_of_crops_is_drawn_from_in_little_memory():
     tracemalloc.start()
-    samples = grid_samples([range(20000)], (100_000, 100_000), (100, 100), limit=1000)
+    samples = grid_samples(
+        tissue([range(20000)], (100_000, 100_000)), [range(20000)], (100, 100), limit=1000
+    )
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(samples) == 1000 and peak < 50e6
@@ -204,17 +237,17 @@ def test_crops_without_a_label_are_left_out():
     ignore[1, :4] = True
     ignore[2, 0, 0] = True
     volume = Volume('v', image, ~ignore, None, (1, 1, 1), ignore)
-    samples = labelled_samples(volume, grid_samples([range(3)], (8, 8), (4, 4)))
+    samples = labelled_samples(volume, grid_samples(volume, [range(3)], (4, 4)))
     assert len(samples) == 10
     assert samples.y[samples.section == 1].tolist() == [4, 4]
     everything = Volume('v', image, ignore, None, (1, 1, 1), np.ones_like(ignore))
     with pytest.raises(InputError, match='nothing to train on'):
-        labelled_samples(everything, grid_samples([range(3)], (8, 8), (4, 4)))
+        labelled_samples(everything, grid_samples(everything, [range(3)], (4, 4)))
 
 
 def test_balanced_crops_are_drawn_by_their_share_of_membrane():
     membrane = np.zeros((10, 4, 4), bool)
     membrane[9] = True  # one crop of membrane, nine without
     volume = Volume('v', np.zeros(membrane.shape, np.uint8), membrane, None, (1, 1, 1))
-    weights = balanced_weights(volume, grid_samples([range(10)], (4, 4), (4, 4)))
+    weights = balanced_weights(volume, grid_samples(volume, [range(10)], (4, 4)))
     np.testing.assert_allclose(weights, [*[0.5 / 9] * 9, 0.5])
