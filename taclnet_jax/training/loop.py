@@ -68,7 +68,6 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                 )
                 host = state.to_host(samples)
                 step, last = int(host.step), epoch == training.epochs - 1
-                stopped = parallel.of_any(signals[0] if signals else 0)
 
                 # --- Validation, unless a signal came in the middle of the epoch.
                 if step == (epoch + 1) * per_epoch:
@@ -94,7 +93,8 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                     if last and (warning := end_warning(training, host.losses)):
                         reporter.print(warning)
 
-                # --- Checkpoint.
+                # --- Checkpoint; a signal may have come to one process, or while it validated.
+                stopped = parallel.of_any(signals[0] if signals else 0)
                 if stopped or last or (epoch + 1) % settings.checkpoint.every_epochs == 0:
                     checkpoints.save(host)
                 if stopped:
