@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,27 +42,33 @@ LONGEST = (
     'test_resume',
     'test_interrupted',
     'test_accelerator',
-    'test_reproduction',
-    'test_notebooks',
-    'test_predict',
-    'test_peak_memory',
-    'test_callbacks',
     'test_data_sets',
-    'test_persistence',
+    'test_notebooks',
+    'test_reproduction',
     'test_docs',
+    'test_persistence',
+    'test_peak_memory',
+    'test_checkpoints',
+    'test_callbacks',
+    'test_predict',
+    'test_leaks',
     'test_modes',
     'test_attention',
-    'test_train',
-    'test_checkpoints',
-    'test_main',
-    'test_devices',
-    'test_models',
+    'test_blocks',
     'test_tiles',
+    'test_devices',
+    'test_main',
+    'test_train',
     'test_custom',
-    'test_figures',
-    'test_topological_loss',
+    'test_skipped',
+    'test_models',
+    'test_sizes',
     'test_synthesize',
+    'test_topological_loss',
+    'test_commandline',
+    'test_packaging',
     'test_critical_points',
+    'test_figures',
     'test_memory',
 )
 
@@ -112,6 +118,18 @@ def trained(made_once: Callable[..., Path]) -> Run:
 
     folder = made_once('trained', train)
     return Run(folder / 'run', (folder / 'output').read_text())
+
+
+@pytest.fixture(scope='module')
+def without_pictures() -> Iterator[None]:
+    """Runs of this process draw nothing, which takes a third of a small one's time."""
+    from taclnet_jax import figures
+    from taclnet_jax.evaluation import evaluate
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate, 'write_pictures', lambda *_: None)
+        patch.setattr(figures, 'training_curves', lambda *_: None)
+        yield
 
 
 @pytest.fixture(scope='session')

@@ -48,11 +48,17 @@ def test_the_map_names_every_room_and_file_it_links() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('module', 'late'),
     [
         ('taclnet_jax.main', 'jax'),  # for --help and mistakes
-        ('taclnet_jax.evaluation.evaluate, taclnet_jax.training.loop', 'matplotlib'),  # first step
+        # For the first step, and the first block.
+        (
+            'taclnet_jax.evaluation.evaluate, taclnet_jax.training.loop, '
+            'taclnet_jax.prediction.predict',
+            'matplotlib',
+        ),
         ('reproduction.tables, reproduction.results', 'jax'),  # reads what others computed
     ],
 )

@@ -184,6 +184,7 @@ def test_what_one_process_compiles_the_next_one_loads(tmp_path: Path) -> None:
     assert size() <= first
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / 'taclnet_jax').touch()
     assert loaded(tmp_path, 10**9, 3) == 0

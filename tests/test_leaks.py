@@ -17,7 +17,7 @@ from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.volumes import write_array
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('without_pictures')]
 
 TRAINING, VALIDATION, TEST = range(7), range(7, 10), range(10, 15)  # of fold 3
 
@@ -66,7 +66,9 @@ def volume() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope='module')
 def expected(
-    volume: tuple[np.ndarray, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+    volume: tuple[np.ndarray, np.ndarray],
+    tmp_path_factory: pytest.TempPathFactory,
+    without_pictures: None,
 ) -> Outcome:
     return outcome(tmp_path_factory.mktemp('leaks') / 'as it is', *volume)
 

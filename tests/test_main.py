@@ -73,12 +73,18 @@ def test_flags(
     ],
 )
 def test_settings(
-    changes: dict[str, object], words: str, tmp_path: Path, refused: Callable[..., str]
+    changes: dict[str, object],
+    words: str,
+    tmp_path: Path,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(time, 'sleep', lambda seconds: None)  # between downloads that fail
     assert words in refused(*arguments(tmp_path / 'run', **changes))
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.slow
 def test_more_devices_than_the_thread_pool_carries(tmp_path: Path) -> None:
     env = environment(2) | {'NPROC': '2'}
     done = subprocess.run(

@@ -17,6 +17,7 @@ from commands import ROOT, environment
 import taclnet_jax
 
 # Builds need what pyproject.toml asks for, and may not fetch it.
+pytestmark = pytest.mark.slow
 pytest.importorskip('setuptools', minversion='77', reason='needs setuptools 77 to build offline')
 
 BUILD = """

@@ -11,7 +11,6 @@ from taclnet_jax import page
 from taclnet_jax.cores import hardware
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.data.resolution import resampled
-from taclnet_jax.figures import prediction_panels
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering
@@ -190,6 +189,8 @@ def _draw(
     path: Path, passes: Passes, source: StoredArray, arrays: dict[str, Sections], first: list[int]
 ) -> None:
     """The middle of the middle section."""
+    from taclnet_jax.figures import prediction_panels  # matplotlib, for which no block need wait
+
     depth, *sides = next(iter(arrays.values())).shape
     z = depth // 2
     y, x = (slice(max((n - _PICTURE_PX) // 2, 0), min((n + _PICTURE_PX) // 2, n)) for n in sides)

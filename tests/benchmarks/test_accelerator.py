@@ -58,6 +58,7 @@ def is_alive(pid: int) -> bool:
     return state != 'Z'  # it has ended, whoever is to ask for its status
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('modules')
 @pytest.mark.skipif(not Path('/proc').exists(), reason='looks into /proc')
 def test_stages_that_fail_or_run_over_are_reported_and_the_next_begins(

@@ -196,6 +196,7 @@ def test_installation_commands_name_what_there_is(documented: list[Command]) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('without_pictures')
 def test_commands_run_or_parse(
     documented: list[Command], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,6 +179,7 @@ def test_an_evaluation_that_fails_leaves_the_one_before(
     assert {path: path.read_bytes() for path in tmp_path.rglob('*') if path.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('predicted')
 def test_pictures_of_an_evaluation_before_do_not_stay(
     volume: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -47,11 +47,15 @@ def trained(name: str, **changes: Any) -> tuple[Network, Any, Inference]:
     return model, jax.tree_util.tree_map_with_path(parameter, shapes), infer
 
 
-@pytest.mark.parametrize('name', MODELS)
+@pytest.mark.parametrize(
+    'name',
+    [pytest.param(name, marks=() if name in SLICES else pytest.mark.slow) for name in MODELS],
+)
 def test_tiles_give_what_the_whole_section_gives(name: str) -> None:
     check_tiles(1, *trained(name))
 
 
+@pytest.mark.slow
 def test_tiles_give_what_the_whole_section_gives_in_all_views() -> None:
     check_tiles(8, *trained('unet'))
 

@@ -223,6 +223,7 @@ def test_windows_of_a_batch_do_not_meet() -> None:
     np.testing.assert_allclose(together, alone, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['recurrent_unet', 'unet', 'dive', 'mosinska'])
 def test_learns_one_crop_with_all_its_parameters(name: str) -> None:
     y, x = np.mgrid[:32, :32]

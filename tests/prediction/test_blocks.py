@@ -26,6 +26,7 @@ def whole(downsample: int) -> dict[str, np.ndarray]:
     return {name: np.stack([getattr(p, field) for p in found]) for name, field in fields.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('downsample', [1, 2])
 def test_blocks_of_any_size_give_what_whole_sections_give(tmp_path: Path, downsample: int) -> None:
     used = model(downsample)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -143,17 +144,30 @@ def check_bytes(folder: Path, output: Path) -> None:
     assert not scratch(output).exists()
 
 
-def test_killed_at_any_moment(folder: Path, tmp_path: Path) -> None:
+def check_stopped(started: Started, number: signal.Signals) -> None:
+    """It ended because of a signal, with all of its processes, and says so."""
+    assert started.wait() == 128 + number
+    text = started.log.read_text()
+    assert text.splitlines()[-1] == f'Stopped by {number.name}.'
+    assert 'Traceback' not in text and 'WARN' not in text
+    assert started.alone()
+
+
+def test_killed_and_stopped_at_any_moment(folder: Path, tmp_path: Path) -> None:
     rng = random.Random(3)
     output = tmp_path / 'out'
     arguments = command(folder, output)
     before: dict[str, int] = {}
-    for least in sorted(rng.sample(range(1, 44), 5)):
+    # One moment in each pass.
+    for first, number in ((1, signal.SIGKILL), (17, signal.SIGTERM), (33, signal.SIGKILL)):
         started = Started(arguments, tmp_path / 'log')
-        wait_until(output, least, started.process)
+        wait_until(output, first + rng.randrange(12), started.process)
         time.sleep(0.05 * rng.random())
-        started.process.kill()
-        assert started.wait() == -signal.SIGKILL
+        started.process.send_signal(number)
+        if number == signal.SIGTERM:
+            check_stopped(started, number)
+        else:
+            assert started.wait() == -number
         times = written(output)
         # Nothing that was done is written again.
         assert before.items() <= times.items() and len(times) > 0
@@ -162,74 +176,51 @@ def test_killed_at_any_moment(folder: Path, tmp_path: Path) -> None:
     check_bytes(folder, output)
 
 
-@pytest.mark.parametrize(
-    ('number', 'workers', 'blocks'),
-    # The last one while daisy waits for workers that have nothing left to do in this pass.
-    [(signal.SIGTERM, 1, 2), (signal.SIGTERM, 2, 2), (signal.SIGINT, 2, 16)],
-)
-def test_stopped_by_a_signal(
-    folder: Path, tmp_path: Path, number: signal.Signals, workers: int, blocks: int
-) -> None:
-    output = tmp_path / 'out'
-    started = Started(command(folder, output, f'--workers={workers}'), tmp_path / 'log')
-    wait_until(output, blocks, started.process)
-    started.process.send_signal(number)
-    assert started.wait() == 128 + number
-    text = (tmp_path / 'log').read_text()
-    assert text.splitlines()[-1] == f'Stopped by {number.name}.'
-    assert 'Traceback' not in text and 'WARN' not in text
-    assert started.alone()
-    done = count_done(output)
-    assert blocks <= done < 48
-    # By one process or by many, what is left is done.
-    assert Started(command(folder, output), tmp_path / 'log').wait() == 0
-    check_bytes(folder, output)
-    text = (tmp_path / 'log').read_text()
-    assert 'predict: 100%' in text or done >= 16
-
-
-def test_workers_give_what_one_process_gives_though_one_is_killed(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_workers_give_what_one_process_gives(folder: Path, tmp_path: Path) -> None:
+    """One of them is killed, all are stopped, and a command starts those who do the rest."""
     output = tmp_path / 'out'
     started = Started(command(folder, output, '--workers=2'), tmp_path / 'log')
     wait_until(output, 1, started.process)
     workers = started.others()
     assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
-    assert started.wait() == 0, (tmp_path / 'log').read_text()
-    text = (tmp_path / 'log').read_text()
-    assert 'Traceback' not in text and 'WARN' not in text and '| 16/16' in text
-    assert started.alone()
-    check_bytes(folder, output)
-
-
-def test_a_command_starts_workers(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / 'out'
+    # While daisy waits for workers that have nothing left to do in this pass.
+    wait_until(output, 16, started.process)
+    started.process.send_signal(signal.SIGINT)
+    check_stopped(started, signal.SIGINT)
+    assert '| 16/16' in started.log.read_text() and 16 <= count_done(output) < 48
     started = Started(command(folder, output, '--worker_command=env'), tmp_path / 'log')
     assert started.wait() == 0, (tmp_path / 'log').read_text()
     assert started.alone()
     check_bytes(folder, output)
 
 
-@pytest.mark.parametrize('program', ['false', 'no_such_program'])
-def test_workers_that_cannot_start(folder: Path, tmp_path: Path, program: str) -> None:
+def test_no_worker_outlives_its_command(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out'
-    started = Started(command(folder, output, f'--worker_command={program}'), tmp_path / 'log')
-    assert started.wait() == 2
-    text = (tmp_path / 'log').read_text()
-    last = text.splitlines()[-1]
-    assert last.startswith('taclnet: error: Workers ended again and again') and program in last
-    assert 'Traceback' not in text
-    logs = scratch(output) / 'logs' / 'measure'
-    assert str(logs) in last and program in (logs / 'worker_0.err').read_text()
-    assert not output.exists()
-
-
-def test_an_orphan_of_a_killed_command_ends(folder: Path, tmp_path: Path) -> None:
-    output = tmp_path / 'out'
-    started = Started(command(folder, output, '--workers=2'), tmp_path / 'log')
+    arguments = command(folder, output, '--workers=2')
+    started = Started(arguments, tmp_path / 'log')
     wait_until(output, 1, started.process)
     started.process.kill()
     started.wait()
     assert started.alone()
+    done = count_done(output)
+    started = Started(arguments, tmp_path / 'log')
+    wait_until(output, done + 2, started.process)
+    started.process.send_signal(signal.SIGTERM)
+    check_stopped(started, signal.SIGTERM)
+    assert done + 2 <= count_done(output) < 48
+    # By one process or by many, what is left is done.
+    assert Started(command(folder, output), tmp_path / 'log').wait() == 0
+    check_bytes(folder, output)
+
+
+@pytest.mark.parametrize('program', ['false', 'no_such_program'])
+def test_workers_that_cannot_start(
+    folder: Path, tmp_path: Path, program: str, refused: Callable[..., str]
+) -> None:
+    output = tmp_path / 'out'
+    message = refused(*command(folder, output, f'--worker_command={program}')[3:])
+    assert 'Workers ended again and again' in message and program in message
+    logs = scratch(output) / 'logs' / 'measure'
+    assert str(logs) in message and program in (logs / 'worker_0.err').read_text()
+    assert not output.exists()

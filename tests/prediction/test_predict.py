@@ -183,7 +183,10 @@ def test_masks_of_nothing_and_of_another_volume(
 
 @pytest.mark.parametrize(
     ('shape', 'nm', 'box'),
-    [((3, 33, 40), 8.0, '1:3,0:16,16:32'), ((3, 85, 128), 3.0, '1:3,4:42,43:86')],
+    [
+        ((3, 33, 40), 8.0, '1:3,0:16,16:32'),
+        pytest.param((3, 85, 128), 3.0, '1:3,4:42,43:86', marks=pytest.mark.slow),
+    ],
 )
 def test_other_voxels_are_predicted_at_the_models_and_come_back(
     tmp_path: Path, shape: tuple[int, int, int], nm: float, box: str
@@ -342,6 +345,7 @@ def test_formats_hold_the_same(
         assert (array.resolution_nm, array.offset_nm) == (RESOLUTION_NM, (440.0, 80.0, 240.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('data_set', 'file', 'box'),
     [

@@ -61,10 +61,11 @@ HALF = {'shape': (3, 80, 79), 'box': [(1, 2), (64, 80), (31, 33)], 'block': (2, 
 ODD = {'shape': (5, 97, 131), 'box': [(0, 5), (64, 97), (0, 64)], 'block': (2, 1), 'downsample': 2}
 
 
+@pytest.mark.slow
 @example(job=HALF)
 @example(job=ODD)
 @given(job=jobs())
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')
 def test_maps_and_segments_do_not_depend_on_blocks(job: dict[str, Any]) -> None:
     used, stack = made_up(job['downsample']), image(job['shape'])

@@ -89,7 +89,9 @@ def test_tables_are_rewritten_from_files_alone(result, tmp_path):
 
 
 @pytest.fixture(scope='module')
-def reproduced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def reproduced(
+    tmp_path_factory: pytest.TempPathFactory, without_pictures: None
+) -> tuple[Path, str, str]:
     """A folder with two runs, and what the call that was interrupted and the next one printed."""
     folder = tmp_path_factory.mktemp('reproduced')
     with pytest.MonkeyPatch.context() as patch:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import environment, small_settings
+from commands import small_settings
 from matplotlib.image import imread
 
 from taclnet_jax.errors import InputError
@@ -54,17 +53,14 @@ def test_samples_that_are_not_there_are_refused(sample: int):
         shown(sample=sample)
 
 
-def test_the_command_writes_the_picture(tmp_path: Path):
-    config = Path(__file__).parents[2] / 'configs' / 'synthetic.py'
+def test_the_command_writes_the_picture(
+    tmp_path: Path, run_command: Callable[..., tuple[int, str]]
+):
     output = tmp_path / 'picture.png'
-    done = subprocess.run(
-        [sys.executable, '-m', 'taclnet_jax.tools.show_augmentations']
-        + [f'--config={config}', '--config.synthetic.shape=(3, 40, 40)']
-        + ['--config.crop=(20, 20)', f'--output={output}'],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
+    status, said = run_command(
+        *('--config=synthetic', '--config.synthetic.shape=(3, 40, 40)', '--config.crop=(20, 20)'),
+        f'--output={output}',
+        module='taclnet_jax.tools.show_augmentations',
     )
-    assert done.returncode == 0 and f'Written: {output}' in done.stdout, done.stderr
+    assert status == 0 and f'Written: {output}' in said, said
     assert output.stat().st_size > 1000

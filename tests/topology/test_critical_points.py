@@ -84,8 +84,8 @@ def gaussians(points: np.ndarray, sigma: float = 1.0) -> np.ndarray:
 
 
 @pytest.mark.parametrize('backend', BACKENDS)
-@pytest.mark.parametrize('sigma', (0.7, 1.0, 2.5))
-@pytest.mark.parametrize('shape', [(37, 45), (1, 1), (2, 9), (9, 1)])
+@pytest.mark.parametrize('sigma', (0.7, 2.5))
+@pytest.mark.parametrize('shape', [(37, 45), (1, 1), (9, 2)])
 def test_critical_map_is_the_sum_of_gaussians_cut_at_1(
     shape: tuple[int, int], sigma: float, backend: str
 ) -> None:

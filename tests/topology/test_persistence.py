@@ -139,6 +139,7 @@ def test_host_pairs_have_the_values_of_cubical_complex(
 
 # Few shapes: every one is compiled for each set of options.
 SHAPES = ((8, 9),)
+LARGER = (40, 44)
 
 
 @settings(max_examples=80, deadline=None)
@@ -169,7 +170,7 @@ def test_backends_agree_on_larger_images(dimension: int, border: str) -> None:
 
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_sublevel_sets_are_superlevel_sets_of_the_negative(backend: str) -> None:
-    prob = smooth((20, 23))
+    prob = smooth(LARGER)
     assert_same(
         persistence_pairs(prob, filtration='sublevel', backend=backend),
         persistence_pairs(-prob, filtration='superlevel', backend=backend),
@@ -178,7 +179,7 @@ def test_sublevel_sets_are_superlevel_sets_of_the_negative(backend: str) -> None
 
 @pytest.mark.parametrize('dimension', (0, 1))
 def test_pixels_are_those_of_cubical_complex(dimension: int) -> None:
-    prob = smooth((40, 33), seed=5)
+    prob = smooth(LARGER, seed=5)
     complex_ = gudhi.CubicalComplex(top_dimensional_cells=-prob)
     complex_.compute_persistence()
     cells = complex_.cofaces_of_persistence_pairs()[0][dimension]
@@ -192,7 +193,7 @@ def test_pixels_are_those_of_cubical_complex(dimension: int) -> None:
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_loops_of_a_binary_image_are_its_holes(backend: str) -> None:
     for density in (0.3, 0.5, 0.7):
-        membrane = np.random.default_rng(3).random((48, 61)) < density
+        membrane = np.random.default_rng(3).random(LARGER) < density
         prob = membrane.astype(np.float32)
         background = measure.label(~membrane, connectivity=1)
         edges = [background[0], background[-1], background[:, 0], background[:, -1]]
@@ -210,7 +211,7 @@ def test_loops_of_a_binary_image_are_its_holes(backend: str) -> None:
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('dimension', (0, 1))
 def test_diagrams_are_stable(backend: str, dimension: int) -> None:
-    prob = smooth((40, 40))
+    prob = smooth(LARGER)
     change = 0.05 * np.random.default_rng(1).uniform(-1, 1, prob.shape).astype(np.float32)
     diagrams = []
     for image in (prob, prob + change):
@@ -254,7 +255,7 @@ def test_pairs_are_sorted_and_those_left_out_are_counted(backend: str) -> None:
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_plateaus_are_one_feature(backend: str) -> None:
     # Two cells in membrane, all of saturated values, and a weak place beside one of them.
-    prob = np.ones((30, 40), np.float32)
+    prob = np.ones(LARGER, np.float32)
     prob[5:25, 4:16] = 0
     prob[5:25, 22:36] = 0
     prob[10:13, 36:] = 0.5
@@ -332,7 +333,7 @@ def test_shapes(backend: str, shape: tuple[int, ...]) -> None:
 
 def test_a_backend_is_named_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(BACKENDS, 'mine', xla_backend)
-    prob = smooth((9, 10))
+    prob = smooth(LARGER)
     assert_same(persistence_pairs(prob, backend='mine'), persistence_pairs(prob))
     np.testing.assert_array_equal(critical_points(prob, backend='mine'), critical_points(prob))
     with pytest.raises(ValueError, match="'mine'.*'yours'"):

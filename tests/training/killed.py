@@ -1,8 +1,6 @@
-"""The command line, which kills its own process: python killed.py WHEN WHERE ARGUMENTS...
+"""The command line, which kills its own process: python killed.py WHERE ARGUMENTS...
 
-WHEN is `step` or `validation`, and WHERE says before the end of which of them, from 1; or it is an
-event that Python's audit hooks see, such as os.rename, and WHERE is what its path begins with,
-below the folder of the run.
+It does so when a path that begins with WHERE, below the run's folder, is about to be renamed.
 """
 
 from __future__ import annotations
@@ -10,52 +8,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from taclnet_jax import commandline
-
-
-def kill() -> NoReturn:
-    os.kill(os.getpid(), signal.SIGKILL)
-    raise AssertionError('SIGKILL ends the process')
-
-
-def at_call(function: Callable[..., Any], number: int) -> Callable[..., Any]:
-    """The function, but for the call of this number."""
-    left = iter(range(number - 1, -1, -1))
-
-    def counted(*args: Any, **options: Any) -> Any:
-        return function(*args, **options) if next(left) else kill()
-
-    return counted
-
-
-def prepare(when: str, where: str, workdir: str) -> None:
-    if when == 'step':
-        from taclnet_jax.training.reporting import Reporter
-
-        Reporter.step = at_call(Reporter.step, int(where))
-    elif when == 'validation':
-        from taclnet_jax.evaluation.scoring import Validation
-
-        Validation.__call__ = at_call(Validation.__call__, int(where))
-    else:
-        start = os.path.join(workdir, where)
-
-        def hook(event: str, args: tuple[Any, ...]) -> None:
-            if event == when and os.fsdecode(args[0]).startswith(start):
-                kill()
-
-        sys.addaudithook(hook)
-
+from taclnet_jax.main import run
 
 if __name__ == '__main__':
-    when, where, *arguments = sys.argv[1:]
+    where, *arguments = sys.argv[1:]
     (workdir,) = (a.partition('=')[2] for a in arguments if a.startswith('--workdir='))
-    commandline.allow_callbacks()
-    prepare(when, where, workdir)
-    sys.argv[1:] = arguments
-    from taclnet_jax.main import run
+    start = os.path.join(workdir, where)
 
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == 'os.rename' and os.fsdecode(args[0]).startswith(start):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    sys.argv[1:] = arguments
     run()

@@ -46,8 +46,10 @@ def scores(best: int, metric: str) -> Callable[[Any], tuple[dict[str, float], np
     return validate
 
 
-@pytest.mark.parametrize('phase_two', [True, False])
-@pytest.mark.parametrize(('best', 'metric'), [(0, 'voi'), (1, 'dice'), (2, 'dice'), (3, 'voi')])
+@pytest.mark.parametrize(
+    ('best', 'metric', 'phase_two'),
+    [(0, 'voi', True), (1, 'dice', False), (2, 'dice', True), (3, 'voi', False)],
+)
 def test_every_validation_can_become_the_best(
     best: int, metric: str, phase_two: bool, tmp_path: Path
 ) -> None:
@@ -143,7 +145,9 @@ def busy(trained: Run, tmp_path: Path) -> Path:
     return workdir
 
 
-@pytest.mark.parametrize('reader', ['load', 'evaluate', 'predict', 'start_from'])
+@pytest.mark.parametrize(
+    'reader', ['load', 'evaluate', 'predict', pytest.param('start_from', marks=pytest.mark.slow)]
+)
 def test_readers_write_nothing_into_checkpoints(
     reader: str, busy: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:
@@ -187,6 +191,7 @@ def test_a_damaged_best_checkpoint_is_named(
     assert f'{best} cannot be read' in refused('--mode=evaluate', f'--workdir={workdir}')
 
 
+@pytest.mark.slow
 def test_the_library_leaves_the_loggers_alone() -> None:
     script = """
 import logging

@@ -111,6 +111,7 @@ def test_constant_sections_train_and_are_scored(
     assert np.isfinite([list(s.values()) for s in results['P_hat']['per_section']]).all()
 
 
+@pytest.mark.slow
 def test_training_learns(tmp_path: Path, run_command: Callable[..., tuple[int, str]]) -> None:
     # No attention, threshold from training sections, AdamW, bfloat16, one slice: the other ways.
     status, output = run_command(
