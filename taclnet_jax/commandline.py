@@ -142,7 +142,7 @@ def help_text(description: str | None, shown: Sequence[flags.FlagHolder[Any]]) -
     return '\n'.join(lines)
 
 
-def with_messages(main: Callable[[], None]) -> None:
+def with_messages(main: Callable[[], object]) -> None:
     """Calls `main`; errors that the user can mend become one message and exit status 2."""
     try:
         main()

@@ -8,7 +8,8 @@
   predict    membrane, attention and segments of a stack of sections, with the network of a run.
                  python -m taclnet_jax.main --mode=predict --workdir=runs/isbi12 \\
                      --input=stack.tif --output=predictions
-             The same with a model that was handed out: --model=FOLDER instead of --workdir.
+             The same with a model that comes with the package, --model=isbi12, or that was handed
+             out, --model=FOLDER, instead of --workdir.
   segment    joins the segments of a prediction to neurons in 3-d.
                  python -m taclnet_jax.main --mode=segment --input=predictions --output=neurons
   view       shows a prediction or neurons in Neuroglancer, in a browser, until Ctrl-C.
@@ -25,12 +26,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taclnet_jax import commandline
+from taclnet_jax import commandline, mode_flags
 from taclnet_jax.errors import InputError, be_strict
 
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
@@ -62,6 +63,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     from taclnet_jax.evaluation.scoring import Validation, check_scored
     from taclnet_jax.inference import create_inference, load
     from taclnet_jax.losses import LOSSES
+    from taclnet_jax.training import parallel
     from taclnet_jax.training.loop import train
     from taclnet_jax.training.setup import check_workdir, prepare
 
@@ -81,9 +83,11 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
     check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
     state = train(training, workdir, validation if training.split.validation else None)
-    if training.split.test:
-        evaluate(load(workdir), training.volume, workdir)
-    print(f'Training curves: {Path(workdir) / "curves.png"}')
+    if parallel.is_first():
+        if training.split.test:
+            evaluate(load(workdir), training.volume, workdir)
+        print(f'Training curves: {Path(workdir) / "curves.png"}')
+    parallel.wait()
     return state
 
 
@@ -196,13 +200,14 @@ def run() -> None:
         'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
         'or folder of the neurons, or of a model.',
     )
-    of_prediction = define_prediction()
+    together = mode_flags.define_processes()
+    of_prediction = mode_flags.define_prediction()
     dry_run = flags.DEFINE_bool(
         'dry_run', False, 'Predict one window, and say what all would take.'
     )
 
-    of_neurons = define_neurons()
-    of_view = define_view()
+    of_neurons = mode_flags.define_neurons()
+    of_view = mode_flags.define_view()
     strict = flags.DEFINE_bool(
         'strict', False, 'Refuse input that there is only a warning of, such as lost chunks.'
     )
@@ -224,7 +229,8 @@ def run() -> None:
         if not place:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         if mode.value == 'train':
-            train_and_evaluate(commandline.required(config), place)
+            settings = commandline.required(config)
+            train_together(lambda: train_and_evaluate(settings, place), together)
         elif mode.value == 'evaluate':
             evaluate_run(config.value, place)
         elif mode.value == 'export':
@@ -250,7 +256,7 @@ def run() -> None:
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 
-    of_modes = [*of_prediction, dry_run, *of_neurons, *of_view, strict]
+    of_modes = [*together, *of_prediction, dry_run, *of_neurons, *of_view, strict]
     shown = [config, workdir, model, mode, input_path, output, *of_modes]
     commandline.run(main, __doc__, shown)
 
@@ -264,59 +270,15 @@ def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
         )
 
 
-def define_prediction() -> list[flags.FlagHolder[Any]]:
-    """The flags of --mode=predict, by the names that `prediction.predict.Options` has."""
-    from absl import flags
+def train_together(main: Callable[[], object], flags: list[flags.FlagHolder[Any]]) -> None:
+    """Calls `main`, in one of several processes if `mode_flags.define_processes` got such."""
+    distributed, *of_process = (flag.value for flag in flags)
+    if not distributed and of_process == [None, None, None]:
+        main()
+        return
+    from taclnet_jax.training.processes import run_together
 
-    from taclnet_jax.prediction.job import DTYPES, NAMES
-    from taclnet_jax.volumes import FORMATS
-
-    return [
-        flags.DEFINE_string('input_dataset', '', 'Of --input, inside HDF5, zarr or N5.'),
-        flags.DEFINE_list(
-            'names', [], f'What to write, of {", ".join(NAMES)}; by default refined and segments.'
-        ),
-        flags.DEFINE_enum('dtype', 'uint8', DTYPES, 'Of the maps; in uint8 255 stands for 1.'),
-        flags.DEFINE_enum('format', 'tiff', FORMATS, 'Of what is written.'),
-        flags.DEFINE_string(
-            'box', '', 'What to predict: z0:z1,y0:y1,x0:x1 in voxels, or in nm with nm at the end.'
-        ),
-        flags.DEFINE_string('mask', '', 'Volume of the same size; where it is 0 is left out.'),
-        flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
-        flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
-        flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
-        flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
-        flags.DEFINE_string(
-            'scratch', '', 'Folder of unfinished work; beside --output by default.'
-        ),
-        flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
-        flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
-    ]
-
-
-def define_neurons() -> list[flags.FlagHolder[Any]]:
-    """The flags of --mode=segment that no other mode has, by their names in its `Options`."""
-    from absl import flags
-
-    from taclnet_jax.neurons import THRESHOLD
-
-    meaning = 'Least IoU of two segments that are joined, 0 to 1.'
-    return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
-
-
-def define_view() -> list[flags.FlagHolder[Any]]:
-    """The flags of --mode=view, by their names in `viewing.serving`."""
-    from absl import flags
-
-    return [
-        flags.DEFINE_string(
-            'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'
-        ),
-        flags.DEFINE_integer('port', 0, '0 for any free one.', 0, 65535),
-        flags.DEFINE_list(
-            'voxel_nm', [], 'Size of a voxel, z,y,x, to view a volume that does not say its own.'
-        ),
-    ]
+    run_together(main, *of_process)
 
 
 if __name__ == '__main__':

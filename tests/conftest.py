@@ -40,6 +40,7 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 # Files of tests that take long, the longest first.
 LONGEST = (
     'test_resume',
+    'test_processes',
     'test_interrupted',
     'test_accelerator',
     'test_data_sets',

@@ -100,9 +100,11 @@ def test_more_devices_than_the_thread_pool_carries(tmp_path: Path) -> None:
 def test_a_batch_is_divided_evenly_over_the_devices(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jax, 'local_device_count', lambda: 2)
+    monkeypatch.setattr(jax, 'device_count', lambda: 2)
     message = refused(*arguments(tmp_path / 'run', batch_size=9))
     assert 'config.batch_size to be a multiple of the 2 devices; found 9' in message
+    message = refused(*arguments(tmp_path / 'run', batch_size=6, microbatches=2))
+    assert 'the 2 devices, times 2 config.microbatches; found 6' in message
 
 
 @pytest.mark.parametrize(

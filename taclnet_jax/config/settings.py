@@ -36,6 +36,12 @@ class ModelSettings(Settings, block='model'):
         "before; 0 = the model's own default: 3 of mosinska, else 1.",
         low=0,
     )
+    rematerialise: bool = setting(
+        False,
+        'All but dive: what lies inside of blocks and ConvLSTM cells is computed again for the '
+        'gradient instead of being kept. Less memory, more time; beyond rounding the same.',
+        role='free',
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -153,6 +159,12 @@ class TrainingSettings(Settings):
     optimizer: OptimizerSettings = OptimizerSettings()
     phase_one: PhaseOneSettings = PhaseOneSettings()
     phase_two: PhaseTwoSettings = block(PhaseTwoSettings(), 'phase_two')
+    microbatches: int = setting(
+        1,
+        "Parts of a device's batch that go through the network one after the other, which takes "
+        'less memory: the update is that of the mean of their losses.',
+        low=1,
+    )
     start_from: str = setting(
         '',
         'A run of the same phase one to go on from: its <workdir>/checkpoints/phase_one.',

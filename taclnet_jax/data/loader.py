@@ -52,6 +52,7 @@ class WindowLoader:
         augment: how windows are changed; not at all by default.
         weights: `[samples]` probabilities by which an epoch draws as many samples as there are;
             None draws every one.
+        part: (index, number) of equal parts of each batch, of which this one is made.
     """
 
     volume: Volume
@@ -61,6 +62,7 @@ class WindowLoader:
     seed: int
     augment: AugmentSettings = AugmentSettings()
     weights: np.ndarray | None = None
+    part: tuple[int, int] = (0, 1)
 
     def __post_init__(self) -> None:
         if self.volume.membrane is None:
@@ -100,6 +102,9 @@ class WindowLoader:
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f'Step {step} of {self.steps_per_epoch} in an epoch.')
         order = self._order(epoch)
+        index, parts = self.part
+        size = self.batch_size // parts
+        first = step * self.batch_size + index * size
         windows = [
             self.window(
                 # A generator a draw: the samples do not depend on how they are put into batches.
@@ -107,7 +112,7 @@ class WindowLoader:
                 int(order[draw % len(order)]),
                 displace=displace,
             )
-            for draw in range(step * self.batch_size, (step + 1) * self.batch_size)
+            for draw in range(first, first + size)
         ]
         return {name: np.stack([window[name] for window in windows]) for name in windows[0]}
 

@@ -1,8 +1,10 @@
 """From sections of any size to P, attention and P_hat."""
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -42,7 +44,8 @@ class Inference:
     windows, on a grid of its own (`WindowGrid`).
 
     `network` is compiled, from parameters and normalised sections `[slices, height, width]` to P of
-    all of them; `attend`, from these to the attention's output for the target.
+    all of them, in turns on the local devices; `attend`, from these to the attention's output for
+    the target.
     """
 
     network: Any
@@ -178,7 +181,7 @@ def create_inference(
 
     stride = network.stride
     return Inference(
-        prob_of,
+        in_turns(prob_of),
         attend,
         attention.get('alpha', 1.0),
         slices,
@@ -190,6 +193,41 @@ def create_inference(
         window_px=window_px,
         window_halo_px=window_halo_px,
     )
+
+
+def in_turns(network: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """A compiled network whose calls take turns over the local devices.
+
+    It returns at once, as any of JAX does, and leaves the result on the first device.
+    """
+    devices = jax.local_devices()
+    if len(devices) == 1:
+        return network
+    turns = itertools.cycle(devices)
+
+    @lru_cache(maxsize=1)
+    def copies(variables: _Same) -> dict[jax.Device, Any]:
+        return {device: jax.device_put(variables.value, device) for device in devices}
+
+    def call(variables: Any, window: Any) -> jax.Array:
+        device = next(turns)
+        there = copies(_Same(variables))[device]
+        return jax.device_put(network(there, jax.device_put(window, device)), devices[0])
+
+    return call
+
+
+@dataclass(frozen=True)
+class _Same:
+    """Any object, the same as itself alone."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.value is self.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
 
 
 def predict_sections(

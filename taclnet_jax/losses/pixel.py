@@ -4,34 +4,51 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 # Keeps the logarithm finite where a probability is exactly 0 or 1; 1 - 1e-7 is still below 1.
 EPSILON = 1e-7
 
-# From P, the membrane and what is labelled to a scalar.
-Loss = Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+# From P, the membrane and what is labelled to a scalar; those of `LOSSES` take `axis_name`, too.
+Loss = Callable[..., jax.Array]
 
 
-def cross_entropy(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
+def labelled_mean(values: jax.Array, valid: jax.Array, axis_name: str | None = None) -> jax.Array:
+    """Mean of values weighted by `valid`, on all devices of the axis together; 0 without weight."""
+    return _sum(valid * values, axis_name) / jnp.maximum(_sum(valid, axis_name), 1)
+
+
+def cross_entropy(
+    prob: jax.Array, membrane: jax.Array, valid: jax.Array, axis_name: str | None = None
+) -> jax.Array:
     """Mean binary cross-entropy in nats over the labelled pixels; 0 where there are none.
 
     Args:
         prob: probabilities of membrane in [0, 1], any shape.
         membrane: the share of each pixel that is membrane, in [0, 1], the same shape.
         valid: 1 where there is a label, 0 elsewhere, the same shape. Other numbers are weights.
+        axis_name: of the devices that have a part of the pixels each, where there are several.
     """
     prob = jnp.clip(prob, EPSILON, 1 - EPSILON)
     membrane, valid = membrane.astype(prob.dtype), valid.astype(prob.dtype)
     nats = -(membrane * jnp.log(prob) + (1 - membrane) * jnp.log1p(-prob))
-    return jnp.sum(valid * nats) / jnp.maximum(jnp.sum(valid), 1)
+    return labelled_mean(nats, valid, axis_name)
 
 
-def cross_entropy_dice(prob: jax.Array, membrane: jax.Array, valid: jax.Array) -> jax.Array:
+def cross_entropy_dice(
+    prob: jax.Array, membrane: jax.Array, valid: jax.Array, axis_name: str | None = None
+) -> jax.Array:
     """`cross_entropy` plus the soft Dice loss of the membrane (Milletari et al. 2016)."""
     membrane, valid = membrane.astype(prob.dtype), valid.astype(prob.dtype)
     # One is added on both sides so that a crop without membrane has a gradient.
-    overlap, total = jnp.sum(valid * prob * membrane), jnp.sum(valid * (prob + membrane))
-    return cross_entropy(prob, membrane, valid) + 1 - (2 * overlap + 1) / (total + 1)
+    overlap = _sum(valid * prob * membrane, axis_name)
+    total = _sum(valid * (prob + membrane), axis_name)
+    entropy = cross_entropy(prob, membrane, valid, axis_name)
+    return entropy + 1 - (2 * overlap + 1) / (total + 1)
+
+
+def _sum(x: jax.Array, axis_name: str | None) -> jax.Array:
+    return jnp.sum(x) if axis_name is None else lax.psum(jnp.sum(x), axis_name)
 
 
 LOSSES: dict[str, Loss] = {'cross_entropy': cross_entropy, 'cross_entropy_dice': cross_entropy_dice}

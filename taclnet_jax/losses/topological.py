@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from taclnet_jax.losses.pixel import labelled_mean
 from taclnet_jax.topology import persistence_diagram, persistence_pairs
 
 
@@ -18,6 +19,7 @@ def topological_loss(
     min_persistence: float = 0.03,
     border: str = 'membrane',
     backend: str = 'gudhi',
+    axis_name: str | None = None,
 ) -> jax.Array:
     """How far the loops of P are from the true ones, patch by patch (Hu et al. 2019).
 
@@ -36,6 +38,7 @@ def topological_loss(
         patch: side of the patches at most, in pixels. The authors' programs take 65 and 100.
         min_persistence: superfluous loops of no more persistence are let be, as the authors do.
         border, backend: 'membrane' or 'open', 'gudhi' or 'xla'; see `persistence_pairs`.
+        axis_name: of the devices that have some of the sections each, where there are several.
 
     Returns:
         The sum over the loops of a patch, averaged over the patches with a label; 0 if there are
@@ -56,7 +59,7 @@ def topological_loss(
     diagram, mask = persistence_diagram(predicted, border=border, backend=backend)
     loops = count_loops(true, border=border, backend=backend)
     costs = matching_cost(diagram, mask, loops, min_persistence=min_persistence)
-    return jnp.sum(jnp.where(counts, costs, 0)) / jnp.maximum(jnp.sum(counts), 1)
+    return labelled_mean(costs, counts.astype(costs.dtype), axis_name)
 
 
 def count_loops(binary: jax.Array, **options: Any) -> jax.Array:

@@ -58,15 +58,22 @@ class ConvLSTMLayer(nn.Module):
     features: int
     kernel: int = 3
     dtype: Any = jnp.float32
+    remat: bool = False  # keeps no more of a section than its input and state for the gradient
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         cell = ConvLSTMCell(self.features, self.kernel, self.dtype)
-        state, first = cell(None, x[:, 0])
+
+        def step(cell: ConvLSTMCell, state: State | None, x: jax.Array) -> tuple[State, jax.Array]:
+            return cell(state, x)
+
+        if self.remat:
+            step = nn.remat(step)
+        state, first = step(cell, None, x[:, 0])
         if x.shape[1] == 1:
             return first[:, None]
         scan = nn.scan(
-            lambda cell, state, x: cell(state, x),
+            step,
             variable_broadcast='params',
             split_rngs={'params': False},
             in_axes=1,
@@ -87,10 +94,11 @@ class ConvLSTM(Network):
     hidden: Sequence[int] = (16, 8)  # channels of the layers before the last
     kernel: int = 3  # side of the square kernels, odd
     dtype: Any = jnp.float32  # of the computation; parameters stay float32
+    remat: bool = False  # of the layers
 
     @classmethod
     def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
-        return cls(tuple(settings.hidden), settings.kernel, dtype)
+        return cls(tuple(settings.hidden), settings.kernel, dtype, settings.rematerialise)
 
     def reach_px(self, slices: int) -> int:
         """A kernel's radius for each layer, and for each section that the state comes through."""
@@ -102,6 +110,6 @@ class ConvLSTM(Network):
         slices = image.shape[1]
         x = image[..., None].astype(self.dtype)
         for features in (*self.hidden, slices):
-            x = ConvLSTMLayer(features, self.kernel, self.dtype)(x)
+            x = ConvLSTMLayer(features, self.kernel, self.dtype, self.remat)(x)
         logits = nn.Conv(slices, (1, 1), dtype=self.dtype)(x[:, -1])
         return jnp.moveaxis(logits, -1, 1).astype(jnp.float32)

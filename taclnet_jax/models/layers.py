@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -35,10 +35,18 @@ class Block(nn.Module):
     features: int  # channels of the output
     norm: Norm | None = None  # makes a layer of normalisation of a name
     dtype: Any = jnp.float32  # of the computation
+    remat: bool = False  # keeps no more than its input for the gradient
 
     @nn.compact
     def __call__(self, x: jax.Array, iteration: int = 0) -> jax.Array:
         """`[..., channels]` to `[..., features]`."""
+
+        def layers(self: Self, x: jax.Array) -> jax.Array:
+            return self._layers(x, iteration)
+
+        return (nn.remat(layers) if self.remat else layers)(self, x)
+
+    def _layers(self, x: jax.Array, iteration: int) -> jax.Array:
         for layer in range(2):
             # The normalisation has a bias of its own.
             bias = self.norm is None

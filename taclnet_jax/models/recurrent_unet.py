@@ -1,6 +1,7 @@
 """A U-Net whose deepest level is a ConvLSTM over the sections of a window."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -20,12 +21,14 @@ class BidirectionalConvLSTM(nn.Module):
 
     features: int
     dtype: Any = jnp.float32
+    remat: bool = False  # of the ConvLSTMs
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         half = self.features // 2
-        down = ConvLSTMLayer(half, dtype=self.dtype)(x)
-        up = ConvLSTMLayer(self.features - half, dtype=self.dtype)(x[:, ::-1])[:, ::-1]
+        layer = partial(ConvLSTMLayer, dtype=self.dtype, remat=self.remat)
+        down = layer(half)(x)
+        up = layer(self.features - half)(x[:, ::-1])[:, ::-1]
         return jnp.concatenate([down, up], axis=-1)
 
 
@@ -34,7 +37,8 @@ class RecurrentUNetBody(UNetBody):
 
     def across(self, x: jax.Array, slices: int) -> jax.Array:
         windows = x.reshape(-1, slices, *x.shape[1:])
-        return x + BidirectionalConvLSTM(x.shape[-1], self.dtype)(windows).reshape(x.shape)
+        layer = BidirectionalConvLSTM(x.shape[-1], self.dtype, self.remat)
+        return x + layer(windows).reshape(x.shape)
 
 
 class RecurrentUNet(UNet):

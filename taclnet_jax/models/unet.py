@@ -28,13 +28,14 @@ class Contraction(nn.Module):
     features: Sequence[int]  # channels of each
     norm: Norm | None = None
     dtype: Any = jnp.float32
+    remat: bool = False  # of the blocks
 
     @nn.compact
     def __call__(self, x: jax.Array, iteration: int) -> tuple[jax.Array, list[jax.Array]]:
         """`[n, height, width, channels]` to that after the last pooling, and each level's maps."""
         levels = []
         for features in self.features:
-            levels.append(Block(features, self.norm, self.dtype)(x, iteration))
+            levels.append(Block(features, self.norm, self.dtype, self.remat)(x, iteration))
             x = max_pool(levels[-1])
         return x, levels
 
@@ -45,6 +46,7 @@ class Expansion(nn.Module):
     features: Sequence[int]  # channels of each, from full resolution down
     norm: Norm | None = None
     dtype: Any = jnp.float32
+    remat: bool = False  # of the blocks
 
     @nn.compact
     def __call__(self, x: jax.Array, levels: list[jax.Array], iteration: int) -> jax.Array:
@@ -52,7 +54,7 @@ class Expansion(nn.Module):
         for features, level in zip(self.features[::-1], levels[::-1], strict=True):
             x = UpConvolution(features, self.dtype)(x)
             x = jnp.concatenate([level, x], axis=-1)
-            x = Block(features, self.norm, self.dtype)(x, iteration)
+            x = Block(features, self.norm, self.dtype, self.remat)(x, iteration)
         return Convolution(1, (1, 1), dtype=self.dtype)(x).astype(jnp.float32)
 
 
@@ -62,6 +64,7 @@ class UNetBody(nn.Module):
     features: Sequence[int]
     norm: Norm | None = None
     dtype: Any = jnp.float32
+    remat: bool = False  # of the blocks
 
     @nn.compact
     def __call__(self, windows: jax.Array, iteration: int = 0) -> jax.Array:
@@ -70,10 +73,11 @@ class UNetBody(nn.Module):
         *features, deepest = self.features
         x = windows.reshape(-1, height, width, channels).astype(self.dtype)
         x = pad_to_multiple(x, 2 ** len(features))
-        x, levels = Contraction(features, self.norm, self.dtype)(x, iteration)
-        x = Block(deepest, self.norm, self.dtype)(x, iteration)
+        x, levels = Contraction(features, self.norm, self.dtype, self.remat)(x, iteration)
+        x = Block(deepest, self.norm, self.dtype, self.remat)(x, iteration)
         x = self.across(x, windows.shape[1])
-        logits = Expansion(features, self.norm, self.dtype)(x, levels, iteration)
+        expansion = Expansion(features, self.norm, self.dtype, self.remat)
+        logits = expansion(x, levels, iteration)
         return logits[:, :height, :width, 0].reshape(windows.shape[:-1])
 
     def across(self, x: jax.Array, slices: int) -> jax.Array:
@@ -102,6 +106,7 @@ class UNet(Network):
     dtype: Any = jnp.float32  # of the computation; parameters stay float32
     axis_name: str | None = None  # of the devices that share a batch in training
     iteration_count: int = 1  # how often it is applied
+    remat: bool = False  # of the blocks
 
     body: ClassVar[type[UNetBody]] = UNetBody
 
@@ -113,6 +118,7 @@ class UNet(Network):
             dtype,
             axis_name,
             settings.iterations or cls.iteration_count,
+            settings.rematerialise,
         )
 
     @property
@@ -130,7 +136,7 @@ class UNet(Network):
     @nn.compact
     def iterations(self, image: jax.Array, train: bool = False) -> jax.Array:
         norm = batch_norm(train, self.axis_name, self.dtype) if self.normalise else None
-        body = self.body(self.features, norm, self.dtype, name='body')
+        body = self.body(self.features, norm, self.dtype, self.remat, name='body')
         if self.iteration_count == 1:
             return body(image[..., None])[None]
         logits, prob = [], jnp.zeros_like(image)

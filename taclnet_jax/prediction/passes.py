@@ -6,11 +6,13 @@ writes its own block alone.
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
@@ -81,11 +83,16 @@ class Passes:
             slice(p.start + region.start, p.stop + region.start)
             for p, region in zip(part, self.layout.region, strict=True)
         )
-        for z in self.layout.sections_of(index):
+        store, _ = self._prob, self._histograms  # opened before the threads ask for them
+
+        def section(z: int) -> None:
             target = self.layout.sections[z]
             stretch = next(s for s in self.stretches if target in s)
             prob = self.infer.prob(self.model.variables, self.image, target, stretch, (y, x))
-            self._prob[:, z, *part].write(prob).result()
+            store[:, z, *part].write(prob).result()
+
+        with ThreadPoolExecutor(jax.local_device_count()) as pool:  # one for each to compute
+            list(pool.map(section, self.layout.sections_of(index)))
 
     def attend(self, index: Index) -> None:
         """The attention o of each of the block's windows, over all that it sees."""

@@ -19,6 +19,7 @@ import orbax.checkpoint as ocp
 from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics import HIGHER_IS_BETTER
+from taclnet_jax.training import parallel
 from taclnet_jax.training.state import TrainState
 
 _PAUSES_S = (0.0, 1.0, 5.0)
@@ -36,8 +37,8 @@ class Checkpoints:
     validation metric; `phase_one/` the end of phase one, for other runs of the same. Each holds the
     variables, the optimizer's state, the ITA memory, the step, and the run's configuration.
 
-    Only training opens them so, one at a time: what a killed one left half-written is removed. For
-    readers there are the functions below, which change nothing.
+    Only training opens them so, one at a time, with all its processes: what a killed one left
+    half-written is removed. For readers there are the functions below, which change nothing.
 
     Args:
         workdir, config: the run's folder; its configuration, stored with each.
@@ -70,7 +71,7 @@ class Checkpoints:
         """Keeps a state that is on the host as the best if its scores, by name, are."""
         value = validation[self._metric]
         score = value if HIGHER_IS_BETTER[self._metric] else -value
-        if score > self._best_score:
+        if parallel.of_first(score > self._best_score):  # of which each has computed its own
             self._best_score = score
             self._write(self._best, state, score)
 
@@ -86,6 +87,14 @@ class Checkpoints:
         Raises:
             InputError: one cannot be read at the moment, and may be good.
         """
+        state = self._restore_last(template) if parallel.is_first() else None
+        step = parallel.of_first(-1 if state is None else state.step)
+        if state is None and step >= 0:
+            state = _state(self.folder / 'last', step, template)
+        self._last.reload()
+        return state
+
+    def _restore_last(self, template: TrainState) -> TrainState | None:
         for step in sorted(self._last.all_steps(), reverse=True):
             try:
                 return _state(self.folder / 'last', step, template)
@@ -98,7 +107,6 @@ class Checkpoints:
                 aside.mkdir(exist_ok=True)
                 shutil.rmtree(aside / str(step), ignore_errors=True)
                 shutil.move(self.folder / 'last' / str(step), aside)
-                self._last.reload()
         return None
 
     def close(self) -> None:
@@ -247,7 +255,11 @@ def _read(path: Path, items: dict[str, Any]) -> Any:
     Raises:
         ValueError: they are not what was saved; or whatever Orbax does.
     """
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as reader:
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    handler = ocp.CompositeCheckpointHandler()
+    with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
         args = ocp.args.Composite(**items, info=ocp.args.JsonRestore())
         restored = dict(reader.restore(path, args=args).items())
     info = restored['info']

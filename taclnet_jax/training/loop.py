@@ -15,7 +15,7 @@ from clu import parameter_overview
 from taclnet_jax.errors import Interrupted
 from taclnet_jax.losses import LOSSES
 from taclnet_jax.training import parallel
-from taclnet_jax.training.reporting import Reporter, read_metrics
+from taclnet_jax.training.reporting import Reporter, Silence, read_metrics
 from taclnet_jax.training.setup import Training, opened
 from taclnet_jax.training.state import EpochLoss, TrainState
 from taclnet_jax.training.step import Step, time_topology
@@ -46,7 +46,9 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
     with opened(training, folder) as (checkpoints, state):
         first_step = int(state.step)
         with (
-            closing(Reporter(folder, first_step, training.steps)) as reporter,
+            closing(
+                Reporter(folder, first_step, training.steps) if parallel.is_first() else Silence()
+            ) as reporter,
             stop_signals() as signals,
         ):
             if first_step == 0:
@@ -66,6 +68,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                 )
                 host = state.to_host(samples)
                 step, last = int(host.step), epoch == training.epochs - 1
+                stopped = parallel.of_any(signals[0] if signals else 0)
 
                 # --- Validation, unless a signal came in the middle of the epoch.
                 if step == (epoch + 1) * per_epoch:
@@ -92,17 +95,18 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                         reporter.print(warning)
 
                 # --- Checkpoint.
-                if signals or last or (epoch + 1) % settings.checkpoint.every_epochs == 0:
+                if stopped or last or (epoch + 1) % settings.checkpoint.every_epochs == 0:
                     checkpoints.save(host)
-                if signals:
+                if stopped:
                     raise Interrupted(
-                        signals[0],
+                        stopped,
                         f'Stopped at step {step} of {training.steps}, and saved. Start the same '
                         'command again to go on.',
                     )
     from taclnet_jax import figures  # matplotlib, for which the first step need not wait
 
-    figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
+    if parallel.is_first():
+        figures.training_curves(folder / 'curves.png', read_metrics(folder / 'metrics.jsonl'))
     return state.to_host(samples)
 
 
@@ -112,7 +116,7 @@ def train_epoch(
     state: TrainState,
     epoch: int,
     first: int,
-    reporter: Reporter,
+    reporter: Reporter | Silence,
     watch: Watch,
     signals: list[int],
 ) -> tuple[TrainState, dict[str, float]]:
@@ -124,18 +128,21 @@ def train_epoch(
             state = state.replace(memory=state.memory.begin_epoch())
     start, step = None, epoch * training.loader.steps_per_epoch + first
     batches = training.loader.epoch(epoch, first, displace=not phase_two)
+    several = jax.process_count() > 1
     with batches:
         for batch in batches:
+            if several:
+                batch['stop'] = np.full(len(batch['sample_id']), bool(signals))
             state, output = step_fn(state, parallel.shard(batch))
             step += 1
-            watch.see(step, output['loss'], batch['sample_id'])
+            watch.see(step, output, batch['sample_id'])
             reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', watch.mean)
             if start is None:  # The first step compiles.
                 jax.block_until_ready(output)
                 start, waited, timed = time.perf_counter(), batches.seconds_waited, 0
             else:
                 timed += 1
-            if signals:
+            if watch.stop or (signals and not several):
                 break
     watch.wait()
     times = {}
@@ -147,7 +154,7 @@ def train_epoch(
         }
         attention = training.settings.attention
         if phase_two and attention.kind != 'none' and not signals:
-            times |= time_topology(output['prob'], attention)
+            times |= time_topology(output['prob'].addressable_data(0), attention)
             parts = times['time/persistence_ms'] + times['time/attention_ms']
             times['time/network_ms'] = step_ms - times['time/data_ms'] - parts
     return state, times

@@ -1,6 +1,7 @@
 """What a training step minimises, in either phase."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,13 +17,18 @@ Arrays = dict[str, Any]
 Objective = Callable[..., tuple[jax.Array, tuple[jax.Array, jax.Array | None, Any]]]
 
 
-def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two: bool) -> Loss:
+def create_loss(
+    settings: LossSettings,
+    attention: AttentionSettings,
+    phase_two: bool,
+    axis_name: str | None = None,
+) -> Loss:
     """The loss of maps by name; the topological and the perceptual loss join it in phase two.
 
     So TopoLoss' authors train. Mosinska et al. add theirs from the beginning: VGG19 over every
     section of every window takes ten times the network's own time.
     """
-    plain = LOSSES[settings.loss]
+    plain = partial(LOSSES[settings.loss], axis_name=axis_name)
     if not phase_two:
         return plain
     topological, perceptual = settings.topological_loss, settings.perceptual_loss
@@ -38,6 +44,7 @@ def create_loss(settings: LossSettings, attention: AttentionSettings, phase_two:
                 patch=topological.patch,
                 border=attention.border,
                 backend=attention.backend,
+                axis_name=axis_name,
             )
         if vgg19 is not None:
             truth = jnp.where(valid != 0, membrane.astype(prob.dtype), prob)
@@ -54,6 +61,7 @@ def create_objective(
     slices: int,
     attention: AttentionSettings,
     losses: LossSettings,
+    axis_name: str | None = None,
 ) -> Objective:
     """The loss of a batch as a function of the network's parameters.
 
@@ -67,13 +75,14 @@ def create_objective(
         slices: sections in a window; the target is the middle one.
         attention: whether, and how.
         losses: what is minimised.
+        axis_name: of the devices that have a part of the batch each, where there are several.
 
     Returns:
         A function of the network's parameters, all its variables, a batch and the keywords
         `history` and `beta` of ITA to (loss, (P `[batch, slices, height, width]`, o of the targets
         or None, the variables that are no parameters, as they are from now on)).
     """
-    loss_fn = create_loss(losses, attention, phase_two)
+    loss_fn = create_loss(losses, attention, phase_two, axis_name)
     target = slices // 2
     attends = phase_two and attention.kind != 'none'
 

@@ -86,6 +86,20 @@ class Reporter:
         self._events.write_event(event)
 
 
+class Silence:
+    """The reporter of all processes but the first."""
+
+    def step(self, description: str, loss: float) -> None: ...
+
+    def metrics(self, step: int, metrics: Mapping[str, Any]) -> None: ...
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None: ...
+
+    def print(self, line: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The records of a metrics.jsonl; none if it is not there. Damaged lines are left out."""
     records = []

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Training:
         return epoch >= self.settings.training.phase_one.epochs
 
     def create_step(self, phase_two: bool) -> Step:
-        """The update of either phase, compiled for all local devices."""
+        """The update of either phase, compiled for all devices."""
         settings = self.settings
         objective = create_objective(
             self.network,
@@ -78,6 +78,7 @@ class Training:
             slices=settings.sampling.slices,
             attention=settings.attention,
             losses=settings.losses,
+            axis_name=parallel.AXIS,
         )
         remembers = phase_two and settings.attention.kind == 'ita'
         return create_step(
@@ -85,6 +86,7 @@ class Training:
             self.optimizer,
             settings.training.optimizer.average,
             settings.attention.beta if remembers else None,
+            settings.training.microbatches,
         )
 
 
@@ -100,7 +102,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     """
     settings = config if isinstance(config, RunSettings) else run_settings(config)
     sampling = settings.sampling
-    check_devices(sampling.batch_size, settings.attention.backend)
+    check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
     volume = volume or load_volume(settings.data)
     split = split_sections(volume, sampling)
     seen = training_volume(volume, settings.data.downsample)
@@ -123,6 +125,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
         settings.seed,
         sampling.augment,
         balanced_weights(seen, samples) if sampling.crops_balanced else None,
+        (jax.process_index(), jax.process_count()),
     )
     network = create_model(settings.model, settings.precision, parallel.AXIS)
     optimizer = create_optimizer(settings.training, loader.steps_per_epoch)
@@ -139,7 +142,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
 
 @contextmanager
 def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoints, TrainState]]:
-    """The folder of a run, held by this process, with the state to go on from, on the host.
+    """The folder of a run, held by the first process, with the state to go on from, on the host.
 
     That of the run's last checkpoint; or the end of the phase one that `start_from` names; or new,
     with the parameters of the model that `initialise_from` names. Where nothing refuses it the
@@ -159,12 +162,14 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
         f'Expected {folder} to be trained by one process at a time; {{holder}} is training there. '
         'Wait until it ends, stop it, or choose another --workdir.'
     )
-    with locked(folder / '.training.lock', busy):
-        check_workdir(settings, folder)  # another training may just have begun there
-        check_same_data(training.volume, folder)
-        write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
-        config = as_nested(_located(settings))
-        write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+    config = as_nested(_located(settings))
+    with locked(folder / '.training.lock', busy) if parallel.is_first() else nullcontext():
+        if parallel.is_first():
+            check_workdir(settings, folder)  # another training may just have begun there
+            check_same_data(training.volume, folder)
+            write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
+            write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
+        parallel.wait()  # for what refuses the folder
         with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
             state = checkpoints.restore_last(training.new)
             yield checkpoints, state or first or first_state(settings, training.new)
@@ -266,12 +271,13 @@ def check_memory(samples: int, crop: tuple[int, int]) -> None:
         )
 
 
-def check_devices(batch_size: int, backend: str) -> None:
+def check_devices(batch_size: int, microbatches: int, backend: str) -> None:
     """Refuses batches that do not divide over the devices, and devices that would deadlock."""
-    devices = jax.local_device_count()
-    if batch_size % devices:
+    devices = jax.device_count()
+    if batch_size % (devices * microbatches):
+        times = f', times {microbatches} config.microbatches' if microbatches > 1 else ''
         raise InputError(
-            f'Expected config.batch_size to be a multiple of the {devices} devices; found '
+            f'Expected config.batch_size to be a multiple of the {devices} devices{times}; found '
             f'{batch_size}.'
         )
     if backend == 'gudhi':

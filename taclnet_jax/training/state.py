@@ -43,7 +43,7 @@ class ITAMemory(struct.PyTreeNode):
     def read(
         self, sample_id: jax.Array, symmetries: jax.Array, beta: float
     ) -> tuple[jax.Array, jax.Array]:
-        """History and its weight for a device's samples, inside a pmapped step.
+        """History and its weight for a device's samples, inside a mapped step.
 
         Args:
             sample_id: `[batch]`.
@@ -119,11 +119,11 @@ class TrainState(struct.PyTreeNode):
         """Replicates parameters and optimizer, shards the ITA memory by sample."""
         memory = self.memory
         replicated = parallel.replicate(self.replace(memory=None))
-        return replicated.replace(memory=parallel.shard(memory))
+        return replicated.replace(memory=parallel.shard(jax.tree.map(parallel.own_rows, memory)))
 
     def to_host(self, samples: int) -> TrainState:
         """Undoes `to_devices`; the result does not depend on the number of devices."""
-        memory = jax.tree.map(lambda x: parallel.unshard(x, samples), self.memory)
+        memory = jax.tree.map(lambda x: parallel.all_rows(x, samples), self.memory)
         return parallel.unreplicate(self.replace(memory=None)).replace(memory=memory)
 
 

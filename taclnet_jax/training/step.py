@@ -1,7 +1,8 @@
-"""One update, compiled for all local devices, and what its parts take."""
+"""One update, compiled for all devices, and what its parts take."""
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,9 @@ def create_step(
     optimizer: optax.GradientTransformation,
     average: float = 0.0,
     beta: float | None = None,
+    microbatches: int = 1,
 ) -> Step:
-    """One update, compiled for all local devices; it donates the state.
+    """One update, compiled for all devices; it donates the state.
 
     Where the loss or the gradient is not finite the step is skipped: parameters, statistics,
     optimizer and memory stay as they are. So does the learning rate, which counts updates.
@@ -34,18 +36,21 @@ def create_step(
         optimizer: what takes its gradient.
         average: what an update leaves of the moving average of variables, where the state has one.
         beta: weight of the epoch before in ITA; None without ITA.
+        microbatches: parts of a device's batch, of which only one is in memory at a time.
 
     Returns:
         A function of the state and a sharded batch to the new state and, by device, 'loss', NaN if
-        the step was skipped, and 'prob' `[batch, slices, height, width]`.
+        the step was skipped, and 'prob' `[batch, slices, height, width]`. Where the batch has
+        'stop' `[batch]`, the output says whether any of it is true, on any device.
     """
+
+    gradient_fn = accumulated(jax.value_and_grad(objective, has_aux=True), microbatches)
 
     def step(state: TrainState, batch: Arrays) -> tuple[TrainState, Arrays]:
         memory, ita = None, {}
         if beta is not None and state.memory is not None:
             memory = state.memory
             ita['history'], ita['beta'] = memory.read(batch['sample_id'], batch['symmetry'], beta)
-        gradient_fn = jax.value_and_grad(objective, has_aux=True)
         params = state.variables['params']
         (loss, (prob, attention, statistics)), gradients = gradient_fn(
             params, state.variables, batch, **ita
@@ -75,16 +80,48 @@ def create_step(
             memory=memory or state.memory,
             losses=state.losses.add(loss, finite),
         )
-        return state, {'loss': jnp.where(finite, loss, jnp.nan), 'prob': prob}
+        output = {'loss': jnp.where(finite, loss, jnp.nan), 'prob': prob}
+        if 'stop' in batch:
+            output['stop'] = lax.pmax(jnp.any(batch['stop']), parallel.AXIS)
+        return state, output
 
-    return jax.pmap(step, axis_name=parallel.AXIS, donate_argnums=0)
+    return parallel.map_step(step)
+
+
+def accumulated(gradient_fn: Callable[..., Any], parts: int) -> Callable[..., Any]:
+    """A gradient of `Objective`, of equal parts of the batch one after the other.
+
+    Loss and gradient are the means over the parts; each part goes on from the statistics of the one
+    before.
+    """
+    if parts == 1:  # without the loop, in which convolutions are slow on CPUs
+        return gradient_fn
+
+    def gradient(params: Any, variables: Any, batch: Arrays, **ita: jax.Array) -> Any:
+        def add(carry: Any, part: Any) -> Any:
+            total, statistics = carry
+            batch, ita = part
+            (loss, (prob, attention, statistics)), gradients = gradient_fn(
+                params, {**variables, **statistics}, batch, **ita
+            )
+            return (optax.tree.add(total, (loss, gradients)), statistics), (prob, attention)
+
+        split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (batch, ita))
+        zeros = optax.tree.zeros_like((jnp.zeros(()), params))
+        statistics = {name: x for name, x in variables.items() if name != 'params'}
+        (total, statistics), outputs = lax.scan(add, (zeros, statistics), split)
+        loss, gradients = optax.tree.scale(1 / parts, total)
+        prob, attention = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), outputs)
+        return (loss, (prob, attention, statistics)), gradients
+
+    return gradient
 
 
 def time_topology(prob: jax.Array, settings: AttentionSettings) -> dict[str, float]:
     """Milliseconds that persistence and attention take for a batch, timed on their own.
 
     Inside the compiled step the parts cannot be told apart. P is that of a step, `[devices, batch,
-    slices, height, width]`.
+    slices, height, width]`, of devices of this process.
     """
     prob = prob.reshape(-1, *prob.shape[2:])
     options = settings.options

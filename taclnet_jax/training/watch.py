@@ -3,7 +3,6 @@
 from collections import deque
 from collections.abc import Iterator
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -11,6 +10,8 @@ from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import Samples
 from taclnet_jax.errors import InputError
 from taclnet_jax.losses import Loss
+from taclnet_jax.training import parallel
+from taclnet_jax.training.objective import Arrays
 from taclnet_jax.training.state import EpochLoss
 
 SKIPPED_IN_A_ROW = 20
@@ -26,7 +27,8 @@ class Watch:
 
     def __init__(self, samples: Samples) -> None:
         self._samples = samples
-        self._pending: tuple[int, jax.Array, np.ndarray] | None = None
+        self._pending: tuple[int, Arrays, np.ndarray] | None = None
+        self.stop = False  # whether any process was told to; all learn it from the same step
         self._last: deque[float] = deque(maxlen=20)
         self._skipped = 0
 
@@ -35,22 +37,23 @@ class Watch:
         """Of the last updates."""
         return sum(self._last) / len(self._last) if self._last else float('nan')
 
-    def see(self, step: int, loss: jax.Array, sample_id: np.ndarray) -> None:
-        """Takes a step's loss by device, NaN if it was skipped, and looks at the one before.
+    def see(self, step: int, output: Arrays, sample_id: np.ndarray) -> None:
+        """Takes a step's output, as `create_step` makes it, and looks at the one before.
 
         Raises:
             InputError: that one was the last of too many skipped in a row.
         """
         self.wait()
-        self._pending = step, loss, sample_id
+        self._pending = step, output, sample_id
 
     def wait(self) -> None:
         """Looks at the last step, too; raises likewise."""
         if self._pending is None:
             return
-        step, by_device, sample_id = self._pending
+        step, output, sample_id = self._pending
         self._pending = None
-        loss = float(np.asarray(by_device)[0])
+        loss = float(parallel.unreplicate(output['loss']))
+        self.stop = 'stop' in output and bool(parallel.unreplicate(output['stop']))
         if np.isfinite(loss):
             self._last.append(loss)
             self._skipped = 0

@@ -168,6 +168,7 @@ def test_which_settings_no_result_hangs_on() -> None:
         'prepared_dir',
         'cache_mb',
         'attention.backend',
+        'model.rematerialise',
         'start_from',
         'initialise_from',
         'checkpoint.every_epochs',

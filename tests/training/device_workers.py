@@ -6,10 +6,13 @@ import sys
 
 import jax
 import numpy as np
+import pytest
 from commands import small_settings
 from poisoned import POISONS, batch, problem
 
+from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.volume import Volume
+from taclnet_jax.inference import create_inference
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
 from taclnet_jax.training.state import TrainState
@@ -73,7 +76,60 @@ def skipped() -> list[np.ndarray]:
     return [*arrays, after.losses.skipped]
 
 
-WORK = {'ita': ita, 'large': large, 'skipped': skipped}
+def mapped() -> list[np.ndarray]:
+    """Loss, and the state after an epoch, of either way to map a step over the devices."""
+    found = []
+    for map_step in (parallel.map_on_host, parallel.map_over_hosts):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(parallel, 'map_step', map_step)
+            training, state = ita_problem()
+            step, state = training.create_step(phase_two=True), state.to_devices()
+        for i in range(training.loader.steps_per_epoch):
+            state, output = step(state, parallel.shard(training.loader.batch(0, i)))
+        found += [np.asarray(output['loss']), *jax.tree.leaves(jax.tree.map(np.asarray, state))]
+    return found
+
+
+def losses() -> list[np.ndarray]:
+    """Of a few steps whose windows have labels in different numbers, on any number of devices."""
+    found = []
+    training = prepare(
+        small_settings(
+            loss='cross_entropy_dice',
+            model__name='unet',
+            model__features=(4, 6),
+            model__normalise=True,
+        )
+    )
+    for phase_two in (False, True):
+        step, state = training.create_step(phase_two), training.new.to_devices()
+        for i in range(training.loader.steps_per_epoch):
+            batch = training.loader.batch(0, i)
+            batch['valid'][:3, :, i:] = 0
+            state, output = step(state, parallel.shard(batch))
+            found.append(np.asarray(output['loss'][0]))
+    return found
+
+
+def predicted() -> list[np.ndarray]:
+    """P of a section by four views, and on how many devices the network is then."""
+    settings = small_settings(model__name='unet', model__features=(4, 6))
+    training = prepare(settings)
+    infer = create_inference(training.network, views=4, **settings.inference_options)
+    image = normalised(training.volume.image)
+    prob = infer.prob(training.new.variables, image, 2, range(5))
+    kept = [x for x in jax.live_arrays() if x.shape == (3, 3, 4, 4)]
+    return [prob, np.int32(len({device for x in kept for device in x.devices()}))]
+
+
+WORK = {
+    'predicted': predicted,
+    'mapped': mapped,
+    'losses': losses,
+    'ita': ita,
+    'large': large,
+    'skipped': skipped,
+}
 
 if __name__ == '__main__':
     folder, *names = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""ITA, skipped steps and large windows on one, two and four devices."""
+"""ITA, losses, skipped steps and large windows on one, two and four devices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 from commands import environment
-from device_workers import ITA_EPOCHS, ita, ita_problem
+from device_workers import ITA_EPOCHS, ita, ita_problem, losses, predicted
 from poisoned import POISONS
 
 from taclnet_jax.attention.sta import sta_attention
@@ -89,10 +89,17 @@ def test_ita_follows_the_recurrence(expected: list[np.ndarray]) -> None:
     check_ita(ita(), expected)
 
 
-def test_ita_and_skipped_steps_on_two_devices(expected: list[np.ndarray], tmp_path: Path) -> None:
-    got, states = work(2, tmp_path, 'ita', 'skipped')
+def test_two_devices(expected: list[np.ndarray], tmp_path: Path) -> None:
+    names = 'ita', 'skipped', 'mapped', 'losses', 'predicted'
+    got, states, mapped, two, (prob, devices) = work(2, tmp_path, *names)
     check_ita(got, expected)
     check_skipped(states)
+    # jax.pmap and shard_map are the same to the bit.
+    for one, other in zip(mapped[: len(mapped) // 2], mapped[len(mapped) // 2 :], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(two, losses(), rtol=1e-4)
+    np.testing.assert_allclose(prob, predicted()[0], rtol=1e-5)
+    assert devices == 2
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_many_in_a_row_end_a_run_with_the_crops_of_the_last(
 def test_only_steps_in_a_row_end_a_run() -> None:
     samples = prepare(small_settings(**PLAIN)).loader.samples
     watch = Watch(samples)
-    finite, skipped = np.array([0.5]), np.array([np.nan])
+    finite, skipped = {'loss': jnp.array([0.5])}, {'loss': jnp.array([np.nan])}
     for i in range(5 * SKIPPED_IN_A_ROW):
         watch.see(i, finite if i % SKIPPED_IN_A_ROW == 0 else skipped, np.array([0]))
     assert watch.mean == 0.5

@@ -1,0 +1,75 @@
+"""The flags of the modes of the command line, defined only where it is one.
+
+What they default to is imported late: it brings JAX, which --help and mistakes need not wait for.
+"""
+
+from typing import Any
+
+from absl import flags
+
+
+def define_processes() -> list[flags.FlagHolder[Any]]:
+    """The flags of training in several processes: whether, and as `run_together` takes them."""
+    return [
+        flags.DEFINE_bool(
+            'distributed', False, 'Train as one of several processes, as SLURM or a TPU tells.'
+        ),
+        flags.DEFINE_string(
+            'coordinator', None, 'host:port of the first of several processes, with the next two.'
+        ),
+        flags.DEFINE_integer(
+            'num_processes', None, 'How many processes train together.', lower_bound=1
+        ),
+        flags.DEFINE_integer(
+            'process_index', None, 'Which of them this is, from 0.', lower_bound=0
+        ),
+    ]
+
+
+def define_prediction() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=predict, by the names that `prediction.predict.Options` has."""
+    from taclnet_jax.prediction.job import DTYPES, NAMES
+    from taclnet_jax.volumes import FORMATS
+
+    return [
+        flags.DEFINE_string('input_dataset', '', 'Of --input, inside HDF5, zarr or N5.'),
+        flags.DEFINE_list(
+            'names', [], f'What to write, of {", ".join(NAMES)}; by default refined and segments.'
+        ),
+        flags.DEFINE_enum('dtype', 'uint8', DTYPES, 'Of the maps; in uint8 255 stands for 1.'),
+        flags.DEFINE_enum('format', 'tiff', FORMATS, 'Of what is written.'),
+        flags.DEFINE_string(
+            'box', '', 'What to predict: z0:z1,y0:y1,x0:x1 in voxels, or in nm with nm at the end.'
+        ),
+        flags.DEFINE_string('mask', '', 'Volume of the same size; where it is 0 is left out.'),
+        flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
+        flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
+        flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
+        flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
+        flags.DEFINE_string(
+            'scratch', '', 'Folder of unfinished work; beside --output by default.'
+        ),
+        flags.DEFINE_integer('workers', 1, 'Processes that share the blocks.', lower_bound=1),
+        flags.DEFINE_string('worker_command', '', "Starts each of them, such as 'srun -n1'."),
+    ]
+
+
+def define_neurons() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=segment that no other mode has, by their names in its `Options`."""
+    from taclnet_jax.neurons import THRESHOLD
+
+    meaning = 'Least IoU of two segments that are joined, 0 to 1.'
+    return [flags.DEFINE_float('join_threshold', THRESHOLD, meaning, 0, 1)]
+
+
+def define_view() -> list[flags.FlagHolder[Any]]:
+    """The flags of --mode=view, by their names in `viewing.serving`."""
+    return [
+        flags.DEFINE_string(
+            'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'
+        ),
+        flags.DEFINE_integer('port', 0, '0 for any free one.', 0, 65535),
+        flags.DEFINE_list(
+            'voxel_nm', [], 'Size of a voxel, z,y,x, to view a volume that does not say its own.'
+        ),
+    ]
