@@ -185,7 +185,7 @@ def _described(hint: Any) -> str:
         return '()'
     if get_origin(hint) is tuple:
         if get_origin(inside[0]) is tuple:
-            return 'such brackets in brackets, as in "((4, 8), (20, 24))"'
+            return 'brackets of whole numbers in brackets, as in "((4, 8), (20, 24))"'
         kind = _described(inside[0]).removeprefix('a ').replace('text', 'name')
         number, example = ('any number of', 2) if inside[-1] is ... else (len(inside), len(inside))
         return f'{number} {kind}s in brackets, as in "({", ".join("4" * example)})"'

@@ -42,8 +42,8 @@ def fold_sections(volume: Volume, fold: int) -> tuple[Stretches, Stretches]:
         labelled = volume.labelled(part)
         if len(labelled) < 3:
             raise InputError(
-                f'{len(labelled)} sections cannot be split into 3 folds ({volume.name}, labelled '
-                f'ones from {part.start} to {part.stop - 1}). Train on all of them with '
+                f'{len(labelled)} sections cannot be split into 3 folds: so many are labelled of '
+                f'{part.start} to {part.stop - 1} in {volume.name}. Train on all with '
                 'config.fold=0.'
             )
         start, stop = (_border(part, labelled, len(labelled) * i // 3) for i in (fold - 1, fold))

@@ -189,11 +189,14 @@ def test_samples_of_different_resolution_are_refused(raw: Path, prepared: Path):
         load_cremi(raw, prepared)
 
 
-def test_samples_of_different_size_are_refused(raw: Path, prepared: Path):
+def test_samples_of_different_size_keep_it(raw: Path, prepared: Path):
     image, ids = tissue(1)
     write_cremi(raw / NAMES['B'], image[:, :80], ids[:, :80])
-    with pytest.raises(InputError, match='sections of one size, found 80 x 80, 96 x 80'):
-        load_cremi(raw, prepared)
+    volume = load_cremi(raw, prepared)
+    assert volume.shape == (18, 96, 80)
+    np.testing.assert_array_equal(volume.image[6], image[0, :80])
+    np.testing.assert_array_equal(volume.ids[6], ids[0, :80])
+    assert volume.membrane[5].shape == volume.membrane[12].shape == (96, 80)
 
 
 @pytest.mark.parametrize(
