@@ -45,7 +45,7 @@ def write_pictures(
 def remove_pictures(folder: Path, z: int) -> None:
     """Removes what `write_pictures` wrote of a section."""
     for what in ('section', 'attention'):
-        (folder / f'{what}_{z:03d}.png').unlink()
+        (folder / f'{what}_{z:03d}.png').unlink(missing_ok=True)
 
 
 def attention_picture(
