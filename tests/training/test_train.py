@@ -32,7 +32,14 @@ def test_a_run_leaves_scores_pictures_and_metrics(trained: Run) -> None:
         )
     assert '| P_hat |' in output and str(workdir / 'results.json') in output
     pictures = sorted((workdir / 'pictures').glob('*.png'))
-    assert [p.name for p in pictures] == ['attention_008.png', 'section_008.png']
+    # Of every fourth section, and of the three worst.
+    voi = {
+        z: s['voi']
+        for z, s in zip(range(8, 12), results['P_hat_closed']['per_section'], strict=True)
+    }
+    drawn = sorted({8, *sorted(voi, key=lambda z: -voi[z])[:3]})
+    names = [f'{what}_{z:03d}.png' for what in ('attention', 'section') for z in drawn]
+    assert [p.name for p in pictures] == names and (workdir / 'report.html').exists()
     assert all(str(p) in output for p in pictures) and (workdir / 'curves.png').exists()
 
     records = read_metrics(workdir / 'metrics.jsonl')
