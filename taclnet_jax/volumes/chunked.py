@@ -187,7 +187,9 @@ def open_kvstore(path: str) -> ts.KvStore:
 
 
 def is_chunked(folder: Path) -> bool:
-    """Whether a folder holds the metadata of one of these formats."""
+    """Whether there is a folder, which holds the metadata of one of these formats."""
+    if not folder.is_dir():
+        return False
     if not any(file.suffix.lower() in SUFFIXES for file in folder.iterdir()):
         return folder.suffix in ('.zarr', '.n5', '.precomputed') or any(
             (folder / name).exists() for name in METADATA

@@ -57,7 +57,7 @@ def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str =
         return open_chunked(name, dataset, what)
     path = Path(name)
     try:
-        if path.is_dir() and is_chunked(path):
+        if is_chunked(path):
             return open_chunked(str(path), dataset, what)
         kind = 'folder of sections' if path.is_dir() else f'{_kind(path, what)} file'
         if kind == 'HDF5 file':

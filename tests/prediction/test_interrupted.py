@@ -158,16 +158,17 @@ def test_killed_and_stopped_at_any_moment(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / 'out'
     arguments = command(folder, output)
     before: dict[str, int] = {}
-    # One moment in each pass.
-    for first, number in ((1, signal.SIGKILL), (17, signal.SIGTERM), (33, signal.SIGKILL)):
+    # Five moments, in all three passes.
+    for first in (1, 9, 17, 25, 33):
+        number = signal.SIGTERM if first == 1 else signal.SIGKILL
         started = Started(arguments, tmp_path / 'log')
-        wait_until(output, first + rng.randrange(12), started.process)
+        wait_until(output, first + rng.randrange(6), started.process)
         time.sleep(0.05 * rng.random())
         started.process.send_signal(number)
         if number == signal.SIGTERM:
             check_stopped(started, number)
         else:
-            assert started.wait() == -number
+            assert started.wait() in (-number, 0)  # a busy machine may send it too late
         times = written(output)
         # Nothing that was done is written again.
         assert before.items() <= times.items() and len(times) > 0
