@@ -6,20 +6,21 @@ python -m docs.make_results
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reproduction.results import read_epoch_times, read_results
 from reproduction.table_formats import command_of, markdown, table_files
-from reproduction.tables import CLOSED, NO_RUN, Table, make_tables
+from reproduction.tables import CLOSED, NO_RUN, TITLE_OF, Entry, Table, make_tables
 from taclnet_jax.metrics.maps import TITLES
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
-# <!-- table 1 isbi12 --> stands above all tables of that number; with "short" behind it, above what
-# systems that have a run come to at last: P_hat, its membranes closed, of the most folds.
+# <!-- table 1 isbi12 --> stands above all tables of that number; with "short" behind it, and maybe
+# several data sets, above what systems that have a run come to at last: P_hat, its membranes closed,
+# of the most folds.
 MARK = re.compile(
-    r'(<!-- table (\d) (\w+)(?: (short))? -->\n).*?(<!-- end of table -->)', re.DOTALL
+    r'(<!-- table (\d) ([\w ]+?)(?: (short))? -->\n).*?(<!-- end of table -->)', re.DOTALL
 )
 PAGES = tuple(
     page
@@ -33,28 +34,33 @@ def with_tables(text: str, folder: Path = RESULTS) -> str:
     results, epoch_times = read_results(folder), read_epoch_times(folder)
 
     def table(match: re.Match[str]) -> str:
-        head, number, dataset, short, end = match.groups()
-        tables = make_tables(int(number), dataset, results, epoch_times)
-        shown = _short(tables) if short else markdown(tables)
+        head, number, datasets, short, end = match.groups()
+        tables = {
+            name: make_tables(int(number), name, results, epoch_times) for name in datasets.split()
+        }
+        shown = _short(tables) if short else markdown([t for of in tables.values() for t in of])
         if not short and NO_RUN in shown or not shown:
-            command = command_of(int(number), dataset)
+            command = command_of(int(number), datasets.split()[0])
             shown = f'What has {NO_RUN} is made by `{command}`.\n\n{shown}'
         return f'{head}{shown.rstrip()}\n\n{end}'
 
     return MARK.sub(table, text)
 
 
-def _short(tables: Sequence[Table]) -> str:
-    """The rows of P_hat in the first table of closed maps, as it is; '' if there is none."""
-    for table in tables:
-        if CLOSED in table.title:
-            body = [
-                [entry._replace(bold=False) for entry in row]
-                for row in table.body
-                if row[1].text == TITLES['P_hat_closed']
-            ]
-            return markdown([Table('', table.header, body, [], [])]).split('\n', 2)[2]
-    return ''
+def _short(tables: Mapping[str, Sequence[Table]]) -> str:
+    """The rows of P_hat in the first table of closed maps of each data set; '' if there is none."""
+    header, body = [], []
+    for dataset, of_dataset in tables.items():
+        closed = next((table for table in of_dataset if CLOSED in table.title), None)
+        if closed is None:
+            continue
+        header = ['data', *closed.header]
+        body += [
+            [Entry(TITLE_OF[dataset]), *(entry._replace(bold=False) for entry in row)]
+            for row in closed.body
+            if row[1].text == TITLES['P_hat_closed']
+        ]
+    return markdown([Table('', header, body, [], [])]).split('\n', 2)[2] if body else ''
 
 
 def files_of_tables(folder: Path = RESULTS) -> dict[str, str]:

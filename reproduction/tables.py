@@ -22,7 +22,7 @@ _POSTER = {
     'voi': ('VOI', 3),
     'betti_error': ('Betti error', 3),
 }
-_NAMES = {
+TITLE_OF = {
     'isbi12': 'ISBI12',
     'isbi13': 'ISBI13 (SNEMI3D)',
     'cremi': 'CREMI',
@@ -75,7 +75,7 @@ def make_tables(
         epoch_times: for table 3, as `benchmarks/epoch.py` leaves them.
     """
     results = [result for result in results if result['dataset'] == dataset]
-    where = _NAMES.get(dataset, dataset)
+    where = TITLE_OF.get(dataset, dataset)
     if any(result['content'] == 'synthetic' for result in results) and dataset != 'synthetic':
         where += ' layout, SYNTHETIC CONTENT'
     if number == 1:

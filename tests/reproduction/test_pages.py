@@ -52,14 +52,17 @@ def test_pages_and_files_are_made_of_the_results_there_are(script, result, tmp_p
 
 
 def test_a_short_table_has_the_systems_with_a_run_alone(script, result, tmp_path):
-    text = '<!-- table 1 isbi12 short -->\n<!-- end of table -->\n'
+    text = '<!-- table 1 isbi12 isbi13 short -->\n<!-- end of table -->\n'
     none = script.with_tables(text, tmp_path)
     assert '--table=1 --dataset=isbi12' in none and '|' not in none
     write_result(tmp_path, result(dice=[0.9, 0.8]))
     some = script.with_tables(none, tmp_path)
-    assert [line.split(' | ')[0] for line in some.splitlines() if line.startswith('|')] == [
-        '| system',
-        '| ---',
-        '| TACLNet',
+    write_result(tmp_path, result('unet', dataset='isbi13'))
+    some = script.with_tables(some, tmp_path)
+    assert [line.split(' | ')[:2] for line in some.splitlines() if line.startswith('|')] == [
+        ['| data', 'system'],
+        ['| ---', '---'],
+        ['| ISBI12', 'TACLNet'],
+        ['| ISBI13 (SNEMI3D)', 'U-Net'],
     ]
     assert '#' not in some and some == script.with_tables(some, tmp_path)
