@@ -17,7 +17,7 @@ from taclnet_jax.metrics.maps import TITLES
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / 'results'
 # <!-- table 1 isbi12 --> stands above all tables of that number; with "short" behind it, and maybe
-# several data sets, above what systems that have a run come to at last: P_hat, its membranes closed,
+# several data sets, above what systems that have a run come to at last: P_hat, membranes closed,
 # of the most folds.
 MARK = re.compile(
     r'(<!-- table (\d) ([\w ]+?)(?: (short))? -->\n).*?(<!-- end of table -->)', re.DOTALL
