@@ -35,7 +35,8 @@ _DATA = {
     'isbi13': (
         'SNEMI3D, the training volume of the ISBI 2013 challenge: 100 sections of mouse cortex '
         '(Kasthuri et al. 2015, doi:10.1016/j.cell.2015.06.054, to be cited; '
-        'doi:10.5281/zenodo.7142003, CC-BY-4.0).'
+        'doi:10.5281/zenodo.7142003, CC-BY-4.0). What nobody labelled, such as myelin, was not '
+        'trained on: there the maps mean nothing.'
     ),
 }
 
