@@ -160,6 +160,7 @@ def test_the_report_shows_the_worst_sections_first(
         assert f'<td>{metrics.COLUMNS[name]}</td>' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('what', ['score', 'write_pictures', 'hardware'])
 def test_an_evaluation_that_fails_leaves_the_one_before(
     what: str, volume: Volume, predicted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

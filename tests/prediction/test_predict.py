@@ -330,6 +330,7 @@ def check_formats(
     return first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dtype', ['uint8', 'float32'])
 def test_formats_hold_the_same(
     tmp_path: Path, volume: Path, whole: dict[str, np.ndarray], dtype: str

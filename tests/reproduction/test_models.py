@@ -31,6 +31,7 @@ def results(result, tmp_path: Path) -> Path:
     return tmp_path / 'results'
 
 
+@pytest.mark.slow
 def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     base = small_config()
     base.crop = (48, 48)  # 12 crops in all

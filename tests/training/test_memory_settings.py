@@ -54,6 +54,7 @@ NETWORKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NETWORKS)
 def test_rematerialisation_keeps_less_and_changes_nothing(name: str) -> None:
     image = jax.random.normal(jax.random.key(0), (2, 3, 16, 16))
@@ -88,6 +89,7 @@ def test_rematerialisation_keeps_less_and_changes_nothing(name: str) -> None:
     assert kept < all_kept / 2
 
 
+@pytest.mark.slow
 def test_a_run_with_both_goes_on_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
