@@ -63,6 +63,7 @@ def make_model(base: ConfigDict, fold: int, results: Path, workdir: Path, folder
     config = run_config(base, run, schedule_of(behind) or {})
     if fold == 0:
         config.validation_sections = 0
+        config.evaluate.threshold_from = 'training'  # there is nothing else, and it is not used
         _take_updates(config, median(result['updates'] for result in behind))
     place = workdir / run.key
     if not (place / 'results.json').exists():

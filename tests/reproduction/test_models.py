@@ -35,6 +35,7 @@ def results(result, tmp_path: Path) -> Path:
 def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     base = small_config()
     base.crop = (48, 48)  # 12 crops in all
+    base.evaluate.threshold_from = 'validation'  # as those of real data
     folder = make_model(base, 0, results, tmp_path / 'runs', tmp_path / 'models')
     assert folder == tmp_path / 'models' / 'synthetic'
     run_folder = tmp_path / 'runs' / 'synthetic_flagship_fold0_seed0_slices3'
@@ -43,7 +44,7 @@ def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     assert (config['fold'], config['validation_sections']) == (0, 0)
     model = load(folder)
     assert model.step == 12  # one step an epoch: 8 epochs and 4
-    assert model.chosen['P_hat_closed'] == (0.5, 0.25)  # medians
+    assert model.cut('P_hat_closed') == (0.5, 0.25)  # medians
     assert model.resolution_nm is not None
     card = (folder / 'README.md').read_text().replace('\n', ' ')
     assert '--model=synthetic ' in card
@@ -51,6 +52,7 @@ def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     assert '| P_hat | 0.40 | 0.5000 ± 0.0000 |' in card and '2.0000 ± 1.0000' in card
 
     base.update({'initialise_from': str(folder), 'fold': 0, 'validation_sections': 0})
+    base.evaluate.threshold_from = 'training'
     settings = run_settings(base)
     state = first_state(settings, prepare(settings).new)
     jax.tree.map(np.testing.assert_array_equal, state.variables, model.variables)
