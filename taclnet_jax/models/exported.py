@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import unflatten_dict
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 
 from taclnet_jax.errors import InputError
 
@@ -67,8 +67,8 @@ def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f'{folder / PARAMETERS} is not what was exported: its sum is another one. {AGAIN}'
         )
     try:
-        tensors = load_file(folder / PARAMETERS)
-    except SafetensorError as error:
+        tensors = load(content)
+    except (SafetensorError, KeyError) as error:  # KeyError: of a type that NumPy lacks
         raise InputError(f'{folder / PARAMETERS} cannot be read: {error}. {AGAIN}') from error
     arrays = {name: np.asarray(x, np.float32) for name, x in tensors.items()}
     return description, unflatten_dict(arrays, sep='/')
