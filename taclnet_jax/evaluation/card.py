@@ -11,6 +11,7 @@ import taclnet_jax
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table
 from taclnet_jax.inference import Model
+from taclnet_jax.volumes.units import shown_nm
 
 
 def model_card(model: Model, workdir: str | Path) -> str:
@@ -57,9 +58,8 @@ def format_card(model: Model, dataset: str, place: str, data: str, scores: str) 
     """
     settings = model.settings
     assert model.resolution_nm is not None  # of evaluated runs alone
-    z, y, x = (f'{nm:g}' for nm in model.resolution_nm)
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''
-    data = f'{data} Voxels have {z} x {y} x {x} nm (z, y, x).{seen}'
+    data = f'{data} Voxels have {shown_nm(model.resolution_nm)} (z, y, x).{seen}'
     count = sum(a.size for a in jax.tree.leaves(model.variables['params']))
     return f"""# A model of {dataset}
 

@@ -7,6 +7,7 @@ from typing import Any
 from taclnet_jax import metrics, page
 from taclnet_jax.inference import SEGMENTED
 from taclnet_jax.metrics.maps import MAPS, TITLES
+from taclnet_jax.volumes.units import shown_nm
 
 
 def worst_first(sections: Sequence[int], scores: Sequence[Mapping[str, float]]) -> list[int]:
@@ -27,7 +28,7 @@ def run_page(results: Mapping[str, Any], pictures: Path, curves: Path) -> str:
     order = worst_first(results['sections'], scored)
     facts = {
         'parameters of step': results['step'],
-        'voxel size (z, y, x)': ' x '.join(f'{nm:g}' for nm in results['resolution_nm']) + ' nm',
+        'voxel size (z, y, x)': shown_nm(results['resolution_nm']),
         'hardware': results['hardware'],
         'version': results['version'],
     }

@@ -27,6 +27,7 @@ from taclnet_jax.volumes import (
     write_array,
 )
 from taclnet_jax.volumes.sections import Geometry, Triple, cropped, mapped, shown
+from taclnet_jax.volumes.units import shown_nm
 
 _PICTURE, _REPORT = 'section.png', 'report.html'
 _BESIDE = {'picture': _PICTURE, 'report': _REPORT}
@@ -138,8 +139,8 @@ def _page(about: dict[str, Any], picture: Path) -> str:
     facts = {
         'input': f'{about["input"]} {about["dataset"]}',
         'box (z, y, x)': ', '.join(f'{first}:{stop}' for first, stop in about['box']),
-        'voxel size (z, y, x)': _nm(about['resolution_nm']),
-        'offset (z, y, x)': _nm(about['offset_nm']),
+        'voxel size (z, y, x)': shown_nm(about['resolution_nm']),
+        'offset (z, y, x)': shown_nm(about['offset_nm']),
         'written': ', '.join(about['files'].values()),
         'model': f'{about["model"]}, parameters of step {about["step"]}',
         'written on': hardware(),
@@ -151,10 +152,6 @@ def _page(about: dict[str, Any], picture: Path) -> str:
         page.settings(about['settings']),
     ]
     return page.page(f'Prediction of {Path(about["input"]).name}', parts)
-
-
-def _nm(sizes: Triple | None) -> str:
-    return 'not said' if sizes is None else ' x '.join(f'{nm:g}' for nm in sizes) + ' nm'
 
 
 def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...]) -> Sections:

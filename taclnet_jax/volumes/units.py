@@ -1,6 +1,7 @@
 """Lengths in nm, from the many ways in which files spell a unit."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from taclnet_jax.volumes.sections import Triple
@@ -48,3 +49,8 @@ def triple_nm(values: Any, units: Any = 'nm', *, positive: bool = True) -> Tripl
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
         return None
     return (z * z_nm, y * y_nm, x * x_nm) if z_nm and y_nm and x_nm else None
+
+
+def shown_nm(lengths: Iterable[float] | None) -> str:
+    """Lengths in nm for people, such as '50 x 4 x 4 nm'."""
+    return 'not said' if lengths is None else ' x '.join(f'{nm:g}' for nm in lengths) + ' nm'
