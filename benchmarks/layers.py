@@ -32,7 +32,7 @@ def forms() -> Iterator[tuple[str, tuple[int, ...], str, Callable[[Any, jax.Arra
     for features, channels_in in (64, 17), (32, 24):
         shape, kernel = (10, 156, 156, channels_in), jnp.ones((3, 3, channels_in, features))
         for name, function in {
-            'convolve': convolution.convolve,
+            'convolve': lambda x, kernel: convolution.convolve((x,), kernel),
             'XLA': convolution.convolve_by_xla,
         }.items():
             yield f'{features} gates', shape, name, lambda k, x, f=function: f(x, k), kernel

@@ -75,21 +75,18 @@ class Block(nn.Module):
         return x
 
 
-class Flagship(nn.Module):
-    """`taclnet_jax.models.recurrent_unet.RecurrentUNet` as `flagship_config` has it."""
+class UNet(nn.Module):
+    """`taclnet_jax.models.unet.UNet`, normalised."""
 
     def __init__(
-        self, slices: int, features: Sequence[int] = (16, 32, 64, 96, 128), iterations: int = 2
+        self, slices: int, features: Sequence[int] = (16, 32, 64, 128, 256), iterations: int = 1
     ) -> None:
         super().__init__()
         self.iterations = iterations
         *levels, deepest = features
-        pairs = zip((2, *levels), levels, strict=False)
+        pairs = zip((min(iterations, 2), *levels), levels, strict=False)
         self.down = nn.ModuleList(Block(*c, iterations) for c in pairs)
         self.deepest = Block(levels[-1], deepest, iterations)
-        half = deepest // 2
-        self.forwards = ConvLSTMLayer(deepest, half)
-        self.backwards = ConvLSTMLayer(deepest, deepest - half)
         up = list(zip((deepest, *levels[::-1]), levels[::-1], strict=False))
         self.doubled = nn.ModuleList(nn.ConvTranspose2d(*c, 2, stride=2) for c in up)
         self.up = nn.ModuleList(Block(2 * c, c, iterations) for _, c in up)
@@ -97,6 +94,8 @@ class Flagship(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Logits of all iterations, `[iterations, batch, slices, height, width]`."""
+        if self.iterations == 1:
+            return self.once(image[:, :, None], 0)[None]
         logits, prob = [], torch.zeros_like(image)
         for iteration in range(self.iterations):
             logits.append(self.once(torch.stack([image, prob], 2), iteration))
@@ -112,18 +111,39 @@ class Flagship(nn.Module):
         for level in self.down:
             levels.append(level(x, iteration))
             x = nn.functional.max_pool2d(levels[-1], 2)
-        x = self.deepest(x, iteration)
-        sections = list(x.reshape(batch, slices, *x.shape[1:]).unbind(1))
-        later, earlier = self.forwards(sections), self.backwards(sections[::-1])[::-1]
-        met = [torch.cat(both, 1) for both in zip(later, earlier, strict=True)]
-        x = x + torch.stack(met, 1).reshape(x.shape)
+        x = self.across(self.deepest(x, iteration), slices)
         for doubled, level, kept in zip(self.doubled, self.up, levels[::-1], strict=True):
             x = level(torch.cat([kept, doubled(x)], 1), iteration)
         return self.logits(x)[:, 0, :height, :width].reshape(batch, slices, height, width)
 
+    def across(self, x: torch.Tensor, slices: int) -> torch.Tensor:
+        return x
 
-NETWORKS: dict[str, Callable[[int], nn.Module]] = {'convlstm': ConvLSTM, 'flagship': Flagship}
-"""By their names in `benchmarks.on_device.NETWORKS`."""
+
+class Flagship(UNet):
+    """`taclnet_jax.models.recurrent_unet.RecurrentUNet` as `flagship_config` has it."""
+
+    def __init__(
+        self, slices: int, features: Sequence[int] = (16, 32, 64, 96, 128), iterations: int = 2
+    ) -> None:
+        super().__init__(slices, features, iterations)
+        half = features[-1] // 2
+        self.forwards = ConvLSTMLayer(features[-1], half)
+        self.backwards = ConvLSTMLayer(features[-1], features[-1] - half)
+
+    def across(self, x: torch.Tensor, slices: int) -> torch.Tensor:
+        sections = list(x.reshape(-1, slices, *x.shape[1:]).unbind(1))
+        later, earlier = self.forwards(sections), self.backwards(sections[::-1])[::-1]
+        met = [torch.cat(both, 1) for both in zip(later, earlier, strict=True)]
+        return x + torch.stack(met, 1).reshape(x.shape)
+
+
+NETWORKS: dict[str, Callable[[int], nn.Module]] = {
+    'convlstm': ConvLSTM,
+    'unet': UNet,
+    'flagship': Flagship,
+}
+"""By their names in `benchmarks.step.NETWORKS`."""
 
 
 def torch_step(

@@ -33,12 +33,9 @@ class ConvLSTMCell(nn.Module):
             (self.kernel, self.kernel, channels + self.features, 4 * self.features),
         ).astype(self.dtype)
         bias = self.param('bias', nn.initializers.zeros, (4 * self.features,)).astype(self.dtype)
-        if state is None:
-            gates = convolve(x, kernel[:, :, :channels]) + bias
-        else:
-            # One convolution of input and hidden state together: adding two results costs more
-            # memory traffic than it saves arithmetic.
-            gates = convolve(jnp.concatenate([x, state[1]], axis=-1), kernel) + bias
+        parts = (x,) if state is None else (x, state[1])
+        used = sum(part.shape[-1] for part in parts)
+        gates = convolve(parts, kernel[:, :, :used]) + bias
         i, g, f, o = jnp.split(gates, 4, axis=-1)
         cell = nn.sigmoid(i) * jnp.tanh(g)
         if state is not None:
@@ -49,10 +46,11 @@ class ConvLSTMCell(nn.Module):
 
 
 class ConvLSTMLayer(nn.Module):
-    """A ConvLSTM over axis 1, its state zero at the first section.
+    """A ConvLSTM over sections, its state zero at the first one.
 
-    `[batch, slices, height, width, channels]` becomes `[..., features]`. The scan is unrolled:
-    inside XLA's while loop a convolution runs its slow path on CPUs.
+    Sections are arrays of their own, `[batch, height, width, channels]` each, and become
+    `[batch, height, width, features]`: inside XLA's while loop a convolution runs its slow path on
+    CPUs, and slices of one array for all sections would cost copies in the gradient.
     """
 
     features: int
@@ -61,7 +59,7 @@ class ConvLSTMLayer(nn.Module):
     remat: bool = False  # keeps no more of a section than its input and state for the gradient
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, sections: Sequence[jax.Array]) -> list[jax.Array]:
         cell = ConvLSTMCell(self.features, self.kernel, self.dtype)
 
         def step(cell: ConvLSTMCell, state: State | None, x: jax.Array) -> tuple[State, jax.Array]:
@@ -69,19 +67,11 @@ class ConvLSTMLayer(nn.Module):
 
         if self.remat:
             step = nn.remat(step)
-        state, first = step(cell, None, x[:, 0])
-        if x.shape[1] == 1:
-            return first[:, None]
-        scan = nn.scan(
-            step,
-            variable_broadcast='params',
-            split_rngs={'params': False},
-            in_axes=1,
-            out_axes=1,
-            unroll=x.shape[1] - 1,
-        )
-        _, rest = scan(cell, state, x[:, 1:])
-        return jnp.concatenate([first[:, None], rest], axis=1)
+        state, outputs = None, []
+        for x in sections:
+            state, hidden = step(cell, state, x)
+            outputs.append(hidden)
+        return outputs
 
 
 class ConvLSTM(Network):
@@ -108,8 +98,8 @@ class ConvLSTM(Network):
     def __call__(self, image: jax.Array, train: bool = False) -> jax.Array:
         """Logits `[batch, slices, height, width]`, float32, of `image` of the same shape."""
         slices = image.shape[1]
-        x = image[..., None].astype(self.dtype)
+        sections = list(jnp.moveaxis(image[..., None].astype(self.dtype), 1, 0))
         for features in (*self.hidden, slices):
-            x = ConvLSTMLayer(features, self.kernel, self.dtype, self.remat)(x)
-        logits = nn.Conv(slices, (1, 1), dtype=self.dtype)(x[:, -1])
+            sections = ConvLSTMLayer(features, self.kernel, self.dtype, self.remat)(sections)
+        logits = nn.Conv(slices, (1, 1), dtype=self.dtype)(sections[-1])
         return jnp.moveaxis(logits, -1, 1).astype(jnp.float32)

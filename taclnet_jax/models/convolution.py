@@ -1,4 +1,4 @@
-"""A same-size convolution with many features whose kernel gradient is fast on CPUs too."""
+"""A same-size convolution whose kernel gradient is fast on CPUs too."""
 
 import math
 
@@ -6,8 +6,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-_PATCH_BYTES = 4 << 20
-"""Of one matrix product of the kernel's gradient: about what the cores' caches hold."""
+Parts = tuple[jax.Array, ...]
+"""The channels of an array, in several: `[batch, height, width, channels]` each."""
+
+_STRIP_BYTES = 1 << 18
+"""Of what one part of the kernel's gradient is computed from: it stays in a core's cache."""
 
 
 def convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -17,80 +20,83 @@ def convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
-def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolves `x` with `kernel`, zeros beyond the border, stride 1.
+def convolve(parts: Parts, kernel: jax.Array) -> jax.Array:
+    """Convolves channels that come in several arrays, zeros beyond the border, stride 1.
 
     XLA writes the kernel's gradient as a convolution whose window is the whole image. CPUs run that
-    slower than the matrix products it is where there are as many features as in a ConvLSTM's gates
-    (`python -m benchmarks.layers`). Accelerators keep XLA's.
+    slower than one strip of rows after the other (`python -m benchmarks.layers`). Accelerators keep
+    XLA's. Each part has a gradient of its own, so that none is computed for one that needs none.
 
     Args:
-        x: `[batch, height, width, channels]`.
-        kernel: `[side, side, channels, features]`, odd side.
+        parts: of one type, their channels in the order of the kernel's.
+        kernel: `[side, side, channels of all, features]`, odd side.
 
     Returns:
         `[batch, height, width, features]`.
     """
-    return convolve_by_xla(x, kernel)
+    return convolve_by_xla(jnp.concatenate(parts, axis=-1), kernel)
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return convolve_by_xla(x, kernel), (x, kernel)
+def _forward(parts: Parts, kernel: jax.Array) -> tuple[jax.Array, tuple[Parts, jax.Array]]:
+    return convolve(parts, kernel), (parts, kernel)
 
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
     return jax.vjp(lambda k: convolve_by_xla(x, k), kernel)[1](upstream)[0]
 
 
-def _kernel_gradient_by_products(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-    side = kernel.shape[0]
-    # Patches are taken of the array with fewer channels: they are side * side times its size.
-    if x.shape[-1] <= upstream.shape[-1]:
-        gradient = _products_with_patches(x, upstream, side)
-    else:
-        turned = _products_with_patches(upstream, x, side)
-        gradient = jnp.swapaxes(turned[::-1, ::-1], 2, 3)
-    return gradient.astype(kernel.dtype)
+def _kernel_gradient_by_strips(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
+    """Sums x[y + i, x + j, c] * upstream[y, x, f] over pixels, `[side, side, c, f]`.
 
-
-def _products_with_patches(a: jax.Array, b: jax.Array, side: int) -> jax.Array:
-    """Sums a[p + offset, i] * b[p, j] over pixels p, `[side, side, channels of a, of b]`."""
-    radius = side // 2
-    count, height, width, channels = a.shape
-    # Strips of rows, or some images, at a time: their patches stay in the cache.
-    room = max(_PATCH_BYTES // (width * side * side * channels * a.dtype.itemsize), 1)
+    A sum over the pixels of rows is a convolution along y whose channels are the pixels of a row,
+    and whose kernel is `upstream`. So x is copied once for each j, not for each i and j.
+    """
+    side, radius = kernel.shape[0], kernel.shape[0] // 2
+    (count, height, width, channels), features = x.shape, upstream.shape[-1]
+    # A strip of rows at a time stays in the cache.
+    room = max(_STRIP_BYTES // (width * (side * channels + features) * x.dtype.itemsize), 1)
     strips = math.ceil(height / room)
     rows = math.ceil(height / strips)
-    fitting = (n for n in range(2, count + 1) if count % n == 0 and n * height <= room)
-    images = max(fitting, default=1)
     below = rows * strips - height
-    a = jnp.pad(a, ((0, 0), (radius, radius + below), (radius, radius), (0, 0)))
-    b = jnp.pad(b, ((0, 0), (0, below), (0, 0), (0, 0)))
+    around = ((0, 0), (radius, radius + below), (0, 0), (radius, radius))
+    x = jnp.pad(x.swapaxes(2, 3), around)
+    x = jnp.concatenate([x[..., j : j + width] for j in range(side)], axis=2)
+    upstream = jnp.pad(upstream, ((0, 0), (0, below), (0, 0), (0, 0)))
 
     def product(index: jax.Array) -> jax.Array:
-        corner = (index // strips * images, index % strips * rows, 0, 0)
-        strip = lax.dynamic_slice(
-            a, corner, (images, rows + 2 * radius, width + 2 * radius, channels)
+        corner = (index // strips, index % strips * rows, 0, 0)
+        strip = lax.dynamic_slice(x, corner, (1, rows + 2 * radius, side * channels, width))
+        values = lax.dynamic_slice(upstream, corner, (1, rows, width, features))
+        return lax.conv_general_dilated(
+            strip,
+            values.reshape(rows, 1, width, features),
+            (1, 1),
+            'VALID',
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            preferred_element_type=jnp.float32,
         )
-        patches = jnp.concatenate(
-            [strip[:, i : i + rows, j : j + width] for i in range(side) for j in range(side)], -1
-        )
-        values = lax.dynamic_slice(b, corner, (images, rows, width, b.shape[-1]))
-        return jnp.einsum('nhwp,nhwf->pf', patches, values, preferred_element_type=jnp.float32)
 
-    products = lax.map(product, jnp.arange(count // images * strips))
-    return products.sum(0).reshape(side, side, channels, b.shape[-1])
+    products = lax.map(product, jnp.arange(count * strips))
+    return products.sum(0).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _backward(
-    residuals: tuple[jax.Array, jax.Array], upstream: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    x, kernel = residuals
-    (x_gradient,) = jax.vjp(lambda x: convolve_by_xla(x, kernel), x)[1](upstream)
+    residuals: tuple[Parts, jax.Array], upstream: jax.Array
+) -> tuple[Parts, jax.Array]:
+    parts, kernel = residuals
+    gradients, start = [], 0
+    for part in parts:
+        own = kernel[:, :, start : start + part.shape[-1]]
+        gradients += jax.vjp(lambda x, own=own: convolve_by_xla(x, own), part)[1](upstream)
+        start += part.shape[-1]
     kernel_gradient = lax.platform_dependent(
-        x, kernel, upstream, cpu=_kernel_gradient_by_products, default=_kernel_gradient
+        jnp.concatenate(parts, axis=-1),
+        kernel,
+        upstream,
+        cpu=_kernel_gradient_by_strips,
+        default=_kernel_gradient,
     )
-    return x_gradient, kernel_gradient
+    return tuple(gradients), kernel_gradient
 
 
 convolve.defvjp(_forward, _backward)

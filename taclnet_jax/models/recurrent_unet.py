@@ -27,9 +27,11 @@ class BidirectionalConvLSTM(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         half = self.features // 2
         layer = partial(ConvLSTMLayer, dtype=self.dtype, remat=self.remat)
-        down = layer(half)(x)
-        up = layer(self.features - half)(x[:, ::-1])[:, ::-1]
-        return jnp.concatenate([down, up], axis=-1)
+        sections = list(jnp.moveaxis(x, 1, 0))
+        down = layer(half)(sections)
+        up = layer(self.features - half)(sections[::-1])[::-1]
+        met = [jnp.concatenate(both, axis=-1) for both in zip(down, up, strict=True)]
+        return jnp.stack(met, axis=1)
 
 
 class RecurrentUNetBody(UNetBody):

@@ -102,7 +102,10 @@ def test_convolution_has_the_gradients_of_xla(side: int, shape: tuple[int, ...])
 
         return jax.jit(both)
 
-    got, *gradients = values(convolve)(x, kernel, upstream)
+    def in_two_parts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        return convolve((x[..., :1], x[..., 1:]), kernel)
+
+    got, *gradients = values(in_two_parts)(x, kernel, upstream)
     expected, *expected_gradients = values(reference)(x, kernel, upstream)
     np.testing.assert_allclose(got, expected, atol=1e-5)
     for ours, theirs in zip(gradients, expected_gradients, strict=True):

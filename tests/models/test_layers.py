@@ -64,14 +64,14 @@ def test_normalisation_by_the_batch_in_training_and_by_running_means_otherwise()
     np.testing.assert_allclose(y, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize('room', [1, 3000, 40000, 1 << 30])  # of a row, of rows, of images
+@pytest.mark.parametrize('room', [1, 2000, 1 << 30])  # of a row, of rows, of images
 def test_kernel_gradient_does_not_depend_on_the_strips(
     monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
-    monkeypatch.setattr(convolution, '_PATCH_BYTES', room)
+    monkeypatch.setattr(convolution, '_STRIP_BYTES', room)
     for channels, features in ((3, 5), (5, 3)):
         x, upstream = normal(4, 11, 7, channels), normal(4, 11, 7, features, seed=1)
         kernel = jnp.zeros((3, 3, channels, features))
-        got = jax.jit(convolution._kernel_gradient_by_products)(x, kernel, upstream)
+        got = jax.jit(convolution._kernel_gradient_by_strips)(x, kernel, upstream)
         expected = jax.jit(convolution._kernel_gradient)(x, kernel, upstream)
         np.testing.assert_allclose(got, expected, atol=2e-5)
