@@ -197,3 +197,23 @@ def torch_step(
             torch.cuda.synchronize()
 
     return run
+
+
+def torch_prediction(
+    batch: Batch, network: str = 'convlstm', compiled: bool = False
+) -> Callable[[], None]:
+    """P of a batch on the CPU, float32; see `torch_step`."""
+    order = torch.channels_last if compiled else torch.contiguous_format
+    model = NETWORKS[network](batch['image'].shape[1]).to(memory_format=order).eval()
+    image = torch.tensor(batch['image'], dtype=torch.float32)
+
+    def predict(image: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(model(image)[-1])
+
+    function = torch.compile(predict) if compiled else predict
+
+    def run() -> None:
+        with torch.inference_mode():
+            function(image)
+
+    return run

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
 from commands import small_settings
 
-from benchmarks.on_device import NETWORKS, network_settings
+from benchmarks.step import cases
 from taclnet_jax.models import create_model
 
 torch = pytest.importorskip('torch')
 
 
-@pytest.mark.parametrize('slices', [1, 3])
-@pytest.mark.parametrize('name', NETWORKS)
-def test_they_have_as_many_parameters_and_outputs(name: str, slices: int) -> None:
+@pytest.mark.parametrize(('_', 'name', 'slices', 'changes'), cases([1, 3]))
+def test_they_have_as_many_parameters_and_outputs(
+    _: str, name: str, slices: int, changes: dict[str, Any]
+) -> None:
     from benchmarks import torch_networks
 
-    settings = small_settings(**network_settings(name, quick=False)).model
+    settings = small_settings(**changes).model
     image = jnp.zeros((2, slices, 20, 28))
     network = create_model(settings, 'float32')
     ours = jax.eval_shape(network.init, jax.random.key(0), image)['params']
