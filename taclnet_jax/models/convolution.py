@@ -53,9 +53,10 @@ def _kernel_gradient_by_strips(x: jax.Array, kernel: jax.Array, upstream: jax.Ar
     """
     side, radius = kernel.shape[0], kernel.shape[0] // 2
     (count, height, width, channels), features = x.shape, upstream.shape[-1]
-    # A strip of rows at a time stays in the cache.
+    # A strip of rows at a time stays in the cache; if possible they are equal without padding.
     room = max(_STRIP_BYTES // (width * (side * channels + features) * x.dtype.itemsize), 1)
-    strips = math.ceil(height / room)
+    least = math.ceil(height / room)
+    strips = next((n for n in range(least, 2 * least) if height % n == 0), least)
     rows = math.ceil(height / strips)
     below = rows * strips - height
     around = ((0, 0), (radius, radius + below), (0, 0), (radius, radius))
@@ -63,11 +64,11 @@ def _kernel_gradient_by_strips(x: jax.Array, kernel: jax.Array, upstream: jax.Ar
     x = jnp.concatenate([x[..., j : j + width] for j in range(side)], axis=2)
     upstream = jnp.pad(upstream, ((0, 0), (0, below), (0, 0), (0, 0)))
 
-    def product(index: jax.Array) -> jax.Array:
+    def add(index: jax.Array, total: jax.Array) -> jax.Array:
         corner = (index // strips, index % strips * rows, 0, 0)
         strip = lax.dynamic_slice(x, corner, (1, rows + 2 * radius, side * channels, width))
         values = lax.dynamic_slice(upstream, corner, (1, rows, width, features))
-        return lax.conv_general_dilated(
+        return total + lax.conv_general_dilated(
             strip,
             values.reshape(rows, 1, width, features),
             (1, 1),
@@ -76,13 +77,12 @@ def _kernel_gradient_by_strips(x: jax.Array, kernel: jax.Array, upstream: jax.Ar
             preferred_element_type=jnp.float32,
         )
 
-    products = lax.map(product, jnp.arange(count * strips))
-    return products.sum(0).reshape(kernel.shape).astype(kernel.dtype)
+    zeros = jnp.zeros((1, side, side * channels, features), jnp.float32)
+    total = lax.fori_loop(0, count * strips, add, zeros)
+    return total.reshape(kernel.shape).astype(kernel.dtype)
 
 
-def _backward(
-    residuals: tuple[Parts, jax.Array], upstream: jax.Array
-) -> tuple[Parts, jax.Array]:
+def _backward(residuals: tuple[Parts, jax.Array], upstream: jax.Array) -> tuple[Parts, jax.Array]:
     parts, kernel = residuals
     gradients, start = [], 0
     for part in parts:

@@ -140,9 +140,9 @@ def _call_back(
             list(_pool().map(run, range(chunks)))
         return tuple(x.reshape(images.shape[:-2] + x.shape[1:]) for x in found)
 
-    if not isinstance(prob, jax.core.Tracer) and len(prob.devices()) == 1:
-        # Called outside of jit, there is nothing to call back from, which takes 0.2 ms.
-        return tuple(jax.device_put(on_host(prob), prob.sharding))
+    if not isinstance(prob, jax.core.Tracer) and prob.is_fully_addressable:
+        # Outside of jit there is nothing to call back from, which takes longer than a small image.
+        return tuple(map(jnp.asarray, on_host(prob)))
     check_callbacks_can_run()
     shapes = [jax.ShapeDtypeStruct(prob.shape[:-2] + shape, dtype) for shape, dtype in results]
     found = jax.pure_callback(on_host, tuple(shapes), prob, vmap_method='expand_dims')

@@ -144,7 +144,9 @@ def as_images(prob: Any) -> jax.Array:
         raise ValueError(f'prob must have the shape [..., height, width], got {images.shape}.')
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise ValueError(f'prob must be floating point, got {images.dtype}.')
-    return jax.lax.stop_gradient(images).astype(jnp.float32)
+    if isinstance(images, jax.core.Tracer):
+        images = jax.lax.stop_gradient(images)
+    return images.astype(jnp.float32)
 
 
 def check_options(dimension: int, border: str, filtration: str, backend: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from taclnet_jax.models import create_model
 torch = pytest.importorskip('torch')
 
 
-@pytest.mark.parametrize(('_', 'name', 'slices', 'changes'), cases([1, 3]))
+@pytest.mark.parametrize(('_', 'name', 'slices', 'changes'), list(cases([1, 3])))
 def test_they_have_as_many_parameters_and_outputs(
     _: str, name: str, slices: int, changes: dict[str, Any]
 ) -> None:
