@@ -3,9 +3,9 @@ r"""How fast volumes are predicted, what of it is computing, and how much memory
     python -m benchmarks.prediction --model=isbi12 --input=isbi12/test-volume.tif
 
 First megavoxels a second of P by network and views, in memory, of untrained networks at full
-resolution. Then a whole prediction of the volume by a process of its own, from zarr to zarr, and the
-same sections predicted in memory: what it takes beyond that is reading, writing, and what blocks
-compute twice. Both are compiled before. At last the peak memory of two predictions from one volume
+resolution. Then a whole prediction of the volume by a process of its own, from zarr to zarr, and
+the same sections predicted in memory, both after compiling: what it takes beyond that is reading,
+writing, and what blocks compute twice. At last the peak memory of two predictions from one volume
 of four gigavoxels, of which the second has four times as many blocks.
 """
 
