@@ -58,14 +58,16 @@ import os, sys
 os.environ['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={sys.argv[1]}'
 if sys.argv[2] == 'one core':
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
-import numpy as np
+import jax, numpy as np
 from taclnet_jax.topology import check_callbacks_can_run, critical_points
-for call in (check_callbacks_can_run, lambda: critical_points(np.zeros((4, 4), np.float32))):
+image = np.zeros((4, 4), np.float32)
+for call in (check_callbacks_can_run, lambda: jax.jit(critical_points)(image)):
     try:
         call()
     except RuntimeError as error:
         print(error)
-critical_points(np.zeros((4, 4), np.float32), backend='xla').block_until_ready()
+critical_points(image).block_until_ready()  # without a callback
+critical_points(image, backend='xla').block_until_ready()
 print('finished')
 """
 
