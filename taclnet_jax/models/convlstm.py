@@ -49,8 +49,8 @@ class ConvLSTMLayer(nn.Module):
     """A ConvLSTM over sections, its state zero at the first one.
 
     Sections are arrays of their own, `[batch, height, width, channels]` each, and become
-    `[batch, height, width, features]`: inside XLA's while loop a convolution runs its slow path on
-    CPUs, and slices of one array for all sections would cost copies in the gradient.
+    `[batch, height, width, features]`. The scan is unrolled: inside XLA's while loop a convolution
+    runs its slow path on CPUs.
     """
 
     features: int
@@ -67,11 +67,17 @@ class ConvLSTMLayer(nn.Module):
 
         if self.remat:
             step = nn.remat(step)
-        state, outputs = None, []
-        for x in sections:
-            state, hidden = step(cell, state, x)
-            outputs.append(hidden)
-        return outputs
+        state, first = step(cell, None, sections[0])
+        if len(sections) == 1:
+            return [first]
+        scan = nn.scan(
+            step,
+            variable_broadcast='params',
+            split_rngs={'params': False},
+            unroll=len(sections) - 1,
+        )
+        _, rest = scan(cell, state, jnp.stack(sections[1:]))
+        return [first, *rest]
 
 
 class ConvLSTM(Network):
