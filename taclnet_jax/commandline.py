@@ -59,7 +59,7 @@ def run(
         allow_callbacks()
         keep_compiled()
         signal.signal(signal.SIGTERM, interrupt)
-        sys.unraisablehook = _unraisable
+        sys.unraisablehook = unraisable
         with_messages(main)
 
     app.run(guarded, flags_parser=parse)
@@ -216,8 +216,8 @@ def _signal_of(interrupt: BaseException) -> int:
     return interrupt.args[0] if interrupt.args else signal.SIGINT  # Python's own has no number
 
 
-def _unraisable(swallowed: Any) -> None:
-    """Finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
+def unraisable(swallowed: Any) -> None:
+    """The hook of `sys`: finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
     value = swallowed.exc_value
     if isinstance(value, KeyboardInterrupt):
         # From another thread and later: here it would be swallowed again.

@@ -1,0 +1,250 @@
+"""Short runs of the poster's ConvLSTM and of the flagship, and what they end with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from taclnet_jax.config import flagship_config, get_config, run_settings
+from taclnet_jax.config.schema import flatten
+from taclnet_jax.config.settings import RunSettings
+from taclnet_jax.data.synthetic import synthetic_volume
+from taclnet_jax.files import replacing
+from taclnet_jax.training.reporting import read_metrics
+from taclnet_jax.training.setup import prepare
+from taclnet_jax.training.state import TrainState
+from taclnet_jax.volumes import write_array
+
+ROOT = Path(__file__).parents[2]
+RESOLUTION_NM = (40.0, 4.0, 4.0)
+LIMIT_S = 600.0
+"""For a command that takes seconds, on a busy machine."""
+
+_SMALL = {
+    'synthetic.shape': (12, 48, 48),
+    'slices': 3,
+    'crop': (32, 32),
+    'batch_size': 4,
+    'checkpoint.every_epochs': 1,
+    'phase_one.epochs': 2,
+    'phase_two.epochs': 2,
+    'evaluate.every_epochs': 1,
+    'evaluate.views': 1,
+    'evaluate.threshold_from': 'training',
+    'evaluate.threshold_sections': 1,
+    'evaluate.test_sections': 1,
+    'evaluate.betti_patches': 5,
+    'evaluate.betti_patch': 16,
+    'evaluate.window_px': 32,
+    'evaluate.window_halo_px': 8,
+    # What it compiles can be kept for the next process, which JAX 0.10 does of no callback.
+    'attention.backend': 'xla',
+}
+NETWORKS = ('convlstm', 'flagship')
+
+
+def settings_of(network: str, **changes: Any) -> RunSettings:
+    """Of a short run; names of settings with two underscores for dots."""
+    config = get_config() if network == 'convlstm' else flagship_config()
+    named = {key.replace('__', '.'): value for key, value in changes.items()}
+    config.update_from_flattened_dict(_SMALL | named)
+    return run_settings(config)
+
+
+def training(network: str, workdir: Path, **changes: Any) -> list[str]:
+    """The command that trains and evaluates it."""
+    settings = flatten(settings_of(network, **changes))
+    flags = [f'--config.{key}={value}' for key, value in settings.items()]
+    return ['--config=synthetic', f'--workdir={workdir}', *flags]
+
+
+def evaluating(workdir: Path) -> list[str]:
+    """The command that evaluates it again."""
+    return ['--mode=evaluate', f'--workdir={workdir}']
+
+
+def predicting(workdir: Path, stack: Path, output: Path) -> list[str]:
+    """The command that predicts a stack in blocks."""
+    places = [f'--workdir={workdir}', f'--input={stack}', f'--output={output}']
+    return ['--mode=predict', *places, '--dtype=float32', '--names=membrane,refined,segments']
+
+
+def write_input(path: Path) -> None:
+    """A volume of several blocks."""
+    image = synthetic_volume(seed=4, shape=(4, 96, 96)).image
+    write_array(path, image, resolution_nm=RESOLUTION_NM, format='zarr3')
+
+
+def random_state(template: TrainState, seed: int, step: int) -> TrainState:
+    """A state of the same arrays with other numbers in them."""
+    rng = np.random.default_rng(seed)
+
+    def other(x: Any) -> Any:
+        x = np.asarray(x)
+        return rng.normal(size=x.shape).astype(x.dtype) if x.dtype.kind == 'f' else x
+
+    return jax.tree.map(other, template).replace(step=np.array(step, np.int32))
+
+
+def new_state(network: str) -> TrainState:
+    """The state that a short run begins with."""
+    return prepare(settings_of(network)).new
+
+
+# --- Processes
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """Variables of a command: what one has compiled, the others load."""
+    return os.environ | {
+        'JAX_PLATFORMS': 'cpu',
+        'PYTHONPATH': os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))),
+        'JAX_COMPILATION_CACHE_DIR': str(scratch / 'compiled'),
+        'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1',
+    }
+
+
+def start(arguments: list[str], scratch: Path, log: Path) -> subprocess.Popen[bytes]:
+    """The command line in a session of its own; what it prints goes into the log."""
+    with log.open('wb') as output:
+        return subprocess.Popen(
+            [sys.executable, '-m', 'taclnet_jax.main', *arguments],
+            env=environment(scratch),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def ended(process: subprocess.Popen[bytes], seconds: float = LIMIT_S) -> int | None:
+    """Its exit status; None where it took too long, and was killed. None of it is left."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        kill(process)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Ends it at once, and all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def finish(arguments: list[str], scratch: Path, log: Path) -> float:
+    """Runs a command to its end; the seconds it took.
+
+    Raises:
+        RuntimeError: it ended otherwise than with status 0.
+    """
+    begin = time.monotonic()
+    status = ended(start(arguments, scratch, log))
+    if status != 0:
+        raise RuntimeError(f'status {status}: {tail(log)}')
+    return time.monotonic() - begin
+
+
+def tail(log: Path) -> str:
+    """The last lines that a command printed."""
+    lines = log.read_text(errors='replace').strip().splitlines()
+    return ' / '.join(line.strip()[:300] for line in lines[-3:])
+
+
+# --- What they end with
+
+
+def end_of(workdir: Path) -> dict[str, str]:
+    """Sums of all that a run ends with: its states, scores and losses; by name."""
+    found = {}
+    for name in ('last', 'best', 'phase_one'):
+        folder = workdir / 'checkpoints' / name
+        options = ocp.CheckpointManagerOptions(read_only=True)
+        with ocp.CheckpointManager(folder, options=options) as manager:
+            step = manager.latest_step()
+            items = {item: ocp.args.StandardRestore() for item in ('variables', 'training')}
+            state = manager.restore(step, args=ocp.args.Composite(**items))
+            for item in items:
+                for path, leaf in jax.tree_util.tree_leaves_with_path(state[item]):
+                    content = f'{np.asarray(leaf).dtype} {np.shape(leaf)}'.encode()
+                    content += np.ascontiguousarray(leaf).tobytes()
+                    where = f'{name}/{item}{jax.tree_util.keystr(path)}'
+                    found[where] = hashlib.sha256(content).hexdigest()
+    found['scores'] = (workdir / 'results.json').read_text()
+    records = read_metrics(workdir / 'metrics.jsonl')
+    kept = [{k: v for k, v in r.items() if not k.startswith('time/')} for r in records]
+    found['losses'] = json.dumps(kept)
+    return found
+
+
+def bytes_of(output: Path) -> dict[str, str]:
+    """Sums of a prediction's arrays, by the name of the file."""
+    files = sorted(output.glob('*.tif'))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def differences(one: dict[str, str], other: dict[str, str]) -> str:
+    """What two ends do not share; '' for equal ones."""
+    names = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return f'{len(names)} of {len(one)} differ, such as {names[0]}' if names else ''
+
+
+def undisturbed(network: str, scratch: Path) -> Path:
+    """A finished short run, made once; run again it took the seconds in `seconds`.
+
+    `prediction` in it is made of `input.zarr`, and took the seconds in `seconds_predict`.
+    """
+    folder = scratch / f'undisturbed_{network}'
+    if not folder.exists():
+        log = scratch / 'undisturbed.log'
+        with replacing(folder) as partial:
+            partial.mkdir()
+            write_input(partial / 'input.zarr')
+            for name in ('first', 'run'):  # the first one compiles
+                begin = time.monotonic()
+                process = start(training(network, partial / name), scratch, log)
+                begun = until(partial / name / '.training.lock', process)
+                if (status := ended(process)) != 0:
+                    raise RuntimeError(f'status {status}: {tail(log)}')
+                seconds = {'train': time.monotonic() - begun}
+                seconds['before'] = begun - begin
+            for name in ('first', 'prediction'):
+                arguments = predicting(partial / 'run', partial / 'input.zarr', partial / 'out')
+                shutil.rmtree(partial / 'out', ignore_errors=True)
+                seconds['predict'] = finish(arguments, scratch, log) - seconds['before']
+            seconds['evaluate'] = (
+                finish(evaluating(partial / 'run'), scratch, log) - seconds['before']
+            )
+            shutil.rmtree(partial / 'first')
+            (partial / 'seconds.json').write_text(json.dumps(seconds))
+    return folder
+
+
+def until(path: Path, process: subprocess.Popen[bytes]) -> float:
+    """Waits until a path is there, or the process has ended; the time then."""
+    end = time.monotonic() + LIMIT_S
+    while not path.exists() and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)
+    return time.monotonic()
+
+
+def any_moment(seconds: float, rng: Random) -> None:
+    """Waits for a part of so many seconds."""
+    time.sleep(seconds * rng.random())
