@@ -217,7 +217,7 @@ def _signal_of(interrupt: BaseException) -> int:
 
 
 def unraisable(swallowed: Any) -> None:
-    """The hook of `sys`: finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
+    """For `sys.unraisablehook`: sends an interrupt again that hit a finalizer, which swallows it."""
     value = swallowed.exc_value
     if isinstance(value, KeyboardInterrupt):
         # From another thread and later: here it would be swallowed again.

@@ -22,18 +22,30 @@ from pathlib import Path
 from random import Random
 from typing import Any, NoReturn
 
-from benchmarks.faults import damaged, fuzz
+from benchmarks.faults import damaged, epochs, full_disk, fuzz, killed
 from benchmarks.faults.stage import LeftOut, Outcome, Place, Stage
 from taclnet_jax.commandline import allow_callbacks, fail, interrupt, unraisable, with_messages
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 
 _DAMAGED = 'named, the one before taken, never loaded silently'
+_SAME = 'the same bits of parameters, optimizer, ITA memory, scores, prediction'
+_STOPPED = 'saved within 10 s, status 143, the same bits in the end'
+_UNNOTICED = 'the training does not notice: the same bits'
+_FULL = 'a message, earlier files whole, goes on after room was made'
+_CONSTANT = 'memory, files, threads constant'
 STAGES = (
     Stage('truncated', 'checkpoint truncated', _DAMAGED, 200, 20, damaged.opened('truncated')),
     Stage('deleted', 'checkpoint deleted in part', _DAMAGED, 200, 20, damaged.opened('deleted')),
-    Stage('flipped', 'one bit of a checkpoint flipped', _DAMAGED, 200, 20, damaged.opened('flipped')),
+    Stage(
+        'flipped', 'one bit of a checkpoint flipped', _DAMAGED, 200, 20, damaged.opened('flipped')
+    ),
     Stage('fuzz', 'files with damage', 'a message, or values', 10_000, 500, fuzz.opened),
+    Stage('killed', 'SIGKILL at any moment', _SAME, 50, 8, killed.killed),
+    Stage('terminated', 'SIGTERM at any moment', _STOPPED, 20, 2, killed.terminated),
+    Stage('read', 'a run opened while it trains', _UNNOTICED, 1000, 60, killed.read_meanwhile),
+    Stage('disk', 'a full disk', _FULL, 30, 3, full_disk.opened),
+    Stage('epochs', 'epochs of a tiny run', _CONSTANT, 2000, 60, epochs.opened),
 )
 
 
@@ -93,7 +105,9 @@ class Report:
         return '\n'.join([*lines, *([''] if wrong else []), *wrong]) + '\n'
 
 
-def prove(output: Path, stages: Sequence[Stage], names: Sequence[str], seed: int, quick: bool) -> int:
+def prove(
+    output: Path, stages: Sequence[Stage], names: Sequence[str], seed: int, quick: bool
+) -> int:
     """Runs the stages of these names; how often something was wrong."""
     scratch = output / 'scratch'
     scratch.mkdir(parents=True, exist_ok=True)
@@ -103,7 +117,7 @@ def prove(output: Path, stages: Sequence[Stage], names: Sequence[str], seed: int
         if entry is None or entry['times'] >= entry['of']:
             continue
         try:
-            with stage.open(Place(scratch, output / 'kept')) as piece:
+            with stage.open(Place(scratch, output / 'kept', entry['of'])) as piece:
                 while entry['times'] < entry['of']:
                     number, begin = entry['pieces'], time.monotonic()
                     outcome = piece(number, Random(f'{seed} {stage.name} {number}'))
@@ -124,7 +138,9 @@ class _Parser(argparse.ArgumentParser):
 def _names(text: str) -> list[str]:
     there = [stage.name for stage in STAGES]
     if not set(text.split(',')) <= set(there):
-        raise argparse.ArgumentTypeError(f'expected names out of {",".join(there)}, found {text!r}.')
+        raise argparse.ArgumentTypeError(
+            f'expected names out of {",".join(there)}, found {text!r}.'
+        )
     return text.split(',')
 
 

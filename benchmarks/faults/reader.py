@@ -20,7 +20,6 @@ from typing import Any
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.card import model_card
 from taclnet_jax.inference import load
-from taclnet_jax.training.checkpoints import best_variables, restore_phase_one
 from taclnet_jax.training.vgg19 import load_vgg19
 from taclnet_jax.volumes import open_array
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -53,6 +54,7 @@ _SMALL = {
     # What it compiles can be kept for the next process, which JAX 0.10 does of no callback.
     'attention.backend': 'xla',
 }
+Process = subprocess.Popen[bytes]
 NETWORKS = ('convlstm', 'flagship')
 
 
@@ -117,7 +119,7 @@ def environment(scratch: Path) -> dict[str, str]:
     }
 
 
-def start(arguments: list[str], scratch: Path, log: Path) -> subprocess.Popen[bytes]:
+def start(arguments: list[str], scratch: Path, log: Path) -> Process:
     """The command line in a session of its own; what it prints goes into the log."""
     with log.open('wb') as output:
         return subprocess.Popen(
@@ -130,7 +132,7 @@ def start(arguments: list[str], scratch: Path, log: Path) -> subprocess.Popen[by
         )
 
 
-def ended(process: subprocess.Popen[bytes], seconds: float = LIMIT_S) -> int | None:
+def ended(process: Process, seconds: float = LIMIT_S) -> int | None:
     """Its exit status; None where it took too long, and was killed. None of it is left."""
     try:
         return process.wait(seconds)
@@ -140,26 +142,34 @@ def ended(process: subprocess.Popen[bytes], seconds: float = LIMIT_S) -> int | N
         kill(process)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: Process) -> None:
     """Ends it at once, and all that it started."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     process.wait()
 
 
-def finish(arguments: list[str], scratch: Path, log: Path) -> float:
-    """Runs a command to its end; the seconds it took.
+def finish(process: Process, log: Path) -> float:
+    """Waits for the end of a command; the seconds of a processor that it took.
 
     Raises:
         RuntimeError: it ended otherwise than with status 0.
     """
-    begin = time.monotonic()
-    status = ended(start(arguments, scratch, log))
-    if status != 0:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if (status := ended(process)) != 0:
         raise RuntimeError(f'status {status}: {tail(log)}')
-    return time.monotonic() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def cpu_seconds(process: Process) -> float:
+    """What a process has used so far, on whatever machine; 0 where it has ended."""
+    try:
+        stat = Path(f'/proc/{process.pid}/stat').read_text()
+    except OSError:
+        return 0.0
+    fields = stat.rsplit(')', 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 
 
 def tail(log: Path) -> str:
@@ -206,45 +216,63 @@ def differences(one: dict[str, str], other: dict[str, str]) -> str:
     return f'{len(names)} of {len(one)} differ, such as {names[0]}' if names else ''
 
 
-def undisturbed(network: str, scratch: Path) -> Path:
-    """A finished short run, made once; run again it took the seconds in `seconds`.
+class Undisturbed(NamedTuple):
+    """A finished short run, with what is to be compared.
 
-    `prediction` in it is made of `input.zarr`, and took the seconds in `seconds_predict`.
+    Attributes:
+        run, stack, prediction: folders.
+        end, bytes: of `end_of` and `bytes_of`.
+        seconds: of a processor, by the name of the command; `start` until a training begins.
     """
-    folder = scratch / f'undisturbed_{network}'
+
+    run: Path
+    stack: Path
+    prediction: Path
+    end: dict[str, str]
+    bytes: dict[str, str]
+    seconds: dict[str, float]
+
+
+def undisturbed(network: str, scratch: Path) -> Undisturbed:
+    """Made once, in `scratch`.
+
+    Raises:
+        RuntimeError: a command failed, or two runs without a fault end differently.
+    """
+    folder, log = scratch / f'undisturbed_{network}', scratch / 'undisturbed.log'
     if not folder.exists():
-        log = scratch / 'undisturbed.log'
         with replacing(folder) as partial:
             partial.mkdir()
             write_input(partial / 'input.zarr')
             for name in ('first', 'run'):  # the first one compiles
-                begin = time.monotonic()
                 process = start(training(network, partial / name), scratch, log)
-                begun = until(partial / name / '.training.lock', process)
-                if (status := ended(process)) != 0:
-                    raise RuntimeError(f'status {status}: {tail(log)}')
-                seconds = {'train': time.monotonic() - begun}
-                seconds['before'] = begun - begin
+                until(partial / name / '.training.lock', process)
+                seconds = {'start': cpu_seconds(process)}
+                seconds['train'] = finish(process, log)
+            if different := differences(end_of(partial / 'first'), end_of(partial / 'run')):
+                raise RuntimeError(f'Two runs without a fault: {different}')
+            evaluate = evaluating(partial / 'run')
+            seconds['evaluate'] = finish(start(evaluate, scratch, log), log)
             for name in ('first', 'prediction'):
-                arguments = predicting(partial / 'run', partial / 'input.zarr', partial / 'out')
-                shutil.rmtree(partial / 'out', ignore_errors=True)
-                seconds['predict'] = finish(arguments, scratch, log) - seconds['before']
-            seconds['evaluate'] = (
-                finish(evaluating(partial / 'run'), scratch, log) - seconds['before']
-            )
-            shutil.rmtree(partial / 'first')
+                shutil.rmtree(partial / 'first')
+                predict = predicting(partial / 'run', partial / 'input.zarr', partial / name)
+                seconds['predict'] = finish(start(predict, scratch, log), log)
             (partial / 'seconds.json').write_text(json.dumps(seconds))
-    return folder
+    run, prediction = folder / 'run', folder / 'prediction'
+    seconds = json.loads((folder / 'seconds.json').read_text())
+    end, content = end_of(run), bytes_of(prediction)
+    return Undisturbed(run, folder / 'input.zarr', prediction, end, content, seconds)
 
 
-def until(path: Path, process: subprocess.Popen[bytes]) -> float:
-    """Waits until a path is there, or the process has ended; the time then."""
+def until(path: Path, process: Process) -> None:
+    """Waits until a path is there, or the process has ended."""
     end = time.monotonic() + LIMIT_S
     while not path.exists() and process.poll() is None and time.monotonic() < end:
         time.sleep(0.01)
-    return time.monotonic()
 
 
-def any_moment(seconds: float, rng: Random) -> None:
-    """Waits for a part of so many seconds."""
-    time.sleep(seconds * rng.random())
+def until_used(seconds: float, process: Process) -> None:
+    """Waits until a process has used so many seconds of a processor, or has ended."""
+    end = time.monotonic() + LIMIT_S
+    while cpu_seconds(process) < seconds and process.poll() is None and time.monotonic() < end:
+        time.sleep(0.01)

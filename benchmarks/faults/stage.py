@@ -31,15 +31,17 @@ class LeftOut(Exception):
 
 @dataclass(frozen=True)
 class Place:
-    """Folders of a stage.
+    """Where and how often a stage works.
 
     Attributes:
         scratch: of all stages, removed when the last one has ended.
         kept: gets what the fault was tried with, where something was wrong.
+        count: how often the fault is tried.
     """
 
     scratch: Path
     kept: Path
+    count: int
 
     def keep(self, path: Path, name: str) -> Path:
         """Copies a file or folder that has to be looked at; where it is now."""
