@@ -217,7 +217,7 @@ def _signal_of(interrupt: BaseException) -> int:
 
 
 def unraisable(swallowed: Any) -> None:
-    """For `sys.unraisablehook`: sends an interrupt again that hit a finalizer, which swallows it."""
+    """For `sys.unraisablehook`: sends interrupts again that finalizers would swallow."""
     value = swallowed.exc_value
     if isinstance(value, KeyboardInterrupt):
         # From another thread and later: here it would be swallowed again.

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import signal
 import sys
@@ -156,6 +157,7 @@ def main() -> None:
     # As by Ctrl-C: the processes that it started are ended, too.
     signal.signal(signal.SIGTERM, interrupt)
     sys.unraisablehook = unraisable
+    logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of what was asked for
     if prove(args.output, STAGES, args.only, args.seed, args.quick):
         sys.exit(1)
 

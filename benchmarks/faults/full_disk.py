@@ -1,7 +1,8 @@
-"""A disk that is too small: `python -m benchmarks.faults.full_disk`, in a mount namespace of its own.
+"""A disk that is too small, in a mount namespace of its own.
 
-It mounts a small file system at a folder, runs a command there, looks at what is left, makes room,
-and runs the command again. What it found is its last line of output, as JSON.
+`python -m benchmarks.faults.full_disk` mounts a small file system at a folder, runs a command
+there, looks at what is left, makes room, and runs the command again. What it found is its last line
+of output, as JSON.
 """
 
 from __future__ import annotations

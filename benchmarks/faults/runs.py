@@ -110,8 +110,9 @@ def new_state(network: str) -> TrainState:
 
 
 def environment(scratch: Path) -> dict[str, str]:
-    """Variables of a command: what one has compiled, the others load."""
+    """Variables of a command: little is spent on compiling, and what one has, the others load."""
     return os.environ | {
+        'XLA_FLAGS': '--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1',
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': os.pathsep.join(filter(None, (str(ROOT), os.environ.get('PYTHONPATH')))),
         'JAX_COMPILATION_CACHE_DIR': str(scratch / 'compiled'),

@@ -60,7 +60,7 @@ def test_damaged_results_are_as_none_and_named(
         with pytest.raises(InputError, match='results.json, found something else'):
             model_card(model, run)
     assert used == len(MAPS)
-    for text in ('', '{"P": ', '\x00'):
+    for text in ('', '{"P": ', '\x00', '[' * 10**5):
         path.write_text(text)
         assert loading._scored(path) == ({}, None)
         assert f'{path} cannot be used' in capsys.readouterr().err
