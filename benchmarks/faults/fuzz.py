@@ -18,7 +18,7 @@ from benchmarks.faults.reader import WRONG
 from benchmarks.faults.runs import environment, kill
 from benchmarks.faults.stage import Outcome, Piece, Place
 from benchmarks.faults.whole_files import KINDS, write_all
-from taclnet_jax.files import replacing
+from taclnet_jax.files import parse_json, replacing
 
 _LIMIT_S = 60.0
 """For a file, on a busy machine; more is a hang."""
@@ -95,7 +95,17 @@ def mutated(whole: Path, case: Path, kind: str, rng: Random) -> str:
         files = [file for file in files if 'best' in file.relative_to(case).parts]
     about = [f for f in files if f.name.startswith(('.z', 'zarr', 'attributes', 'info', '_', 'm'))]
     file = rng.choice(about if about and rng.random() < 0.5 else files)
-    how = damage(file, rng)
+    way = rng.random()
+    if way < 0.03 and case.is_dir():
+        file.unlink()
+        how = 'gone'
+    elif way < 0.06:  # a file of any other kind
+        others = sorted(f for f in whole.rglob('*') if f.is_file() and f.stat().st_size < 10**6)
+        other = rng.choice(others)
+        shutil.copyfile(other, file)
+        how = f'is {other.relative_to(whole)}'
+    else:
+        how = damage(file, rng)
     if kind == 'safetensors' and rng.random() < 0.5:
         _sum_again(case)  # as whoever means harm would
     name = file.name if file == case else str(file.relative_to(case))
@@ -104,7 +114,7 @@ def mutated(whole: Path, case: Path, kind: str, rng: Random) -> str:
 
 def _sum_again(model: Path) -> None:
     with contextlib.suppress(ValueError, TypeError, FileNotFoundError):
-        description = json.loads((model / 'model.json').read_text())
+        description = parse_json((model / 'model.json').read_text())
         content = (model / 'model.safetensors').read_bytes()
         described = description | {'sha256': hashlib.sha256(content).hexdigest()}
         (model / 'model.json').write_text(json.dumps(described))

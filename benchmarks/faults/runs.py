@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,6 +102,7 @@ def random_state(template: TrainState, seed: int, step: int) -> TrainState:
     return jax.tree.map(other, template).replace(step=np.array(step, np.int32))
 
 
+@cache
 def new_state(network: str) -> TrainState:
     """The state that a short run begins with."""
     return prepare(settings_of(network)).new
