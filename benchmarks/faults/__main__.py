@@ -157,7 +157,9 @@ def main() -> None:
     # As by Ctrl-C: the processes that it started are ended, too.
     signal.signal(signal.SIGTERM, interrupt)
     sys.unraisablehook = unraisable
-    logging.getLogger('absl').setLevel(logging.ERROR)  # Orbax warns of what was asked for
+    # Of libraries that tell of what was damaged on purpose.
+    for name in ('absl', 'asyncio'):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     if prove(args.output, STAGES, args.only, args.seed, args.quick):
         sys.exit(1)
 

@@ -36,10 +36,10 @@ LIMIT_S = 600.0
 """For a command that takes seconds, on a busy machine."""
 
 _SMALL = {
-    'synthetic.shape': (12, 48, 48),
+    'synthetic.shape': (12, 32, 32),
     'slices': 3,
     'crop': (32, 32),
-    'batch_size': 4,
+    'batch_size': 2,
     'checkpoint.every_epochs': 1,
     'phase_one.epochs': 2,
     'phase_two.epochs': 2,
@@ -50,7 +50,7 @@ _SMALL = {
     'evaluate.test_sections': 1,
     'evaluate.betti_patches': 5,
     'evaluate.betti_patch': 16,
-    'evaluate.window_px': 32,
+    'evaluate.window_px': 32,  # one of a section, nine of what is predicted
     'evaluate.window_halo_px': 8,
     # What it compiles can be kept for the next process, which JAX 0.10 does of no callback.
     'attention.backend': 'xla',

@@ -18,7 +18,7 @@ from benchmarks.faults.__main__ import STAGES, prove
 from benchmarks.faults.epochs import judged
 from benchmarks.faults.fuzz import Reader, mutated
 from benchmarks.faults.mutations import damage
-from benchmarks.faults.reader import MESSAGE, VALUES, WRONG
+from benchmarks.faults.reader import VALUES, WRONG
 from benchmarks.faults.stage import LeftOut, Outcome, Piece, Place, Stage
 from benchmarks.faults.whole_files import KINDS
 
