@@ -38,6 +38,8 @@ def model_card(model: Model, workdir: str | Path) -> str:
 
 
 def _of_run(model: Model, results: dict[str, Any]) -> str:
+    if model.resolution_nm is None:  # of whatever else there is, nothing was taken
+        raise ValueError('no cuts and voxel size')
     first, last = results['sections'][0], results['sections'][-1]
     data = (
         f'{results["dataset"]}. Sections {first} to {last} were held out and give the scores '
