@@ -58,7 +58,7 @@ class Report:
     """
 
     def __init__(self, output: Path, stages: Sequence[Stage], seed: int, quick: bool) -> None:
-        self._output, self._stages = output, stages
+        self._output, self._stages, self._written = output, stages, -1.0
         self._record: dict[str, Any] = {'seed': seed, 'quick': quick, 'stages': {}}
         path = output / 'faults.json'
         if path.exists():
@@ -77,17 +77,19 @@ class Report:
         return self._record['stages'].setdefault(stage.name, new)
 
     def add(self, stage: Stage, outcome: Outcome, seconds: float) -> None:
-        """Takes in what came of a piece, and writes all."""
+        """Takes in what came of a piece, and writes all, once a second at most."""
         entry = self.of(stage)
         entry['pieces'] += 1
         entry['times'] += outcome.times
         entry['seconds'] += seconds
         entry['came'] = dict(Counter(entry['came']) + Counter({outcome.label: outcome.times}))
         entry['wrong'] += [outcome.wrong] * bool(outcome.wrong)
-        self.write()
+        if time.monotonic() > self._written + 1:
+            self.write()
 
     def write(self) -> None:
         """Writes the files."""
+        self._written = time.monotonic()
         write_text(self._output / 'faults.json', json.dumps(self._record, indent=1) + '\n')
         write_text(self._output / 'faults.md', self._page())
 
@@ -125,6 +127,7 @@ def prove(
                     report.add(stage, outcome, time.monotonic() - begin)
         except LeftOut as reason:
             entry['left_out'] = f'left out: {reason}'
+        finally:
             report.write()
         print(f'{stage.name}: {entry["times"]} times, {len(entry["wrong"])} wrong.', flush=True)
     shutil.rmtree(scratch)

@@ -67,6 +67,10 @@ class Work:
             runs.finish(self.start(), self.log)
         except RuntimeError as error:
             return str(error)
+        return self.different()
+
+    def different(self) -> str:
+        """What the end does not share with that of the command that was left alone."""
         if self._mode == 'predict':
             found = runs.bytes_of(self.folder / 'output')
             return runs.differences(self.undisturbed.bytes, found)
@@ -105,7 +109,8 @@ def terminated(place: Place) -> Iterator[Piece]:
             return Outcome('ended before', times=0)
         begin = time.monotonic()
         os.kill(process.pid, signal.SIGTERM)
-        status = runs.ended(process)
+        if (status := runs.ended(process)) == 0:
+            return Outcome('ended before', times=0)
         seconds, said = time.monotonic() - begin, runs.tail(work.log)
         wrong = ''
         if status != 128 + signal.SIGTERM or 'Stopped' not in said:
@@ -148,7 +153,7 @@ def read_meanwhile(place: Place) -> Iterator[Piece]:
             wrong = wrong or f'status {process.returncode}: {runs.tail(work.log)}'
         elif steps[-1] == 0:
             wrong = wrong or 'never read'
-        wrong = wrong or work.finish()
+        wrong = wrong or work.different()
         return _outcome(f'{network}: the same end', wrong, times, work, place, number)
 
     yield piece
