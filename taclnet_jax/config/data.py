@@ -89,6 +89,11 @@ class DataSettings(Settings):
         'Id 0 is unlabelled wherever a disc of this radius has no other id; 0: all is membrane.',
         low=0,
     )
+    unlabelled_is_membrane: bool = setting(
+        False,
+        'What `unlabelled_beyond_px` finds is trained on as membrane, so that cells end at myelin '
+        'that nobody labelled; it is not scored all the same.',
+    )
     sections: tuple[int, int] | tuple[()] = setting(
         (), 'Only those from the first to before the second of two numbers; () takes all.'
     )

@@ -191,14 +191,17 @@ def volume_of_ids(
     ends = np.cumsum([part['ids'].shape[0] for part in parts]).tolist()
     cache = SectionCache(settings.cache_mb)
     far = settings.unlabelled_beyond_px
+    unlabelled = cache.of(unlabelled_far_from_ids(ids, far)) if far else None
+    trained_on = settings.unlabelled_is_membrane
     return Volume(
         name,
         cache.of(concatenated([part['image'] for part in parts])),
         cache.of(membranes_from_ids(ids, settings.membrane_dilation_px)),
         ids,
         resolution_nm,
-        cache.of(unlabelled_far_from_ids(ids, far)) if far else None,
-        tuple(range(start, end) for start, end in zip([0, *ends], ends, strict=False)),
+        ignore=None if trained_on else unlabelled,
+        unscored=unlabelled if trained_on else None,
+        parts=tuple(range(start, end) for start, end in zip([0, *ends], ends, strict=False)),
     )
 
 

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from taclnet_jax.config.data import DataSettings
+from taclnet_jax.config.data import CustomSettings, DataSettings
 from taclnet_jax.data.labels import unlabelled_far_from_ids
 from taclnet_jax.data.own_files import File, OwnVolume, box_in, own_volumes
 from taclnet_jax.data.own_labels import is_ignored, read_labels, without_unlabelled
@@ -81,22 +81,31 @@ def _volume(settings: DataSettings, own: OwnVolume) -> Volume:
     sections = sorted({z for first, stop, *_ in boxes for z in range(first, stop)})
     membrane, ids = read_labels(custom, labels, sections, settings.membrane_dilation_px)
     ignored = [mask for _, mask in own.labels if mask.path]
+    trained_on = settings.unlabelled_is_membrane
+    far = []
+    if ids is not None and settings.unlabelled_beyond_px:
+        far = [unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px)]
     volume = Volume(
         image.path,
         as_uint8_sections(image, image.path),
         membrane,
         ids,
         resolution_nm,
-        _ignored(settings, image, labels, ids, ignored, resolution_nm),
+        _ignored(custom, image, labels, ids, ignored, resolution_nm, () if trained_on else far),
+        far[0] if far and trained_on else None,
         gaps=tuple(sorted({*image.gaps, *labels.gaps})),
     )
     if boxes == [_whole(image)]:
         return volume
-    inside = volume.ignore or pasted(image.shape, bool, False, ())
+
+    def within(stack: Sections, outside: bool) -> Sections:
+        return pasted(image.shape, bool, outside, [(stack, box) for box in boxes])
+
     return dataclasses.replace(
         volume,
-        membrane=pasted(image.shape, bool, False, [(membrane, box) for box in boxes]),
-        ignore=pasted(image.shape, bool, True, [(inside, box) for box in boxes]),
+        membrane=within(membrane, False),
+        ignore=within(volume.ignore or pasted(image.shape, bool, False, ()), True),
+        unscored=volume.unscored and within(volume.unscored, False),
         boxes=tuple(boxes),
     )
 
@@ -243,16 +252,16 @@ def _check_voxel_size(
 
 
 def _ignored(
-    settings: DataSettings,
+    custom: CustomSettings,
     image: StoredArray,
     labels: StoredArray,
     ids: Sections | None,
     ignored: Sequence[File],
     resolution_nm: Triple,
+    far: Sequence[Sections],
 ) -> Sections | None:
-    """Where nothing is labelled: by a mask, by certain ids, by distance from all ids."""
-    custom = settings.custom
-    masks: list[Sections] = []
+    """Where nothing is labelled: by a mask, by certain ids, `far` from all ids."""
+    masks: list[Sections] = [*far]
     for file in dict.fromkeys(ignored):
         stored = file.open('ignored regions')
         region = _region(image, stored, 'ignored regions', resolution_nm, None)
@@ -268,8 +277,6 @@ def _ignored(
         masks.append(mapped(_in_image(image, [stored], [region], [region]), bool, marked))
     if ids is not None and custom.ignore_ids:
         masks.append(mapped(labels, bool, lambda x: is_ignored(x, custom.ignore_ids)))
-    if ids is not None and settings.unlabelled_beyond_px:
-        masks.append(unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px))
     if not masks:
         return None
     return LazySections(

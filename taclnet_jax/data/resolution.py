@@ -78,6 +78,7 @@ def halved(volume: Volume) -> Volume:
             ('membrane', volume.membrane, lambda x: x.mean(axis=(1, 3), dtype=np.float32)),
             ('ids', volume.ids, lambda x: x.max(axis=(1, 3))),
             ('ignore', volume.ignore, lambda x: x.max(axis=(1, 3))),
+            ('unscored', volume.unscored, lambda x: x.max(axis=(1, 3))),
         )
         if labels is not None
     }

@@ -41,6 +41,7 @@ class Volume:
     ids: Sections | None  # of instances, 0 = none; None where only membranes are labelled
     resolution_nm: tuple[float, float, float]  # voxel size (z, y, x)
     ignore: Sections | None = None  # True = not labelled: neither trained on nor scored
+    unscored: Sections | None = None  # True = trained on as labelled, not scored
     parts: tuple[range, ...] = ()  # one over all if not given
     gaps: tuple[int, ...] = ()  # sections before which others were lost
     held_out: tuple[range, ...] = ()  # parts that are for testing alone
@@ -57,6 +58,7 @@ class Volume:
             ('membrane labels', self.membrane, (np.bool_, np.float32), 'booleans or float32'),
             ('instance ids', self.ids, np.integer, 'integers'),
             ('ignored regions', self.ignore, np.bool_, 'booleans'),
+            ('unscored regions', self.unscored, np.bool_, 'booleans'),
         ):
             if labels is None:
                 continue
@@ -127,7 +129,7 @@ class Volume:
 
     def stacks(self) -> Iterator[tuple[str, Sections]]:
         """Those that there are, by name."""
-        for name in ('image', 'membrane', 'ids', 'ignore'):
+        for name in ('image', 'membrane', 'ids', 'ignore', 'unscored'):
             if (stack := getattr(self, name)) is not None:
                 yield name, stack
 
@@ -151,8 +153,9 @@ class Volume:
         return bool(np.any(cells if ignore is None else cells & ~ignore))
 
     def ignored(self, section: int) -> np.ndarray | None:
-        """The mask of what is not labelled in a section; None where all is."""
-        return None if self.ignore is None else self.ignore[section]
+        """The mask of what is not scored in a section; None where all is."""
+        masks = [stack[section] for stack in (self.ignore, self.unscored) if stack is not None]
+        return np.any(masks, axis=0) if masks else None
 
 
 def end_to_end(name: str, volumes: Sequence[Volume], held_out: Collection[int]) -> Volume:
@@ -170,9 +173,9 @@ def end_to_end(name: str, volumes: Sequence[Volume], held_out: Collection[int]) 
                 y0, y1, x0, x1 = sides
                 boxes.append((z0 + part.start, z1 + part.start, y0, y1, x0, x1))
     stacks: dict[str, Any] = {}
-    for kind in ('image', 'membrane', 'ids', 'ignore'):
+    for kind in ('image', 'membrane', 'ids', 'ignore', 'unscored'):
         own = [getattr(volume, kind) for volume in volumes]
-        if kind == 'ignore' and any(x is not None for x in own):
+        if kind in ('ignore', 'unscored') and any(x is not None for x in own):
             nothing = (pasted(volume.shape, bool, False, ()) for volume in volumes)
             own = [rest if x is None else x for x, rest in zip(own, nothing, strict=True)]
         if own[0] is not None:

@@ -280,6 +280,7 @@ def test_shapes(shape: tuple[int, ...]) -> None:
     assert result.critical_maps.shape == shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_transformations_change_nothing(backend: str) -> None:
     prob = jnp.asarray(window((4, 3, 16, 18)))

@@ -60,6 +60,7 @@ def test_lost_sections_are_not_scored() -> None:
     assert (np.delete(prob, lost, axis=0) == 0.5).all() and (np.delete(kept, lost, axis=0)).all()
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_compared_on_its_own_volume(
     trained: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from made_up import image, model, write_run
 
 from benchmarks.windows import largest_steps
@@ -24,6 +25,7 @@ def test_steps_are_those_across_borders() -> None:
     assert largest_steps(whole, windows, ([], [])) == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, run_command: Callable[..., tuple[int, str]]) -> None:
     run = write_run(tmp_path / 'run', model())
     write_stack(tmp_path / 'a.tif', image((3, 128, 128)))

@@ -82,6 +82,11 @@ def test_ignored_regions_come_from_a_mask_from_ids_and_from_distance(tmp_path: P
     assert volume.ignore[8, 5:15, 5:15].all() and not volume.ignore[8, :30, 28].all()
     assert not volume.ignore[10][ids[10] != chosen].all()
     assert not (volume.ids == chosen).any()
+    found = dataclasses.replace(found, unlabelled_beyond_px=8, unlabelled_is_membrane=True)
+    trained_on = load_volume(found)
+    assert not trained_on.ignore[8, 5:15, 5:15].any() and trained_on.membrane[8, 5:15, 5:15].all()
+    for z in range(len(IDS)):
+        np.testing.assert_array_equal(trained_on.ignored(z), volume.ignored(z))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from taclnet_jax.data import isbi13
 from taclnet_jax.data.builder import voxels_sha256
 from taclnet_jax.data.isbi13 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256
 from taclnet_jax.data.labels import membranes_from_ids
+from taclnet_jax.data.resolution import halved
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import read_whole
@@ -83,6 +84,13 @@ def test_zeros_wider_than_membranes_are_ignored(tmp_path: Path, prepared: Path):
     assert (np.hypot(dy, dx)[wide] < 8).any()
     np.testing.assert_array_equal(read_whole(load_isbi13(tmp_path, prepared).ignore), expected)
     assert load_isbi13(tmp_path, prepared, unlabelled_beyond_px=0).ignore is None
+    trained_on = load_isbi13(tmp_path, prepared, unlabelled_is_membrane=True)
+    assert trained_on.ignore is None and all(
+        trained_on.membrane[z][expected[z]].all() for z in (0, 2)
+    )
+    np.testing.assert_array_equal(np.stack([trained_on.ignored(z) for z in range(3)]), expected)
+    half = halved(trained_on)
+    assert half.ignore is None and half.ignored(0)[expected[0, ::2, ::2]].all()
 
 
 @pytest.mark.parametrize('how', ['downloaded', 'one archive', 'an archive each'])

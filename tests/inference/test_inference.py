@@ -51,6 +51,7 @@ def predict(stack, views=1, downsample=1):
     return section
 
 
+@pytest.mark.slow
 def test_the_mean_over_all_views_turns_with_the_section() -> None:
     stack = image((3, 40, 33))
     one, of_turned = (predict(x, 8) for x in (stack, turned_over(stack)))

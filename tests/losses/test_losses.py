@@ -140,6 +140,7 @@ def test_straight_through_is_p_hat_with_the_derivative_of_a_logistic() -> None:
     assert not np.asarray(jax.grad(loss)(LOGITS, 'refined'))[refined == 1].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', sorted(LOSSES))
 def test_the_topological_loss_joins_the_configured_one_in_phase_two(name: str) -> None:
     losses = LossSettings(loss=name, topological_loss=TopologicalLossSettings(weight=0.5))

@@ -79,6 +79,7 @@ def patches(image: np.ndarray) -> list[np.ndarray]:
     return [image[i][y, x] for i in np.ndindex(2, 2) for y, x in itertools.product(ROWS, COLUMNS)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize(('valid', 'counted'), [(ALL, 36), (some_valid(), 30)], ids=['all', 'some'])
 def test_loss_is_the_mean_over_patches_of_the_distances(

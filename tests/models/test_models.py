@@ -155,6 +155,7 @@ def both(model: nn.Module) -> Callable[..., Any]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('name', 'body'),
     [('mosinska', UNetBody), ('unet', UNetBody), ('recurrent_unet', RecurrentUNetBody)],
@@ -177,6 +178,7 @@ def test_the_prediction_is_refined_with_the_same_weights(name: str, body: type[U
     assert np.abs(logits[1] - logits[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_each_iteration_has_statistics_of_its_own() -> None:
     model, image = tiny('unet', iterations=2, normalise=True), windows(2, 3, 16, 16)
     variables = jax.jit(model.init)(jax.random.key(0), image)
@@ -204,6 +206,7 @@ def test_models_that_do_not_iterate_have_one_iteration() -> None:
     np.testing.assert_array_equal(weights, [1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['recurrent_unet', 'dive'])
 def test_bfloat16_computes_close_to_float32(name: str) -> None:
     image = windows(1, 3, 16, 16)
@@ -215,6 +218,7 @@ def test_bfloat16_computes_close_to_float32(name: str) -> None:
     assert np.abs(rounded - exact).max() > 0
 
 
+@pytest.mark.slow
 def test_windows_of_a_batch_do_not_meet() -> None:
     model, image = tiny('recurrent_unet'), windows(2, 2, 16, 16)
     params = initialise(model, image)

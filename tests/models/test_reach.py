@@ -33,6 +33,7 @@ def farthest_seen(model: Network, slices: int) -> int:
 SLICES = {'convlstm': (1, 3, 5), 'recurrent_unet': (3, 5)}  # others see each section alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', MODELS)
 def test_reach_is_exact(name: str) -> None:
     model = MODELS[name]()

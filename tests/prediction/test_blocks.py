@@ -40,6 +40,7 @@ def test_blocks_of_any_size_give_what_whole_sections_give(tmp_path: Path, downsa
         assert same_up_to_numbers(other['segments'], first['segments'])
 
 
+@pytest.mark.slow
 def test_segments_are_the_pieces_of_closed_sections(tmp_path: Path) -> None:
     segments = predicted(tmp_path, model(1), image(SHAPE), block=(2, 1))['segments']
     # Each is one piece of one section, and pieces that touch are one.

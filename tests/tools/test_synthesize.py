@@ -340,6 +340,7 @@ def test_an_interrupted_command_leaves_nothing(
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('format', ['cremi', 'tiff'])
 def test_a_full_disk(format: str, tmp_path: Path) -> None:
     if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:

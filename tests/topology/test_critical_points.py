@@ -44,6 +44,7 @@ def test_critical_points_are_the_weakest_pixels_of_membranes() -> None:
     assert found(kind='both') == sorted(found(kind='birth') + found(kind='death'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_persistence_must_exceed_the_minimum(backend: str) -> None:
     prob = cells()
@@ -83,6 +84,7 @@ def gaussians(points: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     return np.minimum(ndimage.correlate(points.astype(float), kernel, mode='constant'), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('sigma', (0.7, 2.5))
 @pytest.mark.parametrize('shape', [(37, 45), (1, 1), (9, 2)])

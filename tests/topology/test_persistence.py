@@ -295,6 +295,7 @@ def test_diagram_gradient_goes_to_the_pixels_of_the_pairs(backend: str) -> None:
     np.testing.assert_array_equal(gradient, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_transformations_change_nothing(backend: str) -> None:
     prob = jnp.asarray(smooth((4, 3, 17, 19)))

@@ -89,6 +89,7 @@ def test_ita_follows_the_recurrence(expected: list[np.ndarray]) -> None:
     check_ita(ita(), expected)
 
 
+@pytest.mark.slow
 def test_two_devices(expected: list[np.ndarray], tmp_path: Path) -> None:
     names = 'ita', 'skipped', 'mapped', 'losses', 'predicted'
     got, states, mapped, two, (prob, devices) = work(2, tmp_path, *names)

@@ -59,6 +59,7 @@ def records(workdir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path) -> None:
     workdir = tmp_path / 'run'
     # Two processes with a device each, of which one dies after the checkpoint of step 3.
