@@ -25,7 +25,8 @@ from taclnet_jax.volumes import open_array
 
 VALUES, MESSAGE, WRONG = 'read', 'a message', 'wrong'
 _LIMIT_BYTES = 2**32
-_WHOLE_BYTES = 2**26  # arrays up to here are read in whole, of larger ones two corners
+# Arrays up to here are read in whole, of larger ones two corners.
+_WHOLE_BYTES, _WHOLE_SECTIONS = 2**26, 100
 _CODE = (
     *('subprocess.', 'os.system', 'os.exec', 'os.posix_spawn', 'os.fork'),
     *('pickle.', 'socket.connect', 'socket.getaddrinfo'),
@@ -36,7 +37,8 @@ def _volume(path: Path) -> None:
     for what in ('image', 'labels'):
         stored = open_array(path, what)
         depth, height, width = stored.shape
-        if depth * height * width * stored.dtype.itemsize <= _WHOLE_BYTES:
+        size = depth * height * width * stored.dtype.itemsize
+        if size <= _WHOLE_BYTES and depth <= _WHOLE_SECTIONS:
             for z in range(depth):
                 stored[z]
         else:
