@@ -53,9 +53,10 @@ class Work:
         return runs.start(self._arguments, self._scratch, self.log)
 
     def any_moment(self, process: runs.Process, rng: Random) -> None:
-        """Waits for one after JAX was imported; the process may have ended then."""
+        """Waits for one after JAX was imported; one that goes on may have ended then."""
         seconds = self.undisturbed.seconds
-        runs.until_used(rng.uniform(seconds['start'], seconds[self._mode]), process)
+        begin, end = seconds['start'], seconds[self._mode]
+        runs.until_used(begin + 0.9 * rng.random() * (end - begin), process)
 
     def until_training(self, process: runs.Process) -> None:
         """Waits until it trains."""

@@ -23,6 +23,7 @@ from benchmarks.faults.stage import LeftOut, Outcome, Piece, Place, Stage
 from benchmarks.faults.whole_files import KINDS
 
 
+@pytest.mark.slow
 def test_a_few_of_each_kind(tmp_path: Path) -> None:
     few = [replace(stage, quick=3 if stage.name != 'fuzz' else len(KINDS)) for stage in STAGES]
     names = ['truncated', 'deleted', 'flipped', 'fuzz']
@@ -73,6 +74,7 @@ def test_it_goes_on_where_it_was_stopped_and_keeps_what_is_wrong(tmp_path: Path)
         prove(tmp_path / 'whole', stages, ['counting'], 6, True)
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_or_fails_is_told(tmp_path: Path) -> None:
     place = Place(tmp_path, tmp_path / 'kept', 1)
     (tmp_path / 'whole' / 'n5').mkdir(parents=True)
