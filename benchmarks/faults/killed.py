@@ -138,7 +138,7 @@ def read_meanwhile(place: Place) -> Iterator[Piece]:
     def piece(number: int, rng: Random) -> Outcome:
         network = runs.NETWORKS[number % 2]
         work = Work(network, 'train', place.scratch)
-        process, steps, times, wrong = work.start(), [0], 0, ''
+        process, steps, wrong = work.start(), [0], ''
         work.until_training(process)
         while process.poll() is None:
             try:
@@ -148,13 +148,12 @@ def read_meanwhile(place: Place) -> Iterator[Piece]:
                     wrong = wrong or f'a reader: {error}'
             except Exception as error:
                 wrong = wrong or f'a reader: {type(error).__name__}: {error}'
-            times += 1
         runs.kill(process)
         if process.returncode:
             wrong = wrong or f'status {process.returncode}: {runs.tail(work.log)}'
-        elif steps[-1] == 0:
-            wrong = wrong or 'never read'
+        elif steps != sorted(steps):
+            wrong = wrong or 'a reader: an older network came after a newer one'
         wrong = wrong or work.different()
-        return _outcome(f'{network}: the same end', wrong, times, work, place, number)
+        return _outcome(f'{network}: the same end', wrong, len(steps) - 1, work, place, number)
 
     yield piece
