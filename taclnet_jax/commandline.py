@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from taclnet_jax.cores import available_cores
-from taclnet_jax.errors import InputError, Interrupted, memory_message
+from taclnet_jax.errors import InputError, Interrupted, disk_is_full, memory_message
 
 # Of what was compiled; the least recently used goes first.
 _CACHE_BYTES = 2**31
@@ -156,13 +156,11 @@ def with_messages(main: Callable[[], object]) -> None:
         print(f'Stopped by {signal.Signals(number).name}.', file=sys.stderr)
         sys.exit(128 + number)
     except Exception as error:
-        code = error.errno if isinstance(error, OSError) else None
-        # Orbax and tensorstore have errors of their own for a full disk.
-        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error):
+        if disk_is_full(error):
             fail(f'The disk is full ({error}); make room and start the same command again.')
         if message := memory_message(error):
             fail(message)
-        if isinstance(error, OSError) and code in _PLACE_ERRORS:
+        if isinstance(error, OSError) and error.errno in _PLACE_ERRORS:
             fail(
                 f'Expected a place that can be written, found {error.filename}: {error.strerror}. '
                 'Choose another one.'
