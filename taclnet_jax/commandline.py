@@ -18,7 +18,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from taclnet_jax.cores import available_cores
-from taclnet_jax.errors import InputError, Interrupted, memory_message
+from taclnet_jax.errors import InputError, Interrupted, disk_is_full, memory_message
 
 # Of what was compiled; the least recently used goes first.
 _CACHE_BYTES = 2**31
@@ -59,7 +59,7 @@ def run(
         allow_callbacks()
         keep_compiled()
         signal.signal(signal.SIGTERM, interrupt)
-        sys.unraisablehook = _unraisable
+        sys.unraisablehook = unraisable
         with_messages(main)
 
     app.run(guarded, flags_parser=parse)
@@ -156,13 +156,11 @@ def with_messages(main: Callable[[], object]) -> None:
         print(f'Stopped by {signal.Signals(number).name}.', file=sys.stderr)
         sys.exit(128 + number)
     except Exception as error:
-        code = error.errno if isinstance(error, OSError) else None
-        # Orbax and tensorstore have errors of their own for a full disk.
-        if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error):
+        if disk_is_full(error):
             fail(f'The disk is full ({error}); make room and start the same command again.')
         if message := memory_message(error):
             fail(message)
-        if isinstance(error, OSError) and code in _PLACE_ERRORS:
+        if isinstance(error, OSError) and error.errno in _PLACE_ERRORS:
             fail(
                 f'Expected a place that can be written, found {error.filename}: {error.strerror}. '
                 'Choose another one.'
@@ -216,8 +214,8 @@ def _signal_of(interrupt: BaseException) -> int:
     return interrupt.args[0] if interrupt.args else signal.SIGINT  # Python's own has no number
 
 
-def _unraisable(swallowed: Any) -> None:
-    """Finalizers swallow exceptions: an interrupt that happened to hit one is sent again."""
+def unraisable(swallowed: Any) -> None:
+    """For `sys.unraisablehook`: sends interrupts again that finalizers would swallow."""
     value = swallowed.exc_value
     if isinstance(value, KeyboardInterrupt):
         # From another thread and later: here it would be swallowed again.

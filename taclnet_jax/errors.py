@@ -1,5 +1,6 @@
 """The exceptions that end a command without a traceback, and what is doubtful."""
 
+import errno
 import logging
 
 _LOGGER = logging.getLogger(__name__)
@@ -42,9 +43,16 @@ def doubt(message: str) -> None:
         _LOGGER.warning(message)
 
 
+def disk_is_full(error: BaseException) -> bool:
+    """Whether there was no room to write; Orbax and tensorstore have errors of their own for it."""
+    code = error.errno if isinstance(error, OSError) else None
+    return code in (errno.ENOSPC, errno.EDQUOT) or 'No space left on device' in str(error)
+
+
 def memory_message(error: BaseException) -> str:
     """What to do where NumPy or JAX had too little memory; '' after any other exception."""
-    if not isinstance(error, MemoryError) and 'RESOURCE_EXHAUSTED' not in str(error):
+    exhausted = isinstance(error, MemoryError) or 'RESOURCE_EXHAUSTED' in str(error)
+    if not exhausted or disk_is_full(error):  # of which tensorstore says the same
         return ''
     reason = (str(error) or type(error).__name__).splitlines()[0][:200]
     return (

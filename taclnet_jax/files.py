@@ -1,11 +1,13 @@
-"""Files and folders that are written whole or not at all."""
+"""Files and folders that are written whole or not at all, and JSON that may be anything."""
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from taclnet_jax.errors import InputError
 
@@ -66,6 +68,18 @@ def publish(partial: Path, target: Path) -> None:
         shutil.rmtree(old)
     else:
         os.rename(partial, target)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What JSON of whatever origin says.
+
+    Raises:
+        ValueError: it is none, or lies deeper than Python follows.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError('its brackets lie too deep') from error
 
 
 @contextlib.contextmanager

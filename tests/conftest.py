@@ -43,6 +43,7 @@ LONGEST = (
     'test_processes',
     'test_interrupted',
     'test_accelerator',
+    'test_faults',
     'test_data_sets',
     'test_notebooks',
     'test_reproduction',

@@ -25,6 +25,7 @@ from taclnet_jax.errors import InputError, Interrupted
         (OSError(errno.ENOSPC, 'No space left on device', 'x'), 2, 'The disk is full'),
         (ValueError('write: No space left on device'), 2, 'The disk is full'),
         (MemoryError('Unable to allocate 7 TiB'), 2, 'Out of memory (Unable to allocate 7 TiB).'),
+        (ValueError('RESOURCE_EXHAUSTED: No space left on device'), 2, 'The disk is full'),
         (RuntimeError('RESOURCE_EXHAUSTED: Out of memory'), 2, 'a smaller config.batch_size'),
         (FileExistsError(errno.EEXIST, 'File exists', 'mine'), 2, 'found mine: File exists'),
         (Interrupted(signal.SIGTERM, 'Stopped, and saved.'), 143, 'Stopped, and saved.'),

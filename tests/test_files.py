@@ -175,3 +175,10 @@ def test_space_is_checked_where_the_folder_will_be(
     ):
         files.check_space(path, 400_000, 'config.data_dir')
     assert asked == [tmp_path, tmp_path]
+
+
+def test_json_of_whatever_origin_is_parsed_or_refused() -> None:
+    assert files.parse_json(b'{"a": [1]}') == {'a': [1]}
+    for text in ('{', '[' * 10**5, b'{"a": ' * 10**5, b'\xff'):
+        with pytest.raises(ValueError):
+            files.parse_json(text)

@@ -4,7 +4,6 @@ A configuration is turned into `RunSettings` once, where a command begins; from 
 take the block that they need.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from taclnet_jax.config.schema import as_nested, check_registries, entries, flatten, from_flat
 from taclnet_jax.config.settings import RunSettings, default_settings
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 
 _KEPT = ('training', 'phase_two')
 """The roles of settings that a run keeps."""
@@ -99,7 +99,7 @@ def read_settings(workdir: str | Path) -> RunSettings:
     """
     path = Path(workdir) / 'config.json'
     try:
-        return run_settings(json.loads(path.read_text()))
+        return run_settings(parse_json(path.read_text()))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(
             f'Expected the folder of a run as --workdir; {path} does not exist. Train first with '

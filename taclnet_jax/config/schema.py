@@ -196,6 +196,9 @@ def _described(hint: Any) -> str:
 
 
 def _check_range(key: str, value: Any, low: float | None, high: float | None) -> None:
+    if isinstance(value, tuple):
+        for part in value:
+            _check_range(key, part, low, high)
     least, most = -float('inf') if low is None else low, float('inf') if high is None else high
     if not isinstance(value, int | float) or least <= value <= most and abs(value) != float('inf'):
         return

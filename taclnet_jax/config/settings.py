@@ -21,11 +21,11 @@ class ModelSettings(Settings, block='model'):
         'convlstm', "convlstm is the poster's.", registry='taclnet_jax.models:MODELS'
     )
     hidden: tuple[int, ...] = setting(
-        (16, 8), 'convlstm: channels of the layers before the last, which has one a section.'
+        (16, 8), 'convlstm: channels of the layers before the last, which has one a section.', low=1
     )
     kernel: int = setting(3, 'convlstm: side of the kernels, odd.', low=1)
     features: tuple[int, ...] = setting(
-        (), "The others: channels of each level; () = the model's own default."
+        (), "The others: channels of each level; () = the model's own default.", low=1
     )
     normalise: bool = setting(
         False, 'unet, recurrent_unet, mosinska: batch normalisation after each 3x3 convolution.'

@@ -1,6 +1,5 @@
 """The card of a model that is handed out."""
 
-import json
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import jax
 import taclnet_jax
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table
+from taclnet_jax.files import parse_json
 from taclnet_jax.inference import Model
 from taclnet_jax.volumes.units import shown_nm
 
@@ -26,7 +26,7 @@ def model_card(model: Model, workdir: str | Path) -> str:
     """
     path = Path(workdir) / 'results.json'
     try:
-        return _of_run(model, json.loads(path.read_text()))
+        return _of_run(model, parse_json(path.read_text()))
     except FileNotFoundError:
         found = 'no such file'
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -38,6 +38,8 @@ def model_card(model: Model, workdir: str | Path) -> str:
 
 
 def _of_run(model: Model, results: dict[str, Any]) -> str:
+    if model.resolution_nm is None:  # of whatever else there is, nothing was taken
+        raise ValueError('no cuts and voxel size')
     first, last = results['sections'][0], results['sections'][-1]
     data = (
         f'{results["dataset"]}. Sections {first} to {last} were held out and give the scores '

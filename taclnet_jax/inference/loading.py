@@ -1,12 +1,12 @@
 """Where a `Model` comes from: a run, a folder that somebody exported, or the package itself."""
 
-import json
 import math
 import sys
 from pathlib import Path
 from typing import Any
 
 from taclnet_jax.config import read_settings
+from taclnet_jax.files import parse_json
 from taclnet_jax.inference.cut import Cut
 from taclnet_jax.inference.exported import read_exported
 from taclnet_jax.inference.model import Model
@@ -47,7 +47,7 @@ def _of_run(folder: Path) -> Model:
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
     """What evaluation left; nothing where it did not, or its file is damaged, which is said."""
     try:
-        results = json.loads(path.read_text())
+        results = parse_json(path.read_text())
         cuts = {
             name: Cut(
                 _number(results[name]['threshold']),

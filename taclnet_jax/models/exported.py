@@ -4,7 +4,6 @@ Reading them runs no code: safetensors hold arrays alone, the description is JSO
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 
 PARAMETERS, DESCRIPTION, CARD = 'model.safetensors', 'model.json', 'README.md'
 SHIPPED = Path(__file__).parents[1] / 'pretrained'
@@ -54,7 +54,7 @@ def read_files(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         InputError: the folder is half copied or damaged.
     """
     try:
-        description = json.loads((folder / DESCRIPTION).read_text())
+        description = parse_json((folder / DESCRIPTION).read_text())
         content = (folder / PARAMETERS).read_bytes()
     except (OSError, ValueError) as error:
         raise InputError(

@@ -1,6 +1,5 @@
 """The segments that are to be joined, wherever they lie."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 from taclnet_jax.volumes import LazySections, StoredArray, open_array
 from taclnet_jax.volumes.sections import Geometry, Sections
 
@@ -39,7 +39,7 @@ def open_segments(path: str, dataset: str = '') -> tuple[StoredArray, Geometry]:
             f'{dataset!r}; leave it out.'
         )
     try:
-        told: dict[str, Any] = json.loads(about.read_text())
+        told: dict[str, Any] = parse_json(about.read_text())
         files = dict(told['files'])
         resolution_nm, offset_nm = (
             tuple(told[name]) if told[name] else None for name in ('resolution_nm', 'offset_nm')

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import taclnet_jax
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import explained, replacing, write_text
+from taclnet_jax.files import explained, parse_json, replacing, write_text
 from taclnet_jax.neurons.agglomeration import THRESHOLD, agglomerate
 from taclnet_jax.neurons.doubtful import doubtful_places, write_places
 from taclnet_jax.neurons.graph import RegionGraph, region_graph
@@ -145,7 +145,7 @@ def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
     told: dict[str, Any] = {}
     known: set[str] = set()
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        told = json.loads((folder / ABOUT).read_text())
+        told = parse_json((folder / ABOUT).read_text())
         known = {ABOUT, *told['files'].values()}
     others = sorted({path.name for path in folder.iterdir()} - known)
     if others:

@@ -16,7 +16,7 @@ from typing import Any
 import tensorstore as ts
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import explained
+from taclnet_jax.files import explained, parse_json
 from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes.chunked import METADATA, open_kvstore
@@ -135,7 +135,7 @@ def _read(store: ts.KvStore, key: str) -> bytes | None:
 def _same(mark: bytes, about: Mapping[str, Any]) -> bool:
     """Whether a mark is of this prediction."""
     try:
-        found = json.loads(mark)
+        found = parse_json(mark)
     except ValueError:
         return False
     wanted = json.loads(json.dumps(about))

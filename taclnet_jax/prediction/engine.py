@@ -5,6 +5,7 @@ job that was stopped goes on, and a worker that dies loses nothing.
 """
 
 import contextlib
+import os
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ import tensorstore as ts
 from daisy.logging import set_log_basedir, set_log_level
 from numpy.typing import NDArray
 
-from taclnet_jax.errors import InputError, memory_message
+from taclnet_jax.errors import InputError, disk_is_full, memory_message
 from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
@@ -63,8 +64,9 @@ def run_pass(
             function = partial(_process, partial(attempt, passes, name), bar.on_progress)
         else:
             function = partial(start_worker, str(scratch), name, workers, command)
-        one = daisy.Roi((0, 0, 0), (1, 1, 1))
-        task = daisy.Task(
+        one, marks = daisy.Roi((0, 0, 0), (1, 1, 1)), scratch / 'done' / name
+        task_without = partial(
+            daisy.Task,
             name,
             total_roi=daisy.Roi((0, 0, 0), needed.shape),
             read_roi=one,
@@ -74,9 +76,13 @@ def run_pass(
             max_workers=workers,
             max_retries=_TRIES - 1,
             timeout=_SECONDS_A_BLOCK,
-            tracking_path=str(scratch / 'done' / name),
-            skip_mask=~needed,
+            tracking_path=str(marks),
         )
+        if not any((marks / 'failures').rglob('c/*/*/*')):  # which daisy makes last
+            nothing = task_without(skip_mask=np.ones_like(needed))
+            daisy.run_blockwise(nothing, multiprocessing=False, progress=None, summary=False)
+        _reserve(marks)
+        task = task_without(skip_mask=~needed)
         try:
             states = daisy.run_blockwise(
                 task,
@@ -98,6 +104,24 @@ def run_pass(
         raise _failed(scratch, name, task.failed_blocks(), state.last_worker_error or '')
 
 
+def _reserve(marks: Path) -> None:
+    """Gives daisy's marks their room on the disk.
+
+    It maps them into memory as holes; a disk that is full when the first is filled would end the
+    process with SIGBUS.
+
+    Raises:
+        OSError: there is no room.
+    """
+    for path in marks.rglob('c/*/*/*'):
+        with path.open('r+b') as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:  # some file systems cannot
+                if disk_is_full(error):
+                    raise
+
+
 def attempt(passes: Passes, name: str, index: Index) -> bool:
     """Does what a pass does to a block; whether it could. What went wrong is written down."""
     path = _error_file(passes.scratch, name, index)
@@ -106,7 +130,8 @@ def attempt(passes: Passes, name: str, index: Index) -> bool:
     except InputError as error:
         problem = f'{error}\n'
     except Exception as error:
-        what = memory_message(error) or f'{type(error).__name__}: {error}'
+        full = 'The disk is full: ' * disk_is_full(error)
+        what = memory_message(error) or f'{full}{type(error).__name__}: {error}'
         problem = f'{what}\n\n{traceback.format_exc()}'
     else:
         path.unlink(missing_ok=True)
@@ -197,7 +222,9 @@ def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) ->
         index = _index(block)
         path = _error_file(scratch, name, index)
         why = path.read_text().splitlines()[0] if path.exists() else reason.strip()[-200:]
-        told.append(f'block {index} ({why})')
+        told.append(
+            f'block {index} ({why or "nothing could be written about it: is the disk full?"})'
+        )
     more = f' and {len(blocks) - _SHOWN} more' if len(blocks) > _SHOWN else ''
     return InputError(
         f'Could not {name} {"; ".join(told) or reason.strip()[-500:]}{more}, after {_TRIES} tries; '

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from taclnet_jax.files import write_text
+from taclnet_jax.files import parse_json, write_text
 
 NAMES = ('membrane', 'refined', 'attention', 'segments')
 """What can be predicted: P, P_hat, o, and the closed pieces of cell of each section."""
@@ -63,7 +63,7 @@ class Job:
     @classmethod
     def read(cls, path: Path) -> 'Job':
         """What `write` wrote."""
-        entries: dict[str, Any] = json.loads(path.read_text())
+        entries: dict[str, Any] = parse_json(path.read_text())
         entries['box'] = tuple((first, stop) for first, stop in entries['box'])
         entries |= {name: tuple(entries[name]) for name in ('zoom', 'names', 'block')}
         return cls(**entries)

@@ -1,9 +1,9 @@
 """What is known of a prediction that is there already."""
 
-import json
 from collections.abc import Sequence
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 from taclnet_jax.volumes.sections import listed
 
 ABOUT = 'prediction.json'
@@ -13,7 +13,7 @@ ABOUT = 'prediction.json'
 def files_of(about: bytes | None) -> set[str]:
     """The files of a prediction, as `ABOUT` names them; none where there is no prediction."""
     try:
-        found = json.loads(about or b'')
+        found = parse_json(about or b'')
         return {str(name) for name in found['files'].values()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()
@@ -41,7 +41,7 @@ def check_replaceable(
         )
     if about is None or overwrite:
         return
-    found = json.loads(about)
+    found = parse_json(about)
     told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["model"]}'
     if partial:
         raise InputError(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from taclnet_jax.files import write_text
+from taclnet_jax.files import parse_json, write_text
 from taclnet_jax.progress import Progress
 
 
@@ -105,7 +105,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     records = []
     for line in path.read_bytes().splitlines() if path.exists() else []:
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:  # no JSON, or no UTF-8
             continue
         if isinstance(record, dict) and isinstance(record.get('step'), int):

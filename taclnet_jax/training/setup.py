@@ -27,7 +27,7 @@ from taclnet_jax.data.windows import (
     split_sections,
 )
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import write_text
+from taclnet_jax.files import parse_json, write_text
 from taclnet_jax.lock import locked
 from taclnet_jax.models import Network, create_model
 from taclnet_jax.models.exported import is_exported, model_folder, read_files
@@ -193,7 +193,7 @@ def check_workdir(settings: RunSettings, folder: Path) -> None:
 def check_same_data(volume: Volume, folder: str | Path) -> None:
     """Refuses a volume that is another one than a run was begun with, wherever either lies."""
     try:
-        known = json.loads(Path(folder, _DATA).read_text())['sha256']
+        known = parse_json(Path(folder, _DATA).read_text())['sha256']
     except FileNotFoundError:
         return
     except (ValueError, LookupError, TypeError) as error:

@@ -1,7 +1,6 @@
 """What there is to look at in the folder of a prediction or of neurons."""
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 from taclnet_jax.neurons import Place, RegionGraph, agglomerate
 from taclnet_jax.neurons.doubtful import read_places
 from taclnet_jax.neurons.volume import ABOUT as NEURONS
@@ -129,7 +129,7 @@ def _add_prediction(look: Look, path: Path) -> None:
 def _told(path: Path) -> Iterator[dict[str, Any]]:
     """What a file says of its folder; what is missing or wrong in it becomes a message."""
     try:
-        yield json.loads(path.read_text())
+        yield parse_json(path.read_text())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f'Expected what {path} says of its folder, found it damaged; make it again.'

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import json
 import os
 import re
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import tensorstore as ts
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import parse_json
 from taclnet_jax.volumes.axes import Axes, find_axes
 from taclnet_jax.volumes.claims import check_chunk, check_chunks, chunk_files
 from taclnet_jax.volumes.metadata import (
@@ -150,7 +150,7 @@ class Store:
         if answer.state != 'value':
             return None
         try:
-            content = json.loads(answer.value)
+            content = parse_json(answer.value)
         except ValueError as error:
             raise InputError(
                 f'The metadata {key} of the {self.what} {self.path} are damaged ({error}); copy '

@@ -1,12 +1,12 @@
 """Axis names, voxel sizes and offsets, as the attributes of arrays on disk say them."""
 
 import contextlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from taclnet_jax.files import parse_json
 from taclnet_jax.volumes.axes import Axes
 from taclnet_jax.volumes.sections import Geometry
 from taclnet_jax.volumes.units import triple_nm
@@ -34,7 +34,7 @@ def array_axis_names(attributes: Json) -> list[str] | None:
             return list(names)
     tags: Any = attributes.get('axistags')
     with contextlib.suppress(TypeError, ValueError):
-        tags = json.loads(tags)
+        tags = parse_json(tags)
     if isinstance(tags, Mapping):
         return [str(axis.get('key')) for axis in _mappings(tags, 'axes')] or None
     return None

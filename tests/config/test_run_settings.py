@@ -73,10 +73,10 @@ def test_what_a_run_wrote_is_read_back(tmp_path: Path) -> None:
     assert read_settings(folder) == small_settings(seed=3)
 
 
-def with_key(key: str) -> dict[str, Any]:
+def with_key(key: str, value: Any = 1) -> dict[str, Any]:
     config = small_config().to_dict()
     block, _, name = key.rpartition('.')
-    (config[block] if block else config)[name] = 1
+    (config[block] if block else config)[name] = value
     return config
 
 
@@ -96,9 +96,12 @@ def without_key(key: str) -> dict[str, Any]:
         (without_key('model.hidden'), 'found no model.hidden'),
         (without_key('evaluate'), 'found no evaluate.betti_patch, '),
         (small_config().to_dict() | {'crop': 64}, 'config.crop to be 2 whole numbers in brackets'),
+        (with_key('model.hidden', (4, 0)), 'config.model.hidden to be 1 or more; found 0'),
         (small_config().to_dict() | {'dataset': 'isbi21'}, 'config.dataset to be one of'),
         ('{"seed": 1', 'cannot be used'),
         ('[1, 2]', 'cannot be used'),
+        ('[' * 10**5, 'cannot be used'),
+        ('{"seed": ' * 10**5, 'cannot be used'),
         ('', 'cannot be used'),
     ],
     ids=lambda x: x if isinstance(x, str) else '',

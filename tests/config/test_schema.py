@@ -85,9 +85,9 @@ def test_a_value_of_a_wrong_type_is_named_with_what_is_right(
 @pytest.mark.parametrize('entry', limited('low'), ids=by_key)
 def test_nothing_is_below_its_least_value(entry: Entry) -> None:
     low = entry.field.metadata['low']
-    below = low - 1 if entry.hint is int else low - 1e-6
+    below = low - 1e-6 if entry.hint is float else low - 1
     with pytest.raises(InputError, match=f'config.{entry.key} to be .*{low:g}.*; found'):
-        changed(entry.key, below)
+        changed(entry.key, (low, below) if get_origin(entry.hint) is tuple else below)
 
 
 @pytest.mark.parametrize('entry', limited('high'), ids=by_key)

@@ -271,7 +271,8 @@ def _exists(arguments: tuple[str, ...]) -> bool:
     if option == '-c':
         return bool(ast.parse(rest[0]).body)
     if option == '-m':
-        return (ROOT / rest[0].replace('.', '/')).with_suffix('.py').exists()
+        module = ROOT / rest[0].replace('.', '/')
+        return any(path.exists() for path in (module.with_suffix('.py'), module / '__main__.py'))
     return (ROOT / option).exists()
 
 

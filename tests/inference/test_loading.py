@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from made_up import RESOLUTION_NM, STEP, tiny, write_run
 
+from taclnet_jax import metrics
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.card import model_card
 from taclnet_jax.inference import Cut, load, loading
@@ -60,9 +61,23 @@ def test_damaged_results_are_as_none_and_named(
         with pytest.raises(InputError, match='results.json, found something else'):
             model_card(model, run)
     assert used == len(MAPS)
-    for text in ('', '{"P": ', '\x00'):
+    for text in ('', '{"P": ', '\x00', '[' * 10**5):
         path.write_text(text)
         assert loading._scored(path) == ({}, None)
         assert f'{path} cannot be used' in capsys.readouterr().err
     path.unlink()
     assert loading._scored(path) == ({}, None) and not capsys.readouterr().err
+
+
+def test_no_card_without_cuts_and_voxel_size(tmp_path: Path) -> None:
+    run = write_run(tmp_path / 'run', tiny())
+    path = run / 'results.json'
+    results = json.loads(path.read_text())
+    means = dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.5)
+    results |= {name: results[name] | {'mean': means, 'std': means} for name in MAPS}
+    results |= {'dataset': 'synthetic', 'fold': 3, 'sections': [8, 9], 'step': STEP}
+    path.write_text(json.dumps(results))
+    assert 'Sections 8 to 9 were held out' in model_card(load(run), run)
+    path.write_text(json.dumps(results | {'resolution_nm': [40, 4]}))
+    with pytest.raises(InputError, match='no cuts and voxel size.*evaluate it first'):
+        model_card(load(run), run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -225,3 +226,25 @@ def test_workers_that_cannot_start(
     logs = scratch(output) / 'logs' / 'measure'
     assert str(logs) in message and program in (logs / 'worker_0.err').read_text()
     assert not output.exists()
+
+
+@pytest.mark.parametrize('size', ['60k', '200k'])
+def test_a_full_disk(folder: Path, tmp_path: Path, size: str) -> None:
+    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
+        pytest.skip('needs root, unshare and mount for a small file system')
+    mount = f'mount -t tmpfs -o size={size} tmpfs {tmp_path} && exec "$@"'
+    arguments = command(folder, tmp_path / 'out')
+    done = subprocess.run(
+        ['unshare', '--mount', 'sh', '-c', mount, 'sh', *arguments],
+        env=variables(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    if 'mount:' in done.stderr or 'unshare:' in done.stderr:
+        pytest.skip('may not mount a small file system here')
+    assert done.returncode == 2, done.stderr
+    messages = [line for line in done.stderr.splitlines() if line.startswith('taclnet: error: ')]
+    assert len(messages) == 1, done.stderr
+    assert 'The disk is full' in messages[0] or 'is the disk full?' in messages[0]
+    assert 'Out of memory' not in done.stderr and 'Traceback' not in done.stderr
