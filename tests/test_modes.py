@@ -18,6 +18,7 @@ from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.inference.cut import Cut
 
 
+@pytest.mark.slow
 def test_evaluate_repeats_the_scores(
     trained: Run, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
 ) -> None:

@@ -26,5 +26,5 @@ def precisions(quick: bool) -> tuple[str, ...]:
 def network_settings(network: str, quick: bool) -> dict[str, object]:
     """What `benchmarks.step.training_of` takes for a network; for rehearsals a small one."""
     model = (flagship_config() if network == 'flagship' else get_config()).model
-    small = {'hidden': (4,), 'features': (4, 8)} if quick else {}
+    small = {'hidden': (4,), 'features': (4, 8), 'iterations': 1} if quick else {}
     return {f'model__{name}': value for name, value in {**model, **small}.items()}

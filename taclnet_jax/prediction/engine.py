@@ -113,6 +113,8 @@ def _reserve(marks: Path) -> None:
     Raises:
         OSError: there is no room.
     """
+    if not hasattr(os, 'posix_fallocate'):  # macOS
+        return
     for path in marks.rglob('c/*/*/*'):
         with path.open('r+b') as file:
             try:

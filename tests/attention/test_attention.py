@@ -56,6 +56,7 @@ def test_vectors(slices: int) -> None:
     np.testing.assert_allclose(o, data['attention'], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('slices', (1, 3, 5))
 def test_linear_time_attention_is_nearer_to_float64_than_dense_float32(slices: int) -> None:
     prob = window((slices, 40, 44))

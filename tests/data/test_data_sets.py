@@ -52,7 +52,8 @@ def train(folder: Path, dataset: str, data_dir: Path, *settings: str) -> dict:
 
 @pytest.mark.slow
 def test_the_real_isbi12_trains_and_is_scored(data_dir: Path, tmp_path: Path):
-    assert train(tmp_path, 'isbi12', data_dir)['sections'] == [25]
+    results = train(tmp_path, 'isbi12', data_dir, '--config.evaluate.views=1')
+    assert results['sections'] == [25]
 
 
 @pytest.mark.slow

@@ -33,6 +33,8 @@ from taclnet_jax.topology import BACKENDS
 from taclnet_jax.training.optimizer import OPTIMIZERS, SCHEDULES
 from taclnet_jax.volumes import write_stack
 
+# Their code takes long.
+COMPILING = ['docs/attention.md', 'docs/extending.md']
 PAGES = ['README.md', *sorted(f'docs/{path.name}' for path in (ROOT / 'docs').glob('*.md'))]
 PACKAGE = ROOT / 'taclnet_jax'
 REGISTRIES = (DATA_SETS, MODELS, LOSSES, ATTENTION_FORMS, BACKENDS, OPTIMIZERS, SCHEDULES)
@@ -87,7 +89,14 @@ def blocks(page: str, language: str) -> list[Block]:
 # --- Python
 
 
-@pytest.mark.parametrize('page', [page for page in PAGES if blocks(page, 'python')])
+@pytest.mark.parametrize(
+    'page',
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in COMPILING else [])
+        for page in PAGES
+        if blocks(page, 'python')
+    ],
+)
 def test_code_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     # Flax looks up the module that a class was defined in.

@@ -60,6 +60,7 @@ def test_tiles_give_what_the_whole_section_gives_in_all_views() -> None:
     check_tiles(8, *trained('unet'))
 
 
+@pytest.mark.slow
 def test_tiles_are_normalised_as_the_whole_section_is() -> None:
     check_tiles(1, *trained('unet', normalise=True))
 

@@ -367,6 +367,7 @@ def test_real_stacks(tmp_path: Path, data_dir: Path, data_set: str, file: str, b
     np.testing.assert_allclose(found['membrane'][0], 255 * prob, atol=0.51)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('format', FORMATS)
 def test_more_segments_than_16_bits_hold(
     tmp_path: Path, volume: Path, monkeypatch: pytest.MonkeyPatch, format: str

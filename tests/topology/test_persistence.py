@@ -81,6 +81,7 @@ def pairs_of_all_backends(prob: np.ndarray, **options: Any) -> Any:
     return one
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('path', VECTORS, ids=lambda path: path.stem[12:])
@@ -159,6 +160,7 @@ def test_both_backends_agree_pixel_by_pixel(
     assert pairs.dropped == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('dimension', (0, 1))
 @pytest.mark.parametrize('border', BORDERS)
 def test_backends_agree_on_larger_images(dimension: int, border: str) -> None:
@@ -168,6 +170,7 @@ def test_backends_agree_on_larger_images(dimension: int, border: str) -> None:
         assert pairs.mask.sum() > 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_sublevel_sets_are_superlevel_sets_of_the_negative(backend: str) -> None:
     prob = smooth(LARGER)
@@ -234,6 +237,7 @@ def test_ranks_replace_keys_that_float64_cannot_count(monkeypatch: pytest.Monkey
         assert len(one[0]) > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_pairs_are_sorted_and_those_left_out_are_counted(backend: str) -> None:
     prob = np.round(smooth((2, 25, 25)) * 16) / 16
@@ -266,6 +270,7 @@ def test_plateaus_are_one_feature(backend: str) -> None:
         np.testing.assert_array_equal(diagram[mask], [[1, 0], [0.5, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_images_with_nan_have_no_pairs_and_leave_the_others_alone(backend: str) -> None:
     prob = smooth((3, 20, 20))
@@ -322,6 +327,7 @@ def test_transformations_change_nothing(backend: str) -> None:
         assert_same(result, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 @pytest.mark.parametrize('shape', [(0, 5, 6), (2, 1, 3, 5, 6), (1, 1), (1, 9), (9, 1), (2, 2)])
 def test_shapes(backend: str, shape: tuple[int, ...]) -> None:

@@ -46,6 +46,7 @@ def scores(best: int, metric: str) -> Callable[[Any], tuple[dict[str, float], np
     return validate
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('best', 'metric', 'phase_two'),
     [(0, 'voi', True), (1, 'dice', False), (2, 'dice', True), (3, 'voi', False)],
@@ -72,6 +73,7 @@ def test_every_validation_can_become_the_best(
     assert steps(tmp_path / 'checkpoints' / 'last') == [4, 8]
 
 
+@pytest.mark.slow
 def test_what_validation_says_of_phase_one_chooses_nothing(trained: Run) -> None:
     records = read_metrics(trained.workdir / 'metrics.jsonl')
     last_phase = [record for record in records if record['phase'] == 2]
