@@ -5,8 +5,8 @@ r"""How fast volumes are predicted, what of it is computing, and how much memory
 First megavoxels a second of P by network and views, in memory, of untrained networks at full
 resolution. Then a whole prediction of the volume by a process of its own, from zarr to zarr, and
 the same sections predicted in memory, both after compiling: what it takes beyond that is reading,
-writing, and what blocks compute twice. At last the peak memory of two predictions from one volume
-of four gigavoxels, of which the second has four times as many blocks.
+writing, and what blocks compute twice. At last the peak memory of three predictions from one volume
+of four gigavoxels: of one stack of blocks, and of four times as many along z, and across.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ VIEWS = (1, 8)
 HUGE = (1024, 2048, 2048)
 """(z, y, x) of four gigavoxels."""
 
-BOXES = (8, 32)
-"""Sections of it that are predicted."""
+BOXES = ((8, 1024, 1024), (32, 1024, 1024), (8, 2048, 2048))
+"""Sizes of what is predicted of it."""
 
 _PREDICT = """
 import resource, sys, time
@@ -141,8 +141,8 @@ def print_memory(
     lazy = LazySections(huge, np.uint8, lambda z, y, x: sections[z % len(sections), y, x])
     resolution_nm = load(place).resolution_nm
     write_array(folder / 'huge', lazy, format='zarr3', resolution_nm=resolution_nm)
-    for depth in BOXES:
-        box = f'0:{depth},0:{height},0:{width}'
+    for size in BOXES:
+        box = ','.join(f'0:{min(*pair)}' for pair in zip(size, huge, strict=True))
         taken, peak = predict_by_itself(place, 1, folder / 'huge', box)
         print(f'| {box} | {taken:.0f} | {peak:.0f} |')
 
