@@ -41,7 +41,9 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_string(
             'box', '', 'What to predict: z0:z1,y0:y1,x0:x1 in voxels, or in nm with nm at the end.'
         ),
-        flags.DEFINE_string('mask', '', 'Volume of the same size; where it is 0 is left out.'),
+        flags.DEFINE_string(
+            'mask', '', 'Volume of the same size; blocks in which it is 0 throughout are left out.'
+        ),
         flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
         flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
         flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),

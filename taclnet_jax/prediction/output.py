@@ -73,15 +73,16 @@ class Folder:
     """A folder of this machine. It appears whole, at the end."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        # A link stays, and what it points to is replaced; tensorstore takes no '..' in paths.
+        self._path = path.resolve()
         self.name = str(path)
-        self.scratch = path.absolute().parent / f'.{path.name}.unfinished'
+        self.scratch = self._path.parent / f'.{self._path.name}.unfinished'
 
     def check(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> None:
         """See `Output`."""
         if self._path.exists() and not self._path.is_dir():
             raise InputError(f'Expected --output to be a folder; {self._path} is a file.')
-        mine, other = self._path.resolve(), scratch.resolve()
+        mine, other = self._path, scratch.resolve()
         if mine.is_relative_to(other) or other.is_relative_to(mine):
             raise InputError(
                 f'Expected --scratch and --output apart from each other, found {scratch} and '

@@ -94,7 +94,7 @@ def predict_volume(
     place = create_output(output, options.format)
     command = _words(options.worker_command)
     job = describe(model, input_path, options)
-    scratch = Path(options.scratch) if options.scratch else place.scratch
+    scratch = Path(options.scratch).resolve() if options.scratch else place.scratch
     export = Export(job, options.format)
     place.check(export.about, scratch, options.overwrite)
     busy = (

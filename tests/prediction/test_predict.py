@@ -34,6 +34,7 @@ from taclnet_jax.volumes import (
     open_array,
     read_whole,
     write_array,
+    write_stack,
 )
 
 SHAPE = (3, 64, 96)  # 2 x 3 windows
@@ -276,6 +277,20 @@ def test_strict_refuses_a_volume_with_lost_chunks(
     given = command(run_folder, tmp_path / 'a.zarr', tmp_path / 'out', '--strict')
     assert 'chunks of the image' in refused(*given)
     assert not (tmp_path / 'out').exists()
+
+
+def test_places_that_lie_above_and_behind_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_stack(tmp_path / 'stack.tif', image((3, 16, 16)))
+    (tmp_path / 'here').mkdir()
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'link').symlink_to('elsewhere')
+    monkeypatch.chdir(tmp_path / 'here')
+    for output in ('../predictions', '../link'):
+        predict_volume(tiny(), '../stack.tif', output, Options(names=['membrane']))
+        assert Path(output, 'membrane.tif').exists()
+    assert (tmp_path / 'link').is_symlink() and (tmp_path / 'elsewhere/membrane.tif').exists()
 
 
 def test_an_offset_without_voxel_size_is_left_out(tmp_path: Path) -> None:
