@@ -90,6 +90,12 @@ class Folder:
             )
         if not self._path.exists() or not any(self._path.iterdir()):
             return
+        source = str(about['input'])
+        if '://' not in source and Path(source).resolve().is_relative_to(mine):
+            raise InputError(
+                f'Expected --output apart from --input, found {source} inside {self._path}, which '
+                'would be replaced. Choose another folder.'
+            )
         found = None
         if (self._path / ABOUT).is_file():
             found = (self._path / ABOUT).read_bytes()

@@ -291,6 +291,10 @@ def test_places_that_lie_above_and_behind_links(
         predict_volume(tiny(), '../stack.tif', output, Options(names=['membrane']))
         assert Path(output, 'membrane.tif').exists()
     assert (tmp_path / 'link').is_symlink() and (tmp_path / 'elsewhere/membrane.tif').exists()
+    again = Options(names=['membrane'], overwrite=True)
+    with pytest.raises(InputError, match='apart from --input, found .*membrane.tif inside'):
+        predict_volume(tiny(), '../predictions/membrane.tif', '../predictions', again)
+    assert Path('../predictions/membrane.tif').exists()
 
 
 def test_an_offset_without_voxel_size_is_left_out(tmp_path: Path) -> None:
