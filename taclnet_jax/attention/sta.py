@@ -81,6 +81,11 @@ def sta_attention(
     target = slices // 2 if target is None else target
     if not -slices <= target < slices:
         raise ValueError(f'target must be one of {slices} slices, got {target}.')
+    if history is not None and jnp.shape(history) != prob.shape[:-3] + prob.shape[-2:]:
+        raise ValueError(
+            f'history must have the shape of the attention, {prob.shape[:-3] + prob.shape[-2:]}, '
+            f'got {jnp.shape(history)}.'
+        )
 
     critical_maps = critical_map(
         prob, sigma=sigma, min_persistence=min_persistence, border=border, backend=backend

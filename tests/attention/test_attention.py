@@ -281,6 +281,12 @@ def test_shapes(shape: tuple[int, ...]) -> None:
     assert result.critical_maps.shape == shape
 
 
+def test_a_history_of_another_shape_is_refused() -> None:
+    prob = np.full((3, 8, 8), 0.5, np.float32)
+    with pytest.raises(ValueError, match=r'history must have .* \(8, 8\), got \(3, 8, 8\)'):
+        sta_attention(prob, history=prob)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_transformations_change_nothing(backend: str) -> None:
