@@ -143,7 +143,7 @@ NETWORKS: dict[str, Callable[[int], nn.Module]] = {
     'unet': UNet,
     'flagship': Flagship,
 }
-"""By their names in `benchmarks.step.NETWORKS`."""
+"""By their names in `benchmarks.step.cases`."""
 
 
 def torch_step(

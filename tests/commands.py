@@ -13,11 +13,12 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import tifffile
 from absl import app, flags, logging
 
@@ -122,6 +123,29 @@ def environment(devices: int = 1) -> dict[str, str]:
         'JAX_PLATFORMS': 'cpu',
         'PYTHONPATH': f'{ROOT}{os.pathsep}{ROOT / "tests"}',
     }
+
+
+def run_on_small_disk(
+    folder: Path,
+    command: Sequence[str],
+    variables: Mapping[str, str],
+    size: str = '200k',
+    timeout: float = 240,
+) -> subprocess.CompletedProcess[str]:
+    """A command that alone sees a file system of so many bytes at a folder; skips without one."""
+    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
+        pytest.skip('needs root, unshare and mount for a small file system')
+    mount = f'mount -t tmpfs -o size={size} tmpfs {folder} && exec "$@"'
+    done = subprocess.run(
+        ['unshare', '--mount', 'sh', '-c', mount, 'sh', *command],
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    if 'mount:' in done.stderr or 'unshare:' in done.stderr:
+        pytest.skip('may not mount a small file system here')
+    return done
 
 
 def run(

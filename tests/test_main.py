@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -13,7 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from commands import arguments, environment, isbi12
+from commands import arguments, environment, isbi12, run_on_small_disk
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 48, 48)).astype(np.uint8)
 LABELS = np.where(IMAGE > 50, 255, 0).astype(np.uint8)
@@ -146,18 +144,7 @@ def test_names_that_are_read_as_patterns(
 
 @pytest.mark.slow
 def test_a_full_disk(tmp_path: Path) -> None:
-    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
-        pytest.skip('needs root, unshare and mount for a small file system')
-    command = f'mount -t tmpfs -o size=200k tmpfs {tmp_path} && exec "$@"'
-    args = [sys.executable, '-m', 'taclnet_jax.main', *arguments(tmp_path / 'run')]
-    done = subprocess.run(
-        ['unshare', '--mount', 'sh', '-c', command, 'sh', *args],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    if 'mount:' in done.stderr or 'unshare:' in done.stderr:
-        pytest.skip('may not mount a small file system here')
+    command = [sys.executable, '-m', 'taclnet_jax.main', *arguments(tmp_path / 'run')]
+    done = run_on_small_disk(tmp_path, command, environment())
     assert done.returncode == 2, done.stderr
     assert 'The disk is full' in done.stderr and 'Traceback' not in done.stderr, done.stderr

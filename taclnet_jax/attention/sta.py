@@ -81,10 +81,10 @@ def sta_attention(
     target = slices // 2 if target is None else target
     if not -slices <= target < slices:
         raise ValueError(f'target must be one of {slices} slices, got {target}.')
-    if history is not None and jnp.shape(history) != prob.shape[:-3] + prob.shape[-2:]:
+    shape = prob.shape[:-3] + prob.shape[-2:]
+    if history is not None and jnp.shape(history) != shape:
         raise ValueError(
-            f'history must have the shape of the attention, {prob.shape[:-3] + prob.shape[-2:]}, '
-            f'got {jnp.shape(history)}.'
+            f'history must have the shape of the attention, {shape}, got {jnp.shape(history)}.'
         )
 
     critical_maps = critical_map(

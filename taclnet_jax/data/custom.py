@@ -81,18 +81,22 @@ def _volume(settings: DataSettings, own: OwnVolume) -> Volume:
     sections = sorted({z for first, stop, *_ in boxes for z in range(first, stop)})
     membrane, ids = read_labels(custom, labels, sections, settings.membrane_dilation_px)
     ignored = [mask for _, mask in own.labels if mask.path]
-    trained_on = settings.unlabelled_is_membrane
-    far = []
+    far_masks: list[Sections] = []
+    unscored = None
     if ids is not None and settings.unlabelled_beyond_px:
-        far = [unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px)]
+        far = unlabelled_far_from_ids(ids, settings.unlabelled_beyond_px)
+        if settings.unlabelled_is_membrane:
+            unscored = far
+        else:
+            far_masks = [far]
     volume = Volume(
         image.path,
         as_uint8_sections(image, image.path),
         membrane,
         ids,
         resolution_nm,
-        _ignored(custom, image, labels, ids, ignored, resolution_nm, () if trained_on else far),
-        far[0] if far and trained_on else None,
+        _ignored(custom, image, labels, ids, ignored, resolution_nm, far_masks),
+        unscored,
         gaps=tuple(sorted({*image.gaps, *labels.gaps})),
     )
     if boxes == [_whole(image)]:
@@ -258,10 +262,10 @@ def _ignored(
     ids: Sections | None,
     ignored: Sequence[File],
     resolution_nm: Triple,
-    far: Sequence[Sections],
+    others: Sequence[Sections],
 ) -> Sections | None:
-    """Where nothing is labelled: by a mask, by certain ids, `far` from all ids."""
-    masks: list[Sections] = [*far]
+    """Where nothing is labelled: by a mask, by certain ids, by other masks."""
+    masks = [*others]
     for file in dict.fromkeys(ignored):
         stored = file.open('ignored regions')
         region = _region(image, stored, 'ignored regions', resolution_nm, None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from commands import environment
+from commands import environment, run_on_small_disk
 from made_up import RESOLUTION_NM, image, tiny, write_run
 
 from taclnet_jax.volumes import write_array
@@ -230,19 +229,7 @@ def test_workers_that_cannot_start(
 
 @pytest.mark.parametrize('size', ['60k', '200k'])
 def test_a_full_disk(folder: Path, tmp_path: Path, size: str) -> None:
-    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
-        pytest.skip('needs root, unshare and mount for a small file system')
-    mount = f'mount -t tmpfs -o size={size} tmpfs {tmp_path} && exec "$@"'
-    arguments = command(folder, tmp_path / 'out')
-    done = subprocess.run(
-        ['unshare', '--mount', 'sh', '-c', mount, 'sh', *arguments],
-        env=variables(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    if 'mount:' in done.stderr or 'unshare:' in done.stderr:
-        pytest.skip('may not mount a small file system here')
+    done = run_on_small_disk(tmp_path, command(folder, tmp_path / 'out'), variables(), size)
     assert done.returncode == 2, done.stderr
     messages = [line for line in done.stderr.splitlines() if line.startswith('taclnet: error: ')]
     assert len(messages) == 1, done.stderr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import numpy as np
 import pytest
 import tifffile
 from absl import flags
-from commands import environment
+from commands import environment, run_on_small_disk
 from ml_collections import config_flags
 from PIL import Image
 
@@ -343,22 +342,10 @@ def test_an_interrupted_command_leaves_nothing(
 @pytest.mark.slow
 @pytest.mark.parametrize('format', ['cremi', 'tiff'])
 def test_a_full_disk(format: str, tmp_path: Path) -> None:
-    if os.geteuid() != 0 or shutil.which('mount') is None or shutil.which('unshare') is None:
-        pytest.skip('needs root, unshare and mount for a small file system')
-    script = (
-        f'mount -t tmpfs -o size=200k tmpfs {tmp_path} || exit 99; "$@"; status=$?; '
-        f'ls -A {tmp_path}; exit $status'
-    )
     args = command(f'--format={format}', f'--output={tmp_path}/out', '--shape=20,200,200')
-    done = subprocess.run(
-        ['unshare', '--mount', 'sh', '-c', script, 'sh', *args],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    if done.returncode == 99 or 'unshare:' in done.stderr:
-        pytest.skip('may not mount a small file system here')
+    listing = f'"$@"; status=$?; ls -A {tmp_path}; exit $status'
+    listed = ['sh', '-c', listing, 'sh', *args]
+    done = run_on_small_disk(tmp_path, listed, environment(), timeout=120)
     assert done.returncode == 2, done.stderr
     assert 'No space left on device' in done.stderr
     assert 'Traceback' not in done.stderr and 'Exception ignored' not in done.stderr
