@@ -188,7 +188,7 @@ def test_the_command_line_exports_and_predicts_with_it(tmp_path: Path, trained: 
         assert status == 0, output
     one, other = (read_whole(open_array(tmp_path / n / 'refined.tif')) for n in 'bc')
     assert np.abs(one - other).max() < 0.02
-    for wrong in (['--mode=train'], [f'--workdir={trained.workdir}'], ['--config=isbi12']):
+    for wrong in ([f'--workdir={trained.workdir}'], ['--config=isbi12']):
         status, output = run(*predict, f'--model={made}', *wrong)
         assert status == 2 and 'without --workdir and --config' in output
     status, output = run(*predict, f'--model={made}')
