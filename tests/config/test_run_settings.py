@@ -154,6 +154,12 @@ def test_a_folder_without_a_run_is_named(missing: str, tmp_path: Path) -> None:
         read_settings(folder)
 
 
+def test_a_folder_in_the_place_of_config_json(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / 'config.json').mkdir()
+    for command in (['--mode=evaluate', f'--workdir={tmp_path}'], arguments(tmp_path)):
+        assert f'{tmp_path}/config.json to be a file, found a folder' in refused(*command)
+
+
 # --- What a run may change
 
 
