@@ -97,6 +97,28 @@ def required(config: flags.FlagHolder[Any]) -> Any:
     return config.value
 
 
+def check_taken(
+    command: str, taken: Sequence[str], defined: Sequence[flags.FlagHolder[Any]]
+) -> list[str]:
+    """The flags on the command line, by name.
+
+    Args:
+        command: such as '--mode=view'.
+        taken: names of the flags that mean something to it.
+        defined: all flags.
+
+    Raises:
+        InputError: there are others.
+    """
+    given = [holder.name for holder in defined if flags.FLAGS[holder.name].present]
+    if others := [f'--{name}' for name in given if name not in taken]:
+        raise InputError(
+            f'Expected {command} with none but the flags that it takes, --{", --".join(taken)}; '
+            f'found {", ".join(others)}. Leave them out; --help says what they are of.'
+        )
+    return given
+
+
 def allow_callbacks() -> None:
     """Gives JAX a thread more than it has CPU devices, before it is imported.
 

@@ -4,11 +4,12 @@ What they default to is imported late: it brings JAX, which --help and mistakes 
 """
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
+from taclnet_jax.commandline import check_taken
 from taclnet_jax.errors import InputError
 
 _TAKEN = {
@@ -34,18 +35,13 @@ def flags_of_modes() -> str:
     return '\n'.join(lines)
 
 
-def check_given(mode: str, defined: Iterable[flags.FlagHolder[Any]]) -> None:
+def check_given(mode: str, defined: Sequence[flags.FlagHolder[Any]]) -> None:
     """Refuses flags on the command line that would say nothing there.
 
     Raises:
         InputError: a flag is of other modes, or of another flag that was not given.
     """
-    given = [holder.name for holder in defined if flags.FLAGS[holder.name].present]
-    if others := [f'--{name}' for name in given if name not in (*MODES[mode], 'mode', 'strict')]:
-        raise InputError(
-            f'Expected flags that --mode={mode} takes, --{", --".join(MODES[mode])} or --strict; '
-            f'found {", ".join(others)}. Leave them out, or choose another --mode.'
-        )
+    given = check_taken(f'--mode={mode}', [*MODES[mode], 'strict', 'mode'], defined)
     if 'mask_dataset' in given and 'mask' not in given:
         raise InputError('Expected --mask, the file that --mask_dataset lies in; found none.')
 

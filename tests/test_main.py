@@ -69,7 +69,10 @@ def test_flags(
 @pytest.mark.parametrize(
     ('args', 'words'),
     [
-        (['--input=y.tif', '--config=synthetic'], '--mode=train takes, --config, --workdir, '),
+        (
+            ['--input=y.tif', '--config=synthetic'],
+            'that it takes, --config, --workdir, --distributed,',
+        ),
         (['--model=isbi12'], 'found --model.'),
         (['--mode=evaluate', '--distributed', '--box=0:1'], 'found --distributed, --box.'),
         (['--mode=predict', '--nodistributed'], 'found --distributed.'),
