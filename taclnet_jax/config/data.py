@@ -139,7 +139,9 @@ class AugmentSettings(Settings, block='augment'):
         0.0, 'A section, or all after it, displaced in its plane.', low=0, high=1
     )
     misaligned_px: int = setting(8, 'At most, along either axis.', low=0)
-    shift: bool = setting(False, 'Crops move off their grid by up to half their size.')
+    shift: bool = setting(
+        False, 'Crops move off their grid by up to half their size, as long as they have labels.'
+    )
     elastic: float = setting(
         0.0, 'A smooth deformation, the same in all sections; try 0.5 on long schedules.',
         low=0, high=1,

@@ -34,8 +34,8 @@ def scored_targets(
         raise _nothing_to_score(targets, what)
     if empty:
         doubt(
-            f'No labelled cell has an interior in {len(empty)} of {len(targets)} sections ({what}), '
-            f'which are left out of all scores: {listed(empty, 10)} (counted from 0).'
+            f'No labelled cell has an interior in {len(empty)} of {len(targets)} sections '
+            f'({what}), which are left out of all scores: {listed(empty, 10)} (counted from 0).'
         )
     return scored
 
