@@ -176,7 +176,8 @@ def with_messages(main: Callable[[], object]) -> None:
         sys.exit(128 + error.signal)
     except KeyboardInterrupt as error:
         number = _signal_of(error)
-        print(f'Stopped by {signal.Signals(number).name}.', file=sys.stderr)
+        stopped = f'Stopped by {signal.Signals(number).name}.'
+        print(stopped, *getattr(error, '__notes__', ()), file=sys.stderr)
         sys.exit(128 + number)
     except Exception as error:
         if disk_is_full(error):

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -136,6 +137,28 @@ def test_other_versions_and_networks_are_refused(folder: Path, tmp_path: Path) -
     description['settings']['model']['features'] = [4, 8]
     path.write_text(json.dumps(description))
     with pytest.raises(InputError, match='another network'):
+        load(tmp_path / 'copy')
+
+
+@pytest.mark.parametrize(
+    'changed',
+    [
+        *(
+            {'cuts': {'P_hat': cut}}
+            for cut in ([float('nan'), 0.2], ['0.5', None], [0.5], [0.5, -1])
+        ),
+        *({'cuts': {'P': cut}} for cut in ([True, None], [1e9, None], None)),
+        *({'resolution_nm': nm} for nm in ([0, 4, 4], [40, 4], [40, -4, 4], '404', 5, None)),
+        *({'step': step} for step in ('7', 7.5, None)),
+    ],
+)
+def test_odd_values_are_refused(folder: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = copy(folder, tmp_path) / 'model.json'
+    description = json.loads(path.read_text())
+    for name, value in changed.items():
+        description[name] = description[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(description))
+    with pytest.raises(InputError, match='not of this version .* or damaged'):
         load(tmp_path / 'copy')
 
 
