@@ -163,6 +163,9 @@ def test_general_queries_have_dense_and_blockwise_forms() -> None:
     for size in (7, 117, 500):
         o = blockwise_attention(query, keys, values, block_size=size)
         np.testing.assert_allclose(o, exact, atol=1e-5)
+    batch = [np.stack([x, x[..., ::-1]]) for x in (query, keys, values)]
+    o = blockwise_attention(*batch, block_size=7)
+    np.testing.assert_allclose(o, [exact, exact[:, ::-1]], atol=1e-5)
 
 
 def test_scores_beyond_the_bound_are_refused() -> None:
@@ -171,11 +174,16 @@ def test_scores_beyond_the_bound_are_refused() -> None:
     keys = rng.random((1, 8, 9)).astype(np.float32)
     assert np.isnan(topological_attention(4 * query, keys, values)).all()
     assert np.isnan(topological_attention(-query, keys, values)).all()
+    query, keys = query / query.max(), keys / keys.max()
+    assert np.isnan(topological_attention(1.001 * query, keys, values)).all()
     for scale in (4, 30, 60):
         o = topological_attention(scale * query, keys, values, max_score=scale)
         np.testing.assert_allclose(o, dense((scale * query)[None], keys, values), rtol=2e-6)
-    with pytest.raises(ValueError, match='100'):
-        topological_attention(query, keys, values, max_score=100)
+    for score in (100, -1):
+        with pytest.raises(ValueError, match=f'got {score}'):
+            topological_attention(query, keys, values, max_score=score)
+    o = topological_attention(0 * query, keys, values, max_score=0)
+    np.testing.assert_allclose(o, np.full_like(values, values.mean()), rtol=1e-6)
 
 
 def test_memory_grows_linearly() -> None:

@@ -214,12 +214,21 @@ def test_cremi_score_refuses_shapes_that_differ():
         metrics.cremi_score(np.ones((2, 3)), np.ones((3, 2)), (40, 4, 4))
 
 
-# False splits and merges
-
-
 def in_a_row(*sizes):
     """Segments of so many pixels, numbered from 1."""
     return np.repeat(np.arange(len(sizes)) + 1, sizes)[None]
+
+
+@pytest.mark.parametrize(('pixel_nm', 'masked'), [(25, 4), (25.1, 2)])
+def test_25_nm_beside_a_border_are_left_out(pixel_nm, masked):
+    true = in_a_row(20, 20)
+    predicted, resolution_nm = true.copy(), (40, pixel_nm, pixel_nm)
+    predicted[0, 18] = 2  # beside the border's own pixel
+    assert metrics.border_mask(true, resolution_nm).sum() == masked
+    assert (metrics.cremi_score(true, predicted, resolution_nm).score == 0) == (masked == 4)
+
+
+# False splits and merges
 
 
 def test_cells_that_are_cut_and_joined_are_counted():
@@ -314,6 +323,11 @@ def test_boundary_f_counts_border_pixels_within_the_tolerance(mask_pair, toleran
         expected = 2 * precision * recall / total if total else 0.0
     found = metrics.boundary_f(predicted, true, tolerance=tolerance)
     assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_boundary_f_tolerates_two_pixels():
+    for away, expected in ((2, 1), (3, 0)):
+        assert metrics.boundary_f(line(), np.roll(line(), away, axis=0)) == expected
 
 
 def test_boundary_f_does_not_see_what_is_ignored():

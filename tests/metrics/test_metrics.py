@@ -310,6 +310,13 @@ def test_section_scores_are_those_of_the_single_functions():
     assert all(type(score) is float for score in scores.values())
 
 
+def test_betti_patches_are_100_of_64_pixels_unless_told_otherwise():
+    prob, membrane = membrane_section()
+    error = metrics.betti_error(prob >= 0.5, membrane, patch=64, count=100, seed=0)
+    assert metrics.section_scores(prob, membrane)['betti_error'] == error
+    assert metrics.betti_error(prob >= 0.5, membrane) == error
+
+
 def test_extended_scores_are_those_of_the_single_functions():
     prob, membrane = membrane_section()
     scores = metrics.section_scores(prob, membrane, extended=True, resolution_nm=RESOLUTION)

@@ -237,6 +237,15 @@ def test_ranks_replace_keys_that_float64_cannot_count(monkeypatch: pytest.Monkey
         assert len(one[0]) > 10
 
 
+@pytest.mark.parametrize('cores', (1, 2, 9))
+def test_images_are_shared_out_among_cores(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    prob = smooth((5, 12, 13))
+    alone = [persistence_pairs(image) for image in prob]
+    monkeypatch.setattr(gudhi_backend, 'available_cores', lambda: range(cores))
+    for together, one in zip(zip(*persistence_pairs(prob), strict=True), alone, strict=True):
+        assert_same(one, together)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('backend', BACKENDS)
 def test_pairs_are_sorted_and_those_left_out_are_counted(backend: str) -> None:
