@@ -109,12 +109,12 @@ def test_cells_that_are_all_membrane_have_no_scores():
 
 def test_sections_without_a_cell_choose_no_threshold():
     prob, membrane = membrane_section(20, 5)
-    probs, thresholds = [prob, prob], (0.3, 0.5)
+    probs, thresholds = [prob, prob, prob], (0.3, 0.5)
     alone = metrics.best_over_thresholds([prob], [membrane], None, thresholds, 'voi')
-    empty = [membrane, np.ones_like(membrane)]
+    empty = [np.ones_like(membrane), membrane, np.ones_like(membrane)]
     assert metrics.best_over_thresholds(probs, empty, None, thresholds, 'voi') == alone
     with pytest.raises(InputError, match='at least one section with a cell'):
-        metrics.best_over_thresholds([prob], empty[1:], None, thresholds, 'voi')
+        metrics.best_over_thresholds([prob], empty[:1], None, thresholds, 'voi')
 
 
 def test_cells_joined_through_ignored_tissue_are_not_joined():
