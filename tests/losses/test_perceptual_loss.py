@@ -80,6 +80,13 @@ def test_a_file_runs_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not Path('attacked').exists()
 
 
+def test_random_weights_keep_the_size_of_features() -> None:
+    for layer in load_vgg19().values():  # He et al. 2015: a variance of 2 by the number of inputs
+        kernel = layer['kernel']
+        np.testing.assert_allclose(kernel.std(), (2 / kernel[..., 0].size) ** 0.5, rtol=0.1)
+        assert not layer['bias'].any()
+
+
 def test_weights_of_a_file_become_the_parameters(tmp_path: Path) -> None:
     random = load_vgg19()
     # torchvision's numbering of the convolutions of the first three blocks.
