@@ -148,7 +148,11 @@ def busy(trained: Run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    'reader', ['load', 'evaluate', 'predict', pytest.param('start_from', marks=pytest.mark.slow)]
+    'reader',
+    [
+        'load',
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ('evaluate', 'predict', 'start_from')),
+    ],
 )
 def test_readers_write_nothing_into_checkpoints(
     reader: str, busy: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
@@ -261,7 +265,7 @@ def flip(path: Path, rng: random.Random) -> None:
 
 
 @pytest.mark.usefixtures('read_once')
-@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('seed', [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_flipped_bit_is_never_loaded(seed: int, saved: Path, tmp_path: Path) -> None:
     rng, found = random.Random(seed), 0
     folder = saved / 'checkpoints' / 'last'
