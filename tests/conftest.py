@@ -35,7 +35,7 @@ os.environ.setdefault(
 _CACHE = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     _CACHE = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='taclnet_jax_tests_')
-    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.05'
 
 
 # Files of tests that take long, the longest first.
