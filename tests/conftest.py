@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,7 +164,8 @@ def compiled_once() -> Iterator[None]:
 
     def create_step(training: Training, phase_two: bool) -> object:
         used = training.settings
-        parts = used.model, used.precision, used.attention, used.losses, used.training
+        trained = replace(used.training, start_from='', initialise_from='')
+        parts = used.model, used.precision, used.attention, used.losses, trained
         key = repr((*parts, used.sampling.slices, training.loader.steps_per_epoch, phase_two))
         return once(steps, key, training, phase_two)
 
