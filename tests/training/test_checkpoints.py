@@ -32,6 +32,8 @@ from taclnet_jax.training.setup import prepare
 from taclnet_jax.training.state import EpochLoss, ITAMemory, TrainState
 from taclnet_jax.volumes import write_stack
 
+pytestmark = pytest.mark.usefixtures('plain_pictures', 'compiled_once')
+
 EPOCHS = 8
 
 
@@ -164,7 +166,11 @@ def test_readers_write_nothing_into_checkpoints(
         'evaluate': ['--mode=evaluate', f'--workdir={busy}'],
         'predict': ['--mode=predict', f'--workdir={busy}', f'--input={stack}'],
         'start_from': arguments(
-            tmp_path / 'other', start_from=busy / 'checkpoints' / 'phase_one', phase_two__epochs=1
+            tmp_path / 'other',
+            start_from=busy / 'checkpoints' / 'phase_one',
+            phase_two__epochs=1,
+            evaluate__threshold_sections=1,
+            evaluate__test_sections=1,
         ),
     }
     if reader == 'load':
