@@ -28,6 +28,7 @@ reproduction/systems.py, as differences from configs/<dataset>.py.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,12 +36,11 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from reproduction.systems import BACKBONES, SYSTEMS
+from reproduction.systems import BACKBONES, DATASETS, SYSTEMS
 from taclnet_jax import commandline
+from taclnet_jax.config.schema import MOST
 from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
-
-DATASETS = ('isbi12', 'isbi13', 'cremi', 'synthetic')
 
 _TABLE = flags.DEFINE_integer('table', None, '1, 2 or 3. With --only-tables all, if not given.')
 _FIGURE = flags.DEFINE_integer('figure', None, '1, 4 or 5, instead of a table.')
@@ -71,6 +71,32 @@ _CONFIG = config_flags.DEFINE_config_file(
 )
 
 
+_SHOWN = [
+    _TABLE,
+    _DATASET,
+    _BUDGET,
+    _JOBS,
+    _FOLDS,
+    _SEEDS,
+    _SYSTEMS,
+    _RESULTS,
+    _WORKDIR,
+    _ONLY_TABLES,
+    _FIGURE,
+    _MODEL,
+    _SECTION,
+    _CONFIG,
+]
+_TAKEN = {
+    'table': ['dataset', 'budget', 'jobs', 'folds', 'seeds', 'systems', 'results', 'workdir']
+    + ['config'],
+    'figure': ['dataset', 'folds', 'seeds', 'systems', 'section', 'results', 'workdir', 'config'],
+    'model': ['dataset', 'folds', 'results', 'workdir', 'config'],
+    'only-tables': ['table', 'dataset', 'results'],
+}
+"""What is made, and the flags that say how."""
+
+
 def main() -> None:
     """Makes one table or figure; see the module's docstring."""
     _check_flags()
@@ -84,8 +110,8 @@ def main() -> None:
         raise InputError(
             f'Expected --config to be of the data set {dataset}, found one of {base.dataset}.'
         )
-    folds = _numbers('folds', _FOLDS.value or (['0'] if _MODEL.value else ['3', '1', '2']))
-    seeds = _numbers('seeds', _SEEDS.value or (['0', '1', '2'] if table == 2 else ['0']))
+    folds = _folds() or ([0] if _MODEL.value else [3, 1, 2])
+    seeds = _seeds() or ([0, 1, 2] if table == 2 else [0])
     if _MODEL.value:
         from reproduction.models import make_model
         from taclnet_jax.models.exported import SHIPPED
@@ -136,26 +162,29 @@ def _write_tables(folder: Path, numbers: Sequence[int], dataset: str | None) -> 
 
 
 def _check_flags() -> None:
+    made = _made()
+    commandline.check_taken(f'--{made}', [made, *_TAKEN[made]], _SHOWN)
     for name, flag, allowed in (('table', _TABLE, (1, 2, 3)), ('figure', _FIGURE, (1, 4, 5))):
         if flag.value is not None and flag.value not in allowed:
             choices = ', '.join(map(str, allowed))
             raise InputError(f'Expected --{name} to be one of {choices}; found {flag.value}.')
-    if not _ONLY_TABLES.value:
-        if [_TABLE.value is None, _FIGURE.value is None, not _MODEL.value].count(False) != 1:
-            raise InputError('Expected either --table, --figure or --model. See --help.')
-        if _DATASET.value is None:
-            raise InputError(f'Expected --dataset, one of {", ".join(DATASETS)}.')
+    if made != 'only-tables' and _DATASET.value is None:
+        raise InputError(f'Expected --dataset, one of {", ".join(DATASETS)}.')
     if _DATASET.value is not None and _DATASET.value not in DATASETS:
         raise InputError(
             f'Expected --dataset to be one of {", ".join(DATASETS)}; found {_DATASET.value!r}.'
         )
-    if _BUDGET.value is not None and not _BUDGET.value > 0:
+    if _BUDGET.value is not None and not 0 < _BUDGET.value < math.inf:
         raise InputError(f'Expected --budget to be above 0 minutes; found {_BUDGET.value:g}.')
     if _JOBS.value < 1:
         raise InputError(f'Expected --jobs to be at least 1; found {_JOBS.value}.')
-    first = 0 if _MODEL.value else 1
-    if _FOLDS.value and any(n not in range(first, 4) for n in _numbers('folds', _FOLDS.value)):
-        raise InputError(f'Expected --folds from {first} to 3; found {",".join(_FOLDS.value)}.')
+    for name, values in (('folds', _folds()), ('seeds', _seeds())):
+        if made in ('figure', 'model') and len(values or ()) > 1:
+            raise InputError(
+                f'Expected one number as --{name} of a {made}; found {", ".join(map(str, values))}.'
+            )
+    if _FIGURE.value == 1 and _SECTION.value is not None:
+        raise InputError('Expected --section with figures 4 and 5 alone; found it with 1.')
     compared = [name for names in BACKBONES.values() for name in names]
     others = sorted(set(_systems() or ()) - set(compared))
     if _TABLE.value == 2 and others:
@@ -165,39 +194,48 @@ def _check_flags() -> None:
         )
 
 
+def _made() -> str:
+    """Which of `_TAKEN` the flags ask for."""
+    if _ONLY_TABLES.value:
+        return 'only-tables'
+    asked = {'table': _TABLE.value is not None, 'figure': _FIGURE.value is not None}
+    found = [name for name, given in (asked | {'model': _MODEL.value}).items() if given]
+    if len(found) != 1:
+        raise InputError('Expected either --table, --figure or --model. See --help.')
+    return found[0]
+
+
 def _systems() -> list[str] | None:
-    for name in _SYSTEMS.value or ():
+    if _SYSTEMS.value is None:
+        return None
+    for name in _SYSTEMS.value or ['']:
         if name not in SYSTEMS:
             raise InputError(f'Expected --systems out of {", ".join(SYSTEMS)}; found {name!r}.')
-    return list(dict.fromkeys(_SYSTEMS.value)) if _SYSTEMS.value else None
+    return list(dict.fromkeys(_SYSTEMS.value))
 
 
-def _numbers(name: str, values: Sequence[str]) -> list[int]:
-    if not values or not all(value.isdecimal() for value in values):
+def _folds() -> list[int] | None:
+    return _numbers(_FOLDS, 0 if _MODEL.value else 1, 3)
+
+
+def _seeds() -> list[int] | None:
+    return _numbers(_SEEDS, 0, MOST)
+
+
+def _numbers(flag: flags.FlagHolder[list[str] | None], low: int, high: int) -> list[int] | None:
+    """Those of a list, each once; None if it was not given."""
+    if flag.value is None:
+        return None
+    if not flag.value or not all(
+        text.isdecimal() and len(text) <= len(str(high)) and low <= int(text) <= high
+        for text in flag.value
+    ):
         raise InputError(
-            f'Expected --{name} to be numbers such as 1,2; found {",".join(values)!r}.'
+            f'Expected --{flag.name} from {low} to {high}, separated by commas; found '
+            f'{",".join(flag.value)!r}.'
         )
-    return list(dict.fromkeys(map(int, values)))
+    return list(dict.fromkeys(map(int, flag.value)))
 
 
 if __name__ == '__main__':
-    commandline.run(
-        main,
-        __doc__,
-        [
-            _TABLE,
-            _DATASET,
-            _BUDGET,
-            _JOBS,
-            _FOLDS,
-            _SEEDS,
-            _SYSTEMS,
-            _RESULTS,
-            _WORKDIR,
-            _ONLY_TABLES,
-            _FIGURE,
-            _MODEL,
-            _SECTION,
-            _CONFIG,
-        ],
-    )
+    commandline.run(main, __doc__, _SHOWN)

@@ -18,7 +18,7 @@ from statistics import median
 from typing import Any
 
 from reproduction import poster
-from reproduction.systems import Run
+from reproduction.systems import ALL_SLICES, DATASETS, SYSTEMS, Run
 from taclnet_jax.config import run_settings
 from taclnet_jax.config.schema import entries, flatten
 from taclnet_jax.config.settings import RunSettings
@@ -232,6 +232,13 @@ def _check(path: Path, result: Any) -> None:
         raise InputError(
             f'Expected the result of a run in {path}, found no {", ".join(missing)}. {_ANEW}'
         )
+    known = {'dataset': DATASETS, 'system': tuple(SYSTEMS), 'slices': ALL_SLICES}
+    for key, values in known.items():
+        if result[key] not in values:
+            raise InputError(
+                f'Expected {key} of the tables, {", ".join(map(str, values))}, in {path}; found '
+                f'{result[key]}. Move the file elsewhere.'
+            )
     settings, there = influential(RunSettings()).keys(), result['config'].keys()
     # Where files lay may be in it, and changes nothing.
     unknown = there - flatten(RunSettings()).keys()

@@ -24,7 +24,7 @@ from reproduction.results import (
     write_result,
 )
 from reproduction.schedule import choose_schedule, same_phase_one
-from reproduction.systems import BACKBONES, SLICES, SYSTEMS, Run, run_config
+from reproduction.systems import ALL_SLICES, BACKBONES, SLICES, SYSTEMS, Run, run_config
 from taclnet_jax.config import read_settings, run_settings
 from taclnet_jax.data import load_volume
 from taclnet_jax.errors import InputError, Interrupted
@@ -60,7 +60,7 @@ def planned_runs(
         for seed in seeds
         for fold in folds
         for system in systems or of_table[table]
-        for slices in ((1, 3, 5) if table == 3 else (SLICES,))
+        for slices in (ALL_SLICES if table == 3 else (SLICES,))
     ]
 
 

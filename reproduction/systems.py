@@ -126,6 +126,11 @@ BACKBONES = {
 SLICES = 3
 """Sections in a window (the poster's l) wherever their number is not what is compared."""
 
+ALL_SLICES = (1, 3, 5)
+"""Those that are compared."""
+
+DATASETS = ('isbi12', 'isbi13', 'cremi', 'synthetic')
+
 
 class Run(NamedTuple):
     """One training: a system on a fold of a data set, from a seed."""

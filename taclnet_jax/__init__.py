@@ -1,7 +1,8 @@
 """TACLNet in JAX: topological attention for segmenting electron-microscopy volumes.
 
-The names below are the library for other people's models. They are imported on first use, so that
-the command line's --help need not wait for JAX, and bring neither training nor data with them.
+The names below are the library for other people's models, and `load` for those that were trained
+here. They are imported on first use, so that the command line's --help need not wait for JAX; all
+but `load` bring neither training nor data with them.
 """
 
 import lazy_loader

@@ -9,6 +9,7 @@ import signal
 import sys
 import textwrap
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -47,7 +48,7 @@ def run(
 
     def parse(argv: list[str]) -> list[str]:
         if any(argument in ('-h', '--help', '-help') for argument in argv[1:]):
-            print(help_text(description, shown))
+            tell(help_text(description, shown))
             sys.exit(0)
         return _parse(argv, shown)
 
@@ -94,6 +95,28 @@ def required(config: flags.FlagHolder[Any]) -> Any:
             f'{", ".join(config_names())}; found none. --config=synthetic needs no data.'
         )
     return config.value
+
+
+def check_taken(
+    command: str, taken: Sequence[str], defined: Sequence[flags.FlagHolder[Any]]
+) -> list[str]:
+    """The flags on the command line, by name.
+
+    Args:
+        command: such as '--mode=view'.
+        taken: names of the flags that mean something to it.
+        defined: all flags.
+
+    Raises:
+        InputError: there are others.
+    """
+    given = [holder.name for holder in defined if flags.FLAGS[holder.name].present]
+    if others := [f'--{name}' for name in given if name not in taken]:
+        raise InputError(
+            f'Expected {command} with none but the flags that it takes, --{", --".join(taken)}; '
+            f'found {", ".join(others)}. Leave them out; --help says what they are of.'
+        )
+    return given
 
 
 def allow_callbacks() -> None:
@@ -153,7 +176,8 @@ def with_messages(main: Callable[[], object]) -> None:
         sys.exit(128 + error.signal)
     except KeyboardInterrupt as error:
         number = _signal_of(error)
-        print(f'Stopped by {signal.Signals(number).name}.', file=sys.stderr)
+        stopped = f'Stopped by {signal.Signals(number).name}.'
+        print(stopped, *getattr(error, '__notes__', ()), file=sys.stderr)
         sys.exit(128 + number)
     except Exception as error:
         if disk_is_full(error):
@@ -174,35 +198,85 @@ def fail(message: str) -> NoReturn:
     sys.exit(2)
 
 
+def tell(text: str) -> None:
+    """Prints; that a reader such as `head` has read enough is no mistake."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # Python writes what is left when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _parse(argv: list[str], shown: Sequence[flags.FlagHolder[Any]]) -> list[str]:
     from taclnet_jax.config.shipped import config_names, config_path
 
+    argv, file = _config_first(argv), None
+    sys.argv = argv  # where ml_collections looks for changes of --config
     for i, argument in enumerate(argv):
         flag, _, name = argument.partition('=')
-        if flag in ('--config', '-config') and name in config_names():
-            argv = [*argv[:i], f'{flag}={config_path(name)}', *argv[i + 1 :]]
-        elif name.startswith('~'):  # which no shell writes out behind =
-            argv = [*argv[:i], f'{flag}={os.path.expanduser(name)}', *argv[i + 1 :]]
+        name = os.path.expanduser(name)  # which no shell writes out behind =
+        if flag in ('--config', '-config'):
+            name = file = str(config_path(name)) if name in config_names() else name
+        if '=' in argument:
+            argv[i] = f'{flag}={name}'
     try:
         rest = flags.FLAGS(argv)
-        for holder in shown:
-            if holder.name == 'config' and holder.value is not None:
-                holder.value.items()  # A file that is not there raises only when it is used.
-    except OSError as error:
-        reason = str(error).splitlines()[-1].strip()
-        fail(
-            f'Expected --config to be a Python file with get_config(), or one of '
-            f'{", ".join(config_names())}: {reason}.'
-        )
-    except (KeyError, AttributeError) as error:
-        name = str(error).strip('"\'')
-        fail(f'The configuration has no setting {name!r}; docs/configuration.md lists all.')
-    # Values of a wrong type, and errors inside a config file.
+        # A file that is not there raises only when it is used.
+        if file is not None and not hasattr(config := flags.FLAGS['config'].value, 'items'):
+            fail(_unusable(file, f'get_config() returned {config!r}'))
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith('config.'):
+            fail(f'Expected --config, of which --{error.flagname} is a setting; found none.')
+        fail(str(error))
+    # Of the file itself, values of a wrong type, and settings that there are not.
     except Exception as error:
-        fail(str(error).strip() or type(error).__name__)
+        fail((file is not None and _mistake_in(file, error)) or _mistake_of_flags(error))
     if len(rest) > 1:
         fail(f'Expected only --flags, found {rest[1]!r}. See --help.')
     return rest
+
+
+def _config_first(argv: list[str]) -> list[str]:
+    """With --config in one piece, and before the --config.fold=2 that change it."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in ('--config', '-config'):
+            joined[-1] += f'={argument}'
+        else:
+            joined.append(argument)
+    config = ('--config=', '-config=')
+    return joined[:1] + sorted(joined[1:], key=lambda argument: not argument.startswith(config))
+
+
+def _mistake_in(file: str, error: BaseException | None) -> str:
+    """What to tell of an error that a configuration file made; '' if it did not."""
+    if isinstance(error, AttributeError) and error.name == 'get_config':
+        return _unusable(file, 'it has no get_config()')
+    if isinstance(error, OSError):
+        return _unusable(file, str(error).splitlines()[-1].strip())
+    while error is not None:
+        if isinstance(error, SyntaxError) and error.filename:
+            return _unusable(f'{error.filename}, line {error.lineno}', error.msg)
+        frames = traceback.extract_tb(error.__traceback__)
+        if lines := [frame.lineno for frame in frames if frame.filename == file]:
+            return _unusable(f'{file}, line {lines[-1]}', f'{type(error).__name__}: {error}')
+        error = error.__context__  # ml_collections and absl raise others in its place
+    return ''
+
+
+def _unusable(where: str, reason: str) -> str:
+    from taclnet_jax.config.shipped import config_names
+
+    return (
+        f'Expected --config to be a Python file with get_config(), or one of '
+        f'{", ".join(config_names())}; {where} cannot be used: {reason.rstrip(".")}.'
+    )
+
+
+def _mistake_of_flags(error: Exception) -> str:
+    if isinstance(error, KeyError | AttributeError):
+        name = str(error).strip('"\'')
+        return f'The configuration has no setting {name!r}; docs/configuration.md lists all.'
+    return str(error).strip() or type(error).__name__
 
 
 def interrupt(number: int, frame: Any) -> NoReturn:

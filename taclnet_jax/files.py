@@ -1,6 +1,7 @@
-"""Files and folders that are written whole or not at all, and JSON that may be anything."""
+"""Files that are written whole or not at all, JSON that may be anything, and what has changed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import secrets
@@ -80,6 +81,24 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError('its brackets lie too deep') from error
+
+
+def stamp(path: str) -> str:
+    """Changes when a file, or any file inside a folder, is written.
+
+    '' of an address, and of no path: what lies at an address is taken to stay as it is.
+    """
+    if not path or '://' in path:
+        return ''
+    digest = hashlib.sha256()
+    files = [Path(path)]
+    if files[0].is_dir():
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+    for file in files:
+        if file.exists():  # a link may lead nowhere
+            about = file.stat()
+            digest.update(f'{file} {about.st_size} {about.st_mtime_ns}\n'.encode(errors='replace'))
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TextIO
 
 from taclnet_jax.errors import InputError
+from taclnet_jax.files import explained
 
 
 @contextlib.contextmanager
@@ -25,10 +26,12 @@ def locked(path: Path, busy: str) -> Iterator[None]:
         busy: what to tell whoever comes second, with `{holder}` for the first.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process has it, or it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _taken(path, busy) as file:
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = _taken(path, busy)
+    with file:
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
         file.flush()

@@ -181,12 +181,7 @@ def run() -> None:
     model = flags.DEFINE_string(
         'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
     )
-    mode = flags.DEFINE_enum(
-        'mode',
-        'train',
-        ['train', 'evaluate', 'predict', 'segment', 'view', 'export'],
-        'What to do.',
-    )
+    mode = flags.DEFINE_enum('mode', 'train', list(mode_flags.MODES), 'What to do.')
     input_path = flags.DEFINE_string(
         'input',
         None,
@@ -213,18 +208,22 @@ def run() -> None:
     )
 
     def main() -> None:
+        mode_flags.check_given(mode.value, shown)
         be_strict(strict.value)
         if mode.value == 'view':
             view(input_path.value, {flag.name: flag.value for flag in of_view})
             return
         if mode.value == 'segment':
-            names = {'input_dataset', 'mask', 'mask_dataset', 'format', 'overwrite'}
-            shared = [flag for flag in of_prediction if flag.name in names]
-            chosen = {flag.name: flag.value for flag in [*shared, *of_neurons]}
+            names = mode_flags.MODES['segment']
+            taken = [flag for flag in [*of_prediction, *of_neurons] if flag.name in names]
+            chosen = {flag.name: flag.value for flag in taken}
             print(join_segments(input_path.value, output.value, chosen))
             return
-        if model.value:
-            _check_alone(mode.value, workdir.value, config.value)
+        if model.value and (workdir.value or config.value is not None):
+            raise InputError(
+                'Expected --model without --workdir and --config: it has the settings that it was '
+                'trained with. See --help.'
+            )
         place = model.value or workdir.value
         if not place:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
@@ -258,16 +257,7 @@ def run() -> None:
 
     of_modes = [*together, *of_prediction, dry_run, *of_neurons, *of_view, strict]
     shown = [config, workdir, model, mode, input_path, output, *of_modes]
-    commandline.run(main, __doc__, shown)
-
-
-def _check_alone(mode: str, workdir: str | None, config: Any) -> None:
-    """That --model stands where it means something."""
-    if mode != 'predict' or workdir or config is not None:
-        raise InputError(
-            'Expected --model with --mode=predict, and without --workdir and --config: it has the '
-            f'settings that it was trained with. Found --mode={mode}. See --help.'
-        )
+    commandline.run(main, f'{__doc__}\n{mode_flags.flags_of_modes()}', shown)
 
 
 def train_together(main: Callable[[], object], flags: list[flags.FlagHolder[Any]]) -> None:

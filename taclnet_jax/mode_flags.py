@@ -3,9 +3,47 @@
 What they default to is imported late: it brings JAX, which --help and mistakes need not wait for.
 """
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
+
+from taclnet_jax.commandline import check_taken
+from taclnet_jax.errors import InputError
+
+_TAKEN = {
+    'train': 'config workdir distributed coordinator num_processes process_index',
+    'evaluate': 'config workdir',
+    'predict': 'config workdir model input output input_dataset names dtype format box mask '
+    'mask_dataset resample force overwrite scratch workers worker_command dry_run',
+    'segment': 'input output input_dataset mask mask_dataset format overwrite join_threshold',
+    'view': 'input host port voxel_nm',
+    'export': 'workdir output',
+}
+MODES = {mode: names.split() for mode, names in _TAKEN.items()}
+"""Which flags a mode takes, beside --mode and --strict."""
+
+
+def flags_of_modes() -> str:
+    """What --help says of `MODES`."""
+    wrapper = textwrap.TextWrapper(98, subsequent_indent=' ' * 13, break_on_hyphens=False)
+    lines = ['Of the flags below each mode takes these, and --strict:']
+    for mode, names in MODES.items():
+        wrapper.initial_indent = f'  {mode:<11}'
+        lines.append(wrapper.fill(' '.join(f'--{name}' for name in names)))
+    return '\n'.join(lines)
+
+
+def check_given(mode: str, defined: Sequence[flags.FlagHolder[Any]]) -> None:
+    """Refuses flags on the command line that would say nothing there.
+
+    Raises:
+        InputError: a flag is of other modes, or of another flag that was not given.
+    """
+    given = check_taken(f'--mode={mode}', [*MODES[mode], 'strict', 'mode'], defined)
+    if 'mask_dataset' in given and 'mask' not in given:
+        raise InputError('Expected --mask, the file that --mask_dataset lies in; found none.')
 
 
 def define_processes() -> list[flags.FlagHolder[Any]]:

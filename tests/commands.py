@@ -25,6 +25,7 @@ from absl import app, flags, logging
 from taclnet_jax.config import get_config, run_settings
 from taclnet_jax.config.schema import flatten
 from taclnet_jax.config.settings import RunSettings
+from taclnet_jax.errors import be_strict
 
 ROOT = Path(__file__).parent.parent
 
@@ -201,6 +202,7 @@ def _as_it_was() -> Iterator[None]:
         sys.unraisablehook = unraisable
         signal.signal(signal.SIGTERM, terminate)
         sys.argv = argv
+        be_strict(False)
         # The next command defines flags of its own; those of libraries that it imported stay.
         for name in set(flags.FLAGS) - defined:
             module = flags.FLAGS.find_module_defining_flag(name)

@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from itertools import pairwise
 
 import pytest
 from commands import ROOT, environment
@@ -46,6 +48,17 @@ def test_the_map_names_every_room_and_file_it_links() -> None:
     assert named and all(
         (PACKAGE / path).exists() or (ROOT / path).exists() for path in named if 'yours' not in path
     )
+
+
+def test_the_map_has_the_order_of_the_layers() -> None:
+    drawing = (ROOT / 'docs' / 'architecture.md').read_text().split('```')[1]
+    contracts = tomllib.loads((ROOT / 'pyproject.toml').read_text())['tool']['importlinter']
+    layers = contracts['contracts'][0]['layers'][::-1]
+    places = [
+        [re.search(rf'\b{name}\b', drawing).start() for name in layer.split(' | ')]
+        for layer in layers
+    ]
+    assert all(max(below) < min(above) for below, above in pairwise(places))
 
 
 @pytest.mark.slow

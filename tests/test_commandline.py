@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -119,6 +123,63 @@ def test_help_shows_defaults_as_they_are_typed(monkeypatch: pytest.MonkeyPatch) 
     text = help_text('\nDoes things.\n', holders)
     assert text.startswith('Does things.\n\nFlags:\n  --size\n      How large. Default: 24,256.\n')
     assert text.endswith('  --seed\n      Which. Default: 0.\n  --output\n      Where to.')
+
+
+@pytest.mark.parametrize('module', ['taclnet_jax.main', 'reproduction'])
+def test_a_reader_that_has_read_enough_ends_help_quietly(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, 'w') as closed:
+        monkeypatch.setattr(contextlib, 'redirect_stdout', lambda _: redirect_stdout(closed))
+        assert run('--help', module=module) == (0, '')
+
+
+ONE = 'from taclnet_jax.config import get_config as base\ndef get_config():\n    config = base()\n'
+
+
+@pytest.mark.parametrize(
+    ('text', 'words'),
+    [
+        ('x = 1', 'mine.py cannot be used: it has no get_config().'),
+        ('def get_config(:', 'mine.py, line 1 cannot be used: invalid syntax.'),
+        ('import no_such_module', 'line 1 cannot be used: ModuleNotFoundError: No module named'),
+        (f'{ONE}    config.fold = "two"', 'line 4 cannot be used: TypeError: Could not override'),
+        (f'{ONE}    config.fold = 1 // 0', 'line 4 cannot be used: ZeroDivisionError: '),
+        (f'{ONE}    config.crop.height = 3', 'line 4 cannot be used: AttributeError: '),
+        (ONE, 'mine.py cannot be used: get_config() returned None.'),
+        ('def get_config():\n    open("none.txt")', "No such file or directory: 'none.txt'."),
+        (None, 'mine.py cannot be used: [Errno 2] No such file or directory'),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named_with_its_line(
+    text: str | None, words: str, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    if text is not None:
+        (tmp_path / 'mine.py').write_text(text)
+    message = refused(f'--config={tmp_path}/mine.py', f'--workdir={tmp_path}/run')
+    assert 'Expected --config to be a Python file with get_config()' in message
+    assert words in message and not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    'config',
+    [
+        ['--config', 'synthetic', '--config.slices=2'],
+        ['--config.slices=2', '--config=synthetic'],
+        ['--config.slices', '2', '--config', 'synthetic'],
+    ],
+)
+def test_a_configuration_may_be_given_in_any_place(
+    config: list[str], tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    message = refused(*config, f'--workdir={tmp_path}/run')
+    assert 'config.slices to be one of 1, 3, 5; found 2' in message
+
+
+def test_a_setting_without_a_configuration(refused: Callable[..., str]) -> None:
+    assert 'Expected --config, of which --config.fold' in refused('--workdir=x', '--config.fold=1')
 
 
 def test_a_home_directory_is_written_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

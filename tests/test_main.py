@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import subprocess
 import sys
 import time
@@ -12,6 +14,11 @@ import jax
 import numpy as np
 import pytest
 from commands import arguments, environment, isbi12, run_on_small_disk
+
+from taclnet_jax.mode_flags import MODES
+from taclnet_jax.neurons import volume as neurons
+from taclnet_jax.prediction import predict
+from taclnet_jax.viewing import serving
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 48, 48)).astype(np.uint8)
 LABELS = np.where(IMAGE > 50, 255, 0).astype(np.uint8)
@@ -57,6 +64,49 @@ def test_flags(
     monkeypatch.chdir(tmp_path)
     assert words in refused(*args)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ('args', 'words'),
+    [
+        (
+            ['--input=y.tif', '--config=synthetic'],
+            'that it takes, --config, --workdir, --distributed,',
+        ),
+        (['--model=isbi12'], 'found --model.'),
+        (['--mode=evaluate', '--distributed', '--box=0:1'], 'found --distributed, --box.'),
+        (['--mode=predict', '--nodistributed'], 'found --distributed.'),
+        (['--mode=predict', '--join_threshold=0.2'], 'found --join_threshold.'),  # the default
+        (['--mode=segment', '--names=refined'], 'found --workdir, --names.'),
+        (['--mode=view', '--output=y'], 'found --workdir, --output.'),
+        (['--mode=export', '--config=synthetic', '--config.fold=2'], 'found --config.'),
+        (['--mode=predict', '--mask_dataset=m'], 'Expected --mask'),
+    ],
+)
+def test_flags_of_other_modes(
+    args: list[str],
+    words: str,
+    refused: Callable[..., str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert words in refused('--workdir=x', *args)
+    assert not list(tmp_path.iterdir())
+
+
+def test_modes_take_what_they_use() -> None:
+    def taken(mode: str, *others: str) -> set[str]:
+        return set(MODES[mode]) - {'input', 'output', *others}
+
+    def fields(options: type) -> set[str]:
+        return {field.name for field in dataclasses.fields(options)}
+
+    assert taken('predict', 'config', 'workdir', 'model', 'dry_run') == fields(predict.Options) - {
+        'block'
+    }
+    assert taken('segment') == fields(neurons.Options)
+    assert taken('view') == set(inspect.signature(serving).parameters) - {'look'}
 
 
 @pytest.mark.parametrize(

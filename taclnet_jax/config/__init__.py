@@ -105,6 +105,8 @@ def read_settings(workdir: str | Path) -> RunSettings:
             f'Expected the folder of a run as --workdir; {path} does not exist. Train first with '
             '--mode=train.'
         ) from None
+    except IsADirectoryError:
+        raise InputError(f'Expected {path} to be a file, found a folder; remove it.') from None
     except (ValueError, AttributeError) as error:  # no JSON, no settings in it, or wrong ones
         raise InputError(f'{path} cannot be used: {error} Choose another --workdir.') from None
 

@@ -54,7 +54,7 @@ class CustomSettings(Settings, block='custom'):
     )
     ignore_dataset: str = setting('', 'The dataset inside it; one for all, or one each.')
     ignore_ids: tuple[int, ...] = setting(
-        (), 'Ids that stand for "not labelled", treated the same.'
+        (), 'Ids that stand for "not labelled", treated the same.', high=2**64 - 1
     )
     resolution_nm: tuple[float, float, float] | tuple[()] = setting(
         (), 'Voxel size (z, y, x); () takes what the file says.'
@@ -82,12 +82,13 @@ class DataSettings(Settings):
     cremi: CremiSettings = CremiSettings()
     custom: CustomSettings = CustomSettings()
     membrane_dilation_px: int = setting(
-        1, 'Borders between instance ids are membranes, dilated by so much.', low=0
+        1, 'Borders between instance ids are membranes, dilated by so much.', low=0, high=100
     )
     unlabelled_beyond_px: int = setting(
         0,
         'Id 0 is unlabelled wherever a disc of this radius has no other id; 0: all is membrane.',
         low=0,
+        high=10_000,
     )
     unlabelled_is_membrane: bool = setting(
         False,
@@ -115,33 +116,38 @@ class AugmentSettings(Settings, block='augment'):
 
     symmetries: bool = setting(False, 'Flips and rotations: the eight symmetries of the square.')
     reverse_z: bool = setting(False, 'Sections in reverse order, every second time.')
-    gain: float = setting(0.0, 'Contrast is multiplied by 1 - gain to 1 + gain.', low=0)
+    gain: float = setting(0.0, 'Contrast is multiplied by 1 - gain to 1 + gain.', low=0, high=100)
     offset: float = setting(
-        0.0, 'Brightness moves by up to so many standard deviations of the section.', low=0
+        0.0,
+        'Brightness moves by up to so many standard deviations of the section.',
+        low=0,
+        high=100,
     )
     gamma: float = setting(
-        0.0, 'Grey values are raised to a power from 1 / (1 + gamma) to 1 + gamma.', low=0
+        0.0, 'Grey values are raised to a power from 1 / (1 + gamma) to 1 + gamma.', low=0, high=100
     )
     dark: float = setting(0.0, 'A dark section of low contrast.', low=0, high=1)
     dark_strength: float = setting(
         0.5, 'At s contrast is multiplied by 1 - s, and brightness falls by s.', low=0, high=1
     )
     blur: float = setting(0.0, 'A section out of focus.', low=0, high=1)
-    blur_px: float = setting(1.0, "The Gaussian's sigma.", low=0)
+    blur_px: float = setting(1.0, "The Gaussian's sigma.", low=0, high=100)
     noise: float = setting(0.0, 'A section with Gaussian noise.', low=0, high=1)
-    noise_strength: float = setting(0.3, 'In standard deviations of the section.', low=0)
+    noise_strength: float = setting(0.3, 'In standard deviations of the section.', low=0, high=100)
     missing: float = setting(0.0, 'A section blank, whole or on one side of a line.', low=0, high=1)
     misaligned: float = setting(
         0.0, 'A section, or all after it, displaced in its plane.', low=0, high=1
     )
     misaligned_px: int = setting(8, 'At most, along either axis.', low=0)
-    shift: bool = setting(False, 'Crops move off their grid by up to half their size.')
+    shift: bool = setting(
+        False, 'Crops move off their grid by up to half their size, as long as they have labels.'
+    )
     elastic: float = setting(
         0.0, 'A smooth deformation, the same in all sections; try 0.5 on long schedules.',
         low=0, high=1,
     )  # fmt: skip
     elastic_px: float = setting(8.0, 'At most; up to a quarter of the spacing.', low=0)
-    elastic_spacing_px: int = setting(48, "Of the deformation's lattice.", low=1)
+    elastic_spacing_px: int = setting(48, "Of the deformation's lattice.", low=1, high=1000)
 
     def __post_init__(self) -> None:
         super().__post_init__()

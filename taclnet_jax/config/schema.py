@@ -19,6 +19,9 @@ Role = Literal['training', 'phase_two', 'scoring', 'free']
 but that runs which differ in it can share a phase one. 'scoring': how the network is chosen and
 scored, which a run may be told anew. 'free': neither, as where files lie."""
 
+MOST = 2**31 - 1
+"""The greatest whole number of a setting that names none: JAX counts in 32 bits."""
+
 
 def setting(
     default: T,
@@ -34,7 +37,7 @@ def setting(
     Args:
         default: of the field's type. Settings are a block of their own.
         meaning: for people, one sentence or two.
-        low, high: the least and the greatest value, both allowed.
+        low, high: the least and the greatest value, both allowed; whole numbers end at `MOST`.
         registry: 'module:NAME' of the mapping whose keys are allowed; imported when it is checked.
         role: see `Role`; 'training' if neither this nor the block around it says so.
     """
@@ -172,7 +175,8 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
                 return _typed(key, value, kind)
     elif isinstance(value, bool) == (hint is bool):
         if hint is float and isinstance(value, int | float):
-            return float(value)
+            with contextlib.suppress(OverflowError):
+                return float(value)
         if isinstance(value, hint):
             # Of texts paths alone begin so.
             return os.path.expanduser(value) if hint is str and value.startswith('~') else value
@@ -199,10 +203,18 @@ def _check_range(key: str, value: Any, low: float | None, high: float | None) ->
     if isinstance(value, tuple):
         for part in value:
             _check_range(key, part, low, high)
-    least, most = -float('inf') if low is None else low, float('inf') if high is None else high
-    if not isinstance(value, int | float) or least <= value <= most and abs(value) != float('inf'):
+    if not isinstance(value, int | float):
         return
-    bounds = f'{low:g} or more' if high is None else f'from {low:g} to {high:g}'
+    limit = MOST if high is None and isinstance(value, int) else high
+    least, most = -float('inf') if low is None else low, float('inf') if limit is None else limit
+    if least <= value <= most and abs(value) != float('inf'):
+        return
+    if low is None:
+        bounds = 'finite' if limit is None else f'at most {limit}'
+    elif limit is None or (high is None and value < low):
+        bounds = f'{low} or more'
+    else:
+        bounds = f'from {low} to {limit}'
     raise InputError(f'Expected config.{key} to be {bounds}; found {value}.')
 
 

@@ -21,11 +21,14 @@ class ModelSettings(Settings, block='model'):
         'convlstm', "convlstm is the poster's.", registry='taclnet_jax.models:MODELS'
     )
     hidden: tuple[int, ...] = setting(
-        (16, 8), 'convlstm: channels of the layers before the last, which has one a section.', low=1
+        (16, 8),
+        'convlstm: channels of the layers before the last, which has one a section.',
+        low=1,
+        high=4096,
     )
-    kernel: int = setting(3, 'convlstm: side of the kernels, odd.', low=1)
+    kernel: int = setting(3, 'convlstm: side of the kernels, odd.', low=1, high=99)
     features: tuple[int, ...] = setting(
-        (), "The others: channels of each level; () = the model's own default.", low=1
+        (), "The others: channels of each level; () = the model's own default.", low=1, high=4096
     )
     normalise: bool = setting(
         False, 'unet, recurrent_unet, mosinska: batch normalisation after each 3x3 convolution.'
@@ -35,6 +38,7 @@ class ModelSettings(Settings, block='model'):
         'The others but dive: how often they are applied, each time seeing what they predicted '
         "before; 0 = the model's own default: 3 of mosinska, else 1.",
         low=0,
+        high=100,
     )
     rematerialise: bool = setting(
         False,
@@ -63,7 +67,7 @@ class AttentionSettings(Settings, block='attention'):
         'is high).',
         registry='taclnet_jax.losses:ATTENTION_FORMS',
     )
-    alpha: float = setting(1.0, 'Weight of the attention o in P_hat.', low=0)
+    alpha: float = setting(1.0, 'Weight of the attention o in P_hat.', low=0, high=1000)
     beta: float = setting(0.5, 'Weight of the epoch before in ITA.', low=0, high=1)
     sigma: float = setting(1.0, "Of the critical maps' Gaussian, in pixels.", low=1e-3)
     min_persistence: float = setting(
@@ -136,19 +140,19 @@ class OptimizerSettings(Settings, block='optimizer'):
 class PhaseOneSettings(Settings, block='phase_one'):
     """The network alone, loss over all slices."""
 
-    epochs: int = setting(350, 'Passes over the crops.', low=0)
+    epochs: int = setting(350, 'Passes over the crops.', low=0, high=100_000)
     learning_rate: float = setting(1e-3, 'At its beginning.', low=0)
     schedule: str = setting(
         'halving', 'Of the rate.', registry='taclnet_jax.training.optimizer:SCHEDULES'
     )
-    halve_every: int = setting(50, 'Epochs, of the schedule halving.', low=1)
+    halve_every: int = setting(50, 'Epochs, of the schedule halving.', low=1, high=100_000)
 
 
 @dataclass(frozen=True)
 class PhaseTwoSettings(Settings, block='phase_two'):
     """Loss of P_hat (of P without attention) at the target, at a constant rate."""
 
-    epochs: int = setting(15, 'Passes over the crops.', low=0)
+    epochs: int = setting(15, 'Passes over the crops.', low=0, high=100_000)
     learning_rate: float = setting(1e-5, 'Throughout.', low=0)
 
 
@@ -238,7 +242,7 @@ class EvaluateSettings(Settings, block='evaluate'):
         128, 'Width over which the attention of neighbouring windows fades into each other.', low=1
     )
     betti_patch: int = setting(64, "Side of the Betti error's patches.", low=1)
-    betti_patches: int = setting(100, 'Their number.', low=1)
+    betti_patches: int = setting(100, 'Their number.', low=1, high=100_000)
     betti_seed: int = setting(0, 'What draws them.', low=0)
     picture_every: int = setting(4, 'Test sections.', low=1, role='free')
 

@@ -120,11 +120,16 @@ class WindowLoader:
         """One sample as the generator augments it: an entry of `batch`."""
         samples, a = self.samples, self.augment
         corner = int(samples.y[sample]), int(samples.x[sample])
+        target = int(samples.section[sample])
         if displace and a.shift:
-            whole = section_shape(self.volume.image, int(samples.section[sample]))
-            corner = random_corner(rng, corner, samples.crop, whole)
+            whole = section_shape(self.volume.image, target)
+            y, x = random_corner(rng, corner, samples.crop, whole)
+            while (y, x) != corner and not self._is_labelled(target, (y, x)):
+                # Off a small box of labels: by half as much.
+                y, x = (c + int((moved - c) / 2) for c, moved in zip(corner, (y, x), strict=True))
+            corner = y, x
         stretch = range(*samples.stretch[sample].tolist())
-        sections = window_sections(int(samples.section[sample]), stretch, self.slices)
+        sections = window_sections(target, stretch, self.slices)
         if a.reverse_z and rng.integers(2):
             sections.reverse()
         k = random_symmetry(rng, samples.crop) if a.symmetries else 0
@@ -158,6 +163,13 @@ class WindowLoader:
         if self.weights is None:
             return rng.permutation(len(self.samples))
         return rng.choice(len(self.samples), len(self.samples), p=self.weights)
+
+    def _is_labelled(self, section: int, corner: tuple[int, int]) -> bool:
+        """Whether anything in a crop is."""
+        if self.volume.ignore is None:
+            return True
+        rows, columns = (slice(c, c + n) for c, n in zip(corner, self.samples.crop, strict=True))
+        return not self.volume.ignore[section, rows, columns].all()
 
     def _read(
         self, sections: list[int], corners: np.ndarray, margin: int, tables: np.ndarray

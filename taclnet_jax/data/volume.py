@@ -147,9 +147,9 @@ class Volume:
         return self.membrane[section], ids, self.ignored(section)
 
     def has_cells(self, section: int) -> bool:
-        """Whether a cell is labelled in a section of a labelled volume, to be scored."""
+        """Whether a labelled section has pixels of a cell, beside membrane, to be scored."""
         membrane, ids, ignore = self.labels(section)
-        cells = membrane < 1 if ids is None else ids != 0
+        cells = membrane < 1 if ids is None else (membrane < 1) & (ids != 0)
         return bool(np.any(cells if ignore is None else cells & ~ignore))
 
     def ignored(self, section: int) -> np.ndarray | None:

@@ -34,8 +34,8 @@ def scored_targets(
         raise _nothing_to_score(targets, what)
     if empty:
         doubt(
-            f'No cell is labelled in {len(empty)} of {len(targets)} sections ({what}), which are '
-            f'left out of all scores: {listed(empty, 10)} (counted from 0).'
+            f'No labelled cell has an interior in {len(empty)} of {len(targets)} sections '
+            f'({what}), which are left out of all scores: {listed(empty, 10)} (counted from 0).'
         )
     return scored
 
@@ -49,8 +49,9 @@ def check_scored(volume: Volume, stretches: Stretches, limit: int, what: str) ->
 
 def _nothing_to_score(targets: Sequence[tuple[int, range]], what: str) -> InputError:
     return InputError(
-        f'Expected labelled cells in one of {len(targets)} sections from {targets[0][0]} to '
-        f'{targets[-1][0]} (counted from 0; {what}), found none. Label one, or choose another '
+        f'Expected labelled cells with an interior in one of {len(targets)} sections from '
+        f'{targets[0][0]} to {targets[-1][0]} (counted from 0; {what}), found none. Label one, '
+        'draw thinner membranes with config.membrane_dilation_px, or choose another '
         'config.fold, or other sections with config.sections; if few are labelled, name them '
         'with config.custom.boxes.'
     )

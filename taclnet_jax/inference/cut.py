@@ -1,6 +1,7 @@
 """How P and P_hat become membrane: a threshold, and the closing before it."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,3 +37,33 @@ def fixed_cuts(threshold: float) -> dict[str, Cut]:
     return {
         name: Cut(threshold, threshold / 2 if name.endswith('closed') else None) for name in MAPS
     }
+
+
+def known_cut(threshold: Any, closing: Any) -> Cut:
+    """A cut out of JSON.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    return Cut(_number(threshold, 1), None if closing is None else _number(closing, 1))
+
+
+def known_voxel_size(found: Any) -> tuple[float, float, float]:
+    """A voxel size (z, y, x) in nm, out of JSON.
+
+    Raises:
+        TypeError, ValueError: it is something else.
+    """
+    z, y, x = (_number(nm, math.inf) for nm in found)
+    if not min(z, y, x) > 0:
+        raise ValueError(f'expected a voxel size above 0, found {found}')
+    return z, y, x
+
+
+def _number(value: Any, largest: float) -> float:
+    """A finite number out of JSON, from 0 on."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f'expected a number, found {value!r}')
+    if not 0 <= value <= largest or value == math.inf:
+        raise ValueError(f'expected a number from 0 to {largest}, found {value!r}')
+    return value

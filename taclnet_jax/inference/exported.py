@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import operator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing
-from taclnet_jax.inference.cut import Cut
+from taclnet_jax.inference.cut import known_cut, known_voxel_size
 from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
@@ -76,9 +77,9 @@ def read_exported(folder: Path) -> Model:
     """
     description, variables = read_files(folder)
     try:
-        step = int(description['step'])
-        cuts = {name: Cut(*description['cuts'][name]) for name in MAPS}
-        voxel = description['resolution_nm'] and (*map(float, description['resolution_nm']),)
+        step = operator.index(description['step'])
+        cuts = {name: known_cut(*description['cuts'][name]) for name in MAPS}
+        voxel = known_voxel_size(description['resolution_nm'])
         settings = run_settings(description['settings'])
     except (InputError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(

@@ -1,13 +1,11 @@
 """Where a `Model` comes from: a run, a folder that somebody exported, or the package itself."""
 
-import math
 import sys
 from pathlib import Path
-from typing import Any
 
 from taclnet_jax.config import read_settings
 from taclnet_jax.files import parse_json
-from taclnet_jax.inference.cut import Cut
+from taclnet_jax.inference.cut import Cut, known_cut, known_voxel_size
 from taclnet_jax.inference.exported import read_exported
 from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
@@ -49,14 +47,9 @@ def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | No
     try:
         results = parse_json(path.read_text())
         cuts = {
-            name: Cut(
-                _number(results[name]['threshold']),
-                None if results[name]['closing'] is None else _number(results[name]['closing']),
-            )
-            for name in MAPS
+            name: known_cut(results[name]['threshold'], results[name]['closing']) for name in MAPS
         }
-        z, y, x = map(_number, results['resolution_nm'])
-        return cuts, (z, y, x)
+        return cuts, known_voxel_size(results['resolution_nm'])
     except FileNotFoundError:
         pass
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -66,16 +59,3 @@ def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | No
             file=sys.stderr,
         )
     return {}, None
-
-
-def _number(value: Any) -> float:
-    """A finite number out of JSON, not below 0.
-
-    Raises:
-        TypeError, ValueError: it is something else.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f'expected a number, found {value!r}')
-    if not 0 <= value < math.inf:
-        raise ValueError(f'expected a number from 0 on, found {value!r}')
-    return value

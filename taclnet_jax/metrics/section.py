@@ -29,13 +29,8 @@ class _Truth:
 
     @cached_property
     def is_labelled(self) -> bool:
-        """Whether it has a cell."""
-        if self.segments.any():
-            return True
-        cells = ~self.membrane if self.ids is None else np.asarray(self.ids) != 0
-        return bool(
-            np.any(cells if self.ignore is None else cells & ~np.asarray(self.ignore, bool))
-        )
+        """Whether it has a cell with a pixel of its own, which is no membrane."""
+        return bool(self.segments.any())
 
     @cached_property
     def segments(self) -> NDArray[np.int32]:
@@ -191,7 +186,8 @@ def section_scores(
         this threshold (the challenge's is the maximum over thresholds: `best_over_thresholds`);
         cremi_score, of the grown segments too; cl_dice of the membrane; betti_matching_error, in
         dimensions _0 and _1 and as their sum; false_splits, false_merges.
-        All are NaN where the truth has no cell: nothing was labelled, and anything would score.
+        All are NaN where the truth has no pixel of a cell: nothing was labelled, or all cells are
+        so thin that they are membrane, and anything would score.
 
     Raises:
         InputError: the shapes differ, a name is unknown, or the resolution is missing.

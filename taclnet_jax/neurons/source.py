@@ -1,6 +1,5 @@
 """The segments that are to be joined, wherever they lie."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import parse_json
+from taclnet_jax.files import parse_json, stamp
 from taclnet_jax.volumes import LazySections, StoredArray, open_array
 from taclnet_jax.volumes.sections import Geometry, Sections
 
@@ -82,6 +81,5 @@ def masked(segments: StoredArray, mask: StoredArray) -> Sections:
 
 def identity(path: str, dataset: str) -> list[Any]:
     """What tells an array from another one, or from itself after it was written again."""
-    if not path or '://' in path:
-        return [path, dataset]
-    return [str(Path(path).absolute()), dataset, os.stat(path).st_mtime_ns]
+    place = path if not path or '://' in path else str(Path(path).absolute())
+    return [place, dataset, stamp(place)]

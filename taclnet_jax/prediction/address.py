@@ -61,7 +61,7 @@ class Address:
             _delete(store, _TRIAL)
 
     @contextmanager
-    def new(self, about: Mapping[str, Any], scratch: Path) -> Iterator[Path]:
+    def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:
         """See `Output`."""
         folder = scratch / 'results'
         with explained(folder):
@@ -69,6 +69,7 @@ class Address:
                 shutil.rmtree(folder)
             folder.mkdir()
             yield folder
+        self.check(about, scratch, overwrite)
         with self._problems('write'):
             self._send(folder, about)
 

@@ -22,6 +22,7 @@ from taclnet_jax.files import write_text
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_signals
+from taclnet_jax.prediction.store import lost
 from taclnet_jax.prediction.worker import start_worker
 from taclnet_jax.progress import Progress
 
@@ -57,7 +58,9 @@ def run_pass(
         if not alone:
             around.enter_context(kept_from_terminal(logs / 'daisy.txt'))
             begun = around.enter_context(told_of_signals())
-        bar = _Bar(name, needed, _done(scratch / 'done' / name / 'done', needed), begun)
+        done = _done(scratch / 'done' / name / 'done', needed)
+        _check_kept(passes, name, done)
+        bar = _Bar(name, needed, int(done.sum()), begun)
         around.callback(bar.close)
         function: Callable[..., None]
         if alone:
@@ -202,12 +205,27 @@ class _Bar:
         self._bar.close()
 
 
-def _done(marks: Path, needed: NDArray[np.bool_]) -> int:
-    """How many of the needed blocks daisy has marked as done, in a zarr array of its own."""
+def _done(marks: Path, needed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of the needed blocks daisy has marked as done, in a zarr array of its own."""
     if not marks.exists():
-        return 0
+        return np.zeros_like(needed)
     spec = {'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': f'{marks.absolute()}/'}}
-    return int((ts.open(spec).result().read().result()[needed] == 1).sum())
+    try:
+        return needed & (ts.open(spec).result().read().result() == 1)
+    except ValueError as error:
+        raise lost(marks) from error
+
+
+def _check_kept(passes: Passes, name: str, done: NDArray[np.bool_]) -> None:
+    """That what a pass did is still there; zarr reads a lost chunk as zeros.
+
+    Raises:
+        InputError: a file is not.
+    """
+    for z, y, x in np.argwhere(done).tolist():
+        for path in passes.files(name, (z, y, x)):
+            if not path.exists():
+                raise lost(path)
 
 
 def _last_words(error: Exception) -> str:

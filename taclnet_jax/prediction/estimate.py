@@ -62,7 +62,7 @@ def estimate(model: Model, input_path: str, options: Options) -> str:
         (
             f'{" x ".join(map(str, layout.counts))} blocks; {windows} windows of sections to do',
             f'one window: {parts}',
-            f'in all about {total / 3600 / options.workers:.2f} hours with {options.workers} '
+            f'in all about {_shown_time(total / options.workers)} with {options.workers} '
             f'worker(s), {voxels / total / 1e6:.3f} megavoxels a second and worker',
             f'disk: up to {kept / 1e9:.2f} GB until the end, {written / 1e9:.2f} GB of results '
             'before compression',
@@ -78,6 +78,13 @@ def middle(job: Job, layout: Layout) -> Job:
     rows, columns = layout.in_volume((y, x), job.zoom, (0, *(stop for _, stop in job.box[1:])))
     box = ((z, z + 1), *((s.start, max(s.stop, s.start + 1)) for s in (rows, columns)))
     return dataclasses.replace(job, box=(box[0], box[1], box[2]), mask='', block=(1, 1))
+
+
+def _shown_time(seconds: float) -> str:
+    for name, unit in (('hours', 3600), ('minutes', 60)):
+        if seconds >= 2 * unit:
+            return f'{seconds / unit:.1f} {name}'
+    return f'{seconds:.0f} seconds'
 
 
 def _seconds(run: Callable[[tuple[int, int, int]], None]) -> float:

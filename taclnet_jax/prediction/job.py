@@ -1,7 +1,7 @@
 """What is to be predicted."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ class Job:
     Attributes:
         model: folder of the run, or of the exported model, that predicts.
         step: of its parameters.
+        parameters: sha256 of them, and of how its maps are cut.
         settings: of the run, and of how it is used.
         input: the volume.
         dataset: in it.
+        shape: of it.
         box: first and end (exclusive) voxel along z, y and x, of the volume.
         mask: a volume of the same size, '' for none: blocks where it is 0 are left out.
         mask_dataset: in it.
@@ -35,13 +37,16 @@ class Job:
         dtype: of `DTYPES`.
         attends: whether anything of these needs attention.
         block: sections, and windows along y and along x, of a block.
+        stamps: of the files of input and mask when the job began (`unchanged.stamp`).
     """
 
     model: str
     step: int
+    parameters: str
     settings: dict[str, Any]
     input: str
     dataset: str
+    shape: tuple[int, int, int]
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     mask: str
     mask_dataset: str
@@ -50,6 +55,7 @@ class Job:
     dtype: str
     attends: bool
     block: tuple[int, int]
+    stamps: dict[str, str] = field(compare=False)
 
     @property
     def map_names(self) -> tuple[str, ...]:
@@ -65,5 +71,5 @@ class Job:
         """What `write` wrote."""
         entries: dict[str, Any] = parse_json(path.read_text())
         entries['box'] = tuple((first, stop) for first, stop in entries['box'])
-        entries |= {name: tuple(entries[name]) for name in ('zoom', 'names', 'block')}
+        entries |= {name: tuple(entries[name]) for name in ('shape', 'zoom', 'names', 'block')}
         return cls(**entries)

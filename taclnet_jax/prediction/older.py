@@ -42,7 +42,8 @@ def check_replaceable(
     if about is None or overwrite:
         return
     found = parse_json(about)
-    told = f'the prediction of {found["input"]}, box {found["box"]}, by {found["model"]}'
+    entries = (found.get(entry, 'an unknown one') for entry in ('input', 'box', 'model'))
+    told = 'the prediction of {}, box {}, by {}'.format(*entries)
     if partial:
         raise InputError(
             f'{name} holds a part of {told}, which another command is writing or left behind. '

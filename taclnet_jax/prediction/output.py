@@ -1,5 +1,6 @@
 """Where a prediction goes: a folder, or an address, and what may stand in the way there."""
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,12 @@ class Output(Protocol):
             InputError: something is in the way.
         """
 
-    def new(self, about: Mapping[str, Any], scratch: Path) -> Any:
-        """A context with an empty folder to write to; what it holds then is placed at its end."""
+    def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Any:
+        """A context with an empty folder to write to; what it holds then is placed at its end.
+
+        Args:
+            about, scratch, overwrite: as `check` takes them, which is called again before.
+        """
 
     def path(self, file: str) -> str:
         """Of a file of the prediction."""
@@ -58,6 +63,8 @@ def create_output(output: str | Path, format: str) -> Output:
     if format not in FORMATS:
         raise InputError(f'Expected one of the formats {", ".join(FORMATS)}; found {format!r}.')
     name = local_path(str(output))
+    if name.encode(errors='replace').decode() != name:  # which daisy cannot write down
+        raise InputError(f'Expected --output in UTF-8, found {name!r}.')
     if '://' not in name:
         return Folder(Path(name))
     if format not in _CHUNKED:
@@ -83,6 +90,11 @@ class Folder:
         if self._path.exists() and not self._path.is_dir():
             raise InputError(f'Expected --output to be a folder; {self._path} is a file.')
         mine, other = self._path, scratch.resolve()
+        if os.path.ismount(mine) or Path.cwd().is_relative_to(mine):
+            raise InputError(
+                f'Expected --output to be a folder that can be replaced as a whole; {mine} is '
+                'mounted, or the current folder is in it. Choose a folder inside it.'
+            )
         if mine.is_relative_to(other) or other.is_relative_to(mine):
             raise InputError(
                 f'Expected --scratch and --output apart from each other, found {scratch} and '
@@ -103,11 +115,12 @@ class Folder:
         check_replaceable(self.name, found, sorted(others), overwrite)
 
     @contextmanager
-    def new(self, about: Mapping[str, Any], scratch: Path) -> Iterator[Path]:
+    def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:
         """See `Output`."""
         with explained(self._path), replacing(self._path) as folder:
             folder.mkdir()
             yield folder
+            self.check(about, scratch, overwrite)
 
     def path(self, file: str) -> str:
         """See `Output`."""

@@ -28,7 +28,8 @@ from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
 from taclnet_jax.prediction.layout import Layout, Part
 from taclnet_jax.prediction.source import model_of, open_image, open_input
-from taclnet_jax.prediction.store import chunk_side, open_store
+from taclnet_jax.prediction.store import chunk_files, chunk_side, load_kept, open_store
+from taclnet_jax.progress import with_progress
 
 
 class Passes:
@@ -54,12 +55,33 @@ class Passes:
         self.image = normalised(
             self.grey, lambda z: self._histograms[z - self.seen.start].read().result()
         )
-        self.active = np.load(scratch / 'active.npy')
+        self.active = load_kept(scratch / 'active.npy')
 
     @property
     def seen(self) -> range:
         """All sections of the volume that the network sees."""
         return self.layout.seen_sections(self.infer.slices, self.stretches[-1].stop)
+
+    def files(self, name: str, index: Index) -> Iterator[Path]:
+        """Those that hold what a pass has made of a block."""
+        z = self.layout.sections_of(index)
+        if name == 'measure':
+            depth = self.job.block[0]
+            rows = range(len(self.seen))[index[0] * depth : (index[0] + 1) * depth]
+            yield from chunk_files(self._histograms, rows, range(256))
+            return
+        part = self.layout.part_of(index)
+        if name == 'predict':
+            yield from chunk_files(self._prob, range(self.infer.slices), z, *part)
+        elif name == 'attend':
+            for window in self._windows(index):
+                y, x = self._slot(window)
+                yield from chunk_files(self._attention, z, range(y, y + 1), range(x, x + 1))
+        else:
+            for store in self.results.values():
+                yield from chunk_files(store, z, *self.layout.fine_part(part))
+            if 'segments' in self.job.names:
+                yield border_file(self.scratch, index)
 
     @property
     def measured(self) -> Index:
@@ -75,6 +97,16 @@ class Passes:
             except InputError as error:
                 raise InputError(f'Section {z}: {error}') from error
             self._histograms[z - self.seen.start].write(counts).result()
+
+    def remeasured(self) -> list[int]:
+        """Sections whose grey values are no longer those that were measured."""
+        before = self._histograms.read().result()
+        known = [z for z in self.seen if before[z - self.seen.start].any()]
+        return [
+            z
+            for z in with_progress(known, len(known), 'comparing', 'section')
+            if not np.array_equal(section_histogram(self.grey, z), before[z - self.seen.start])
+        ]
 
     def predict(self, index: Index) -> None:
         """P of all sections that the network sees with each of the block's."""

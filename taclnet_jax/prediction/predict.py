@@ -1,34 +1,34 @@
 """Predicts a volume of any size."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation
 
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE
 from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError, doubt
-from taclnet_jax.files import replacing
+from taclnet_jax.files import replacing, stamp
 from taclnet_jax.inference import SEGMENTED, Model
 from taclnet_jax.lock import locked
 from taclnet_jax.prediction.engine import run_pass
 from taclnet_jax.prediction.export import Export
 from taclnet_jax.prediction.job import DTYPES, NAMES, Job
 from taclnet_jax.prediction.layout import Layout
+from taclnet_jax.prediction.needed import active_windows, needed_blocks
 from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
-from taclnet_jax.prediction.source import open_image
-from taclnet_jax.progress import with_progress
+from taclnet_jax.prediction.source import fingerprint, open_image
+from taclnet_jax.prediction.unchanged import check_unchanged
 from taclnet_jax.volumes import StoredArray, check_axis_order, open_array
 
 
@@ -101,20 +101,32 @@ def predict_volume(
         f'Expected {scratch} for this command alone; {{holder}} is working in it. Wait until that '
         'ends, or stop it; or choose another --output and --scratch.'
     )
-    with locked(scratch.with_name(f'{scratch.name}.lock'), busy):
+    with locked(scratch.with_name(f'{scratch.name}.lock'), busy), _kept_in(scratch):
         begin(scratch, job, model, options.overwrite)
         passes = Passes(scratch, model)
+        check_unchanged(passes)
         needed = needed_blocks(passes.layout, passes.active)
         needed['measure'] = np.ones(passes.measured, bool)
         for name in ('measure', *passes_of(job)):
             run_pass(passes, name, needed[name], options.workers, command)
+        check_unchanged(passes)
         numbering = None
         if 'segments' in job.names:
             numbering = Numbering(passes.layout, scratch, needed['finish'])
-        with place.new(export.about, scratch) as folder:
+        with place.new(export.about, scratch, options.overwrite) as folder:
             files = export.write(folder, passes, numbering)
         shutil.rmtree(scratch)
     return {name: place.path(file) for name, file in files.items()}
+
+
+@contextlib.contextmanager
+def _kept_in(scratch: Path) -> Iterator[None]:
+    """Tells whoever interrupts the work that it is not lost."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        error.add_note(f'What is done is kept in {scratch}; the same command goes on.')
+        raise
 
 
 def passes_of(job: Job) -> tuple[str, ...]:
@@ -144,20 +156,24 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         model.cut(SEGMENTED)  # or says how it is chosen
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
+    path, mask = _absolute(input_path), _absolute(options.mask) if options.mask else ''
     return Job(
         model=str(model.place.absolute()),
         step=model.step,
+        parameters=fingerprint(model),
         settings=json.loads(json.dumps(as_nested(model.settings))),  # as it is read again
-        input=_absolute(input_path),
+        input=path,
         dataset=options.input_dataset,
+        shape=source.shape,
         box=_box(options.box, source),
-        mask=_absolute(options.mask) if options.mask else '',
+        mask=mask,
         mask_dataset=options.mask_dataset,
         zoom=zoom,
         names=tuple(name for name in NAMES if name in names),
         dtype=options.dtype,
         attends=bool({'refined', 'attention', 'segments'} & set(names)),
         block=options.block,
+        stamps={'input': stamp(path), 'mask': stamp(mask)},
     )
 
 
@@ -174,7 +190,7 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
         changed = [
             field.name
             for field in dataclasses.fields(job)
-            if getattr(job, field.name) != getattr(other, field.name)
+            if field.compare and getattr(job, field.name) != getattr(other, field.name)
         ]
         raise InputError(
             f'{scratch} holds a prediction of other {", ".join(changed)} that was not finished. '
@@ -202,47 +218,14 @@ def _unfinished(scratch: Path) -> Job | None:
         ) from error
 
 
-def active_windows(job: Job, layout: Layout) -> NDArray[np.bool_]:
-    """Windows with pixels in the mask, `[blocks along z, windows along y, along x]`."""
-    rows, columns = (side.count for side in layout.grid.sides)
-    active = np.ones((layout.counts[0], rows, columns), bool)
-    if not job.mask:
-        return active
-    mask = open_array(job.mask, 'mask', job.mask_dataset)
-    whole = slice(0, layout.grid.shape[0]), slice(0, layout.grid.shape[1])
-    blocks = with_progress(range(len(active)), len(active), 'mask', 'layer')
-    for k in blocks:
-        for window in layout.grid.owners(whole):
-            y, x = layout.in_volume(window.own, job.zoom, mask.shape)
-            active[k, *window.place] = any(
-                mask[layout.sections[z], y, x].any() for z in layout.sections_of((k, 0, 0))
-            )
-    if not active.any():
-        raise InputError(f'The mask {job.mask} is 0 throughout the box; there is nothing to do.')
-    return active
-
-
-def needed_blocks(layout: Layout, active: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """`[blocks along z, y, x]` that each pass has to do."""
-    # A window sees P of those around it.
-    around = np.stack([binary_dilation(a, np.ones((3, 3), bool)) for a in active])
-    windows = layout.block[1]
-
-    def of_blocks(wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        starts = (np.arange(0, n, windows) for n in wanted.shape[1:])
-        y, x = starts
-        return np.logical_or.reduceat(np.logical_or.reduceat(wanted, y, axis=1), x, axis=2)
-
-    return {'predict': of_blocks(around), 'attend': of_blocks(active), 'finish': of_blocks(active)}
-
-
 def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
     """First and end voxel along z, y and x."""
     if not box:
         z, y, x = ((0, size) for size in source.shape)
         return z, y, x
-    text = box.replace(' ', '')
-    in_nm = text.endswith('nm')
+    sides = box.replace(' ', '').split(',')
+    marked = [side.endswith('nm') for side in sides]
+    in_nm = marked[-1] and sum(marked) in (1, len(sides))
     if in_nm and source.resolution_nm is None:
         raise InputError(
             f'Expected --box in voxels, as {source.name} does not say its voxel size; found {box}.'
@@ -254,7 +237,7 @@ def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int
     try:
         ends = [
             [float(end) if in_nm else int(end) for end in side.split(':')]
-            for side in text[: -2 if in_nm else None].split(',')
+            for side in (side.removesuffix('nm' * in_nm) for side in sides)
         ]
         if in_nm:
             offset_nm = source.offset_nm or (0.0, 0.0, 0.0)
@@ -281,6 +264,11 @@ def _zoom(model: Model, source: StoredArray, options: Options) -> tuple[float, f
             raise InputError(
                 f'Expected voxel sizes for --resample; {missing} does not say its own. Leave '
                 '--resample out, or evaluate the run, or store the volume with its voxel size.'
+            )
+        if ours is not None and not options.force:
+            doubt(
+                f'{source.name} does not say its voxel size. It is taken for that of the data '
+                f'that the model was trained on, {ours} nm (z, y, x).'
             )
         return 1.0, 1.0
     ratios = [a / b for a, b in zip(theirs, ours, strict=True)]

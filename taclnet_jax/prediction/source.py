@@ -1,6 +1,11 @@
 """The volume and the network of a job, as each of its processes opens them."""
 
+import hashlib
 from dataclasses import replace
+
+import jax
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import save
 
 from taclnet_jax.config import run_settings
 from taclnet_jax.data.resolution import resampled
@@ -33,13 +38,20 @@ def model_of(job: Job, model: Model | None = None) -> Model:
     """The network, used as the job says.
 
     Raises:
-        InputError: the run has another best checkpoint by now.
+        InputError: it has other parameters by now.
     """
     model = model or load(job.model)
-    if model.step != job.step:
+    if fingerprint(model) != job.parameters:
         raise InputError(
-            f'Expected the parameters of step {job.step} in {job.model}, with which the '
-            f'prediction began; found those of step {model.step}. Begin anew, with --overwrite.'
+            f'{job.model} has other parameters now, of step {model.step}, or cuts its maps '
+            f'otherwise, than when the prediction began (step {job.step}). Start the command '
+            'again, with --overwrite.'
         )
     settings = run_settings(job.settings)
     return model if model.settings == settings else replace(model, settings=settings)
+
+
+def fingerprint(model: Model) -> str:
+    """sha256 of a network's parameters, and of how its maps are cut."""
+    arrays = flatten_dict(jax.device_get(model.variables), sep='/')
+    return hashlib.sha256(save(arrays) + repr(sorted(model.chosen.items())).encode()).hexdigest()

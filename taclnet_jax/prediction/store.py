@@ -1,12 +1,16 @@
 """Arrays of a job on disk, written block by block and read in any part."""
 
-from collections.abc import Sequence
+import itertools
+import zipfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import DTypeLike
 
+from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.sections import LazySections
 
 
@@ -28,8 +32,43 @@ def open_store(
         'fill_value': 0,
     }
     kvstore = {'driver': 'file', 'path': f'{path.absolute()}/'}
-    spec = {'driver': 'zarr3', 'kvstore': kvstore, 'metadata': metadata}
+    spec = {
+        'driver': 'zarr3',
+        'kvstore': kvstore,
+        'metadata': metadata,
+        'store_data_equal_to_fill_value': True,  # so that a lost chunk is missed
+    }
     return ts.open(spec, open=True, create=True).result()
+
+
+def chunk_files(store: ts.TensorStore, *part: slice | range) -> Iterator[Path]:
+    """The files of a part of a stored array, which ends where chunks or the array do."""
+    sides: Any = store.chunk_layout.write_chunk.shape
+    kvstore: Any = store.kvstore
+    places = (range(p.start // n, -(-p.stop // n)) for p, n in zip(part, sides, strict=True))
+    folder = Path(kvstore.path, 'c')
+    return (folder.joinpath(*map(str, place)) for place in itertools.product(*places))
+
+
+def load_kept(path: Path) -> Any:
+    """What NumPy saved in the folder of a job.
+
+    Raises:
+        InputError: it is lost or damaged.
+    """
+    try:
+        found = np.load(path)
+        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise lost(path) from error
+
+
+def lost(path: Path) -> InputError:
+    """To be raised where the folder of a job lacks what was written there."""
+    return InputError(
+        f'{path} was lost or damaged after it was written, so that this prediction cannot go on. '
+        'Remove the folder of its unfinished work and start the same command again.'
+    )
 
 
 def chunk_side(window: int) -> int:

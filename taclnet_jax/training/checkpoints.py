@@ -9,6 +9,7 @@ import json
 import shutil
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,20 @@ def best_variables(workdir: Path) -> tuple[int, Any]:
     )
 
 
+def stored_config(workdir: Path) -> dict[str, Any] | None:
+    """The configuration in the newest checkpoint of a run that is whole; None without one.
+
+    Raises:
+        InputError: one cannot be read at the moment.
+    """
+    for name in ('last', 'best', 'phase_one'):
+        folder = Path(workdir).absolute() / 'checkpoints' / name
+        for step in sorted(_steps(folder), reverse=True):
+            with suppress(Damaged):
+                return dict(_info(folder, step)['config'])
+    return None
+
+
 def phase_one_of(workdir: Path, start_from: str) -> str:
     """The checkpoints of the phase one that a run ended, or went on from."""
     own = workdir / 'checkpoints' / 'phase_one'
@@ -199,9 +214,13 @@ def _training(state: TrainState) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if value is not None}
 
 
+def _steps(folder: Path) -> list[int]:
+    """The steps that a folder of checkpoints holds."""
+    return [int(p.name) for p in folder.glob('*') if p.name.isdecimal()]
+
+
 def _latest(folder: Path) -> int | None:
-    """The last of the steps that a folder of checkpoints holds."""
-    return max((int(p.name) for p in folder.glob('*') if p.name.isdecimal()), default=None)
+    return max(_steps(folder), default=None)
 
 
 def _state(folder: Path, step: int, template: TrainState) -> TrainState:

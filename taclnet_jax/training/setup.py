@@ -33,7 +33,12 @@ from taclnet_jax.models import Network, create_model
 from taclnet_jax.models.exported import is_exported, model_folder, read_files
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
-from taclnet_jax.training.checkpoints import Checkpoints, best_variables, restore_phase_one
+from taclnet_jax.training.checkpoints import (
+    Checkpoints,
+    best_variables,
+    restore_phase_one,
+    stored_config,
+)
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
@@ -183,11 +188,25 @@ def check_workdir(settings: RunSettings, folder: Path) -> None:
             f'Expected --workdir without {" ".join(found)} in its path, as checkpoints would be '
             f'lost there; found {folder}. Choose another folder.'
         )
-    if (folder / 'config.json').exists():
-        advice = 'Choose another --workdir, or the settings of that run.'
-        check_same_run(settings, read_settings(folder), folder, advice)
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Expected --workdir to be a folder; {folder} is a file.')
+    if (there := _settings_there(folder)) is not None:
+        advice = 'Choose another --workdir, or the settings of that run.'
+        check_same_run(settings, there, folder, advice)
+
+
+def _settings_there(folder: Path) -> RunSettings | None:
+    """Of the run in a folder: its config.json, or its checkpoints if that was lost."""
+    if (folder / 'config.json').exists():
+        return read_settings(folder)
+    try:
+        config = stored_config(folder)
+        return run_settings(config) if config else None
+    except InputError as error:
+        raise InputError(
+            f'{folder} has no config.json, and the settings in its checkpoints cannot be used: '
+            f'{error} Choose another --workdir.'
+        ) from error
 
 
 def check_same_data(volume: Volume, folder: str | Path) -> None:

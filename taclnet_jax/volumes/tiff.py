@@ -149,7 +149,8 @@ def _axes(series: tifffile.TiffPageSeries, what: str, name: str) -> Axes:
     ):
         raise InputError(
             f'Expected grey sections [z, y, x] in the {name}, found a colour image of shape '
-            f'{shape}; convert it to one grey channel.'
+            f'{shape}; convert it to one grey channel. If its channels are sections, write it with '
+            "photometric='minisblack'."
         )
     kept = [(size, a) for size, a in zip(shape, axes, strict=True) if a in 'YX' or size > 1]
     if len(kept) not in (2, 3):

@@ -96,7 +96,7 @@ def without_key(key: str) -> dict[str, Any]:
         (without_key('model.hidden'), 'found no model.hidden'),
         (without_key('evaluate'), 'found no evaluate.betti_patch, '),
         (small_config().to_dict() | {'crop': 64}, 'config.crop to be 2 whole numbers in brackets'),
-        (with_key('model.hidden', (4, 0)), 'config.model.hidden to be 1 or more; found 0'),
+        (with_key('model.hidden', (4, 0)), 'config.model.hidden to be from 1 to 4096; found 0'),
         (small_config().to_dict() | {'dataset': 'isbi21'}, 'config.dataset to be one of'),
         ('{"seed": 1', 'cannot be used'),
         ('[1, 2]', 'cannot be used'),
@@ -152,6 +152,12 @@ def test_a_folder_without_a_run_is_named(missing: str, tmp_path: Path) -> None:
         folder.write_text('mine')
     with pytest.raises(InputError, match=f'{folder}/config.json does not exist'):
         read_settings(folder)
+
+
+def test_a_folder_in_the_place_of_config_json(tmp_path: Path, refused: Callable[..., str]) -> None:
+    (tmp_path / 'config.json').mkdir()
+    for command in (['--mode=evaluate', f'--workdir={tmp_path}'], arguments(tmp_path)):
+        assert f'{tmp_path}/config.json to be a file, found a folder' in refused(*command)
 
 
 # --- What a run may change

@@ -92,9 +92,24 @@ def test_nothing_is_below_its_least_value(entry: Entry) -> None:
 
 @pytest.mark.parametrize('entry', limited('high'), ids=by_key)
 def test_nothing_is_above_its_greatest_value(entry: Entry) -> None:
-    low, high = entry.field.metadata['low'], entry.field.metadata['high']
-    with pytest.raises(InputError, match=f'config.{entry.key} to be from {low:g} to {high:g}; '):
-        changed(entry.key, high + 1e-6)
+    high = entry.field.metadata['high']
+    above = high + 1e-6 if entry.hint is float else high + 1
+    with pytest.raises(InputError, match=f'config.{entry.key} to be .* {high}; '):
+        changed(entry.key, (high, above) if get_origin(entry.hint) is tuple else above)
+
+
+@pytest.mark.parametrize('entry', [e for e in ENTRIES.values() if e.hint is int], ids=by_key)
+def test_whole_numbers_fit_into_32_bits(entry: Entry) -> None:
+    with pytest.raises(
+        InputError, match=f'config.{entry.key} to be from [0-9]+ to [0-9]+; found 2{"0" * 9}'
+    ):
+        changed(entry.key, 2 * 10**400)
+    assert changed('seed', 2**31 - 1).seed == 2**31 - 1
+
+
+def test_a_number_that_no_float_can_hold() -> None:
+    with pytest.raises(InputError, match='config.attention.alpha to be a number; found 1000'):
+        changed('attention.alpha', 10**400)
 
 
 @pytest.mark.parametrize(

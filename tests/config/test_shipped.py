@@ -66,7 +66,7 @@ def test_training_without_a_configuration_lists_them(
         (['fold=two'], 'two'),
         (['phase_one.epochs=1.5'], '1.5'),
         (['augment.symmetries=maybe'], 'maybe'),
-        (['attention.alpha=-1'], 'config.attention.alpha to be 0 or more; found -1.0'),
+        (['attention.alpha=-1'], 'config.attention.alpha to be from 0 to 1000; found -1.0'),
         (['model.name=vnet'], 'config.model.name to be one of convlstm, '),
         (['model.depth=3'], "'depth'"),
     ],

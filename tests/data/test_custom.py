@@ -191,6 +191,13 @@ def test_sections_that_nobody_labelled_are_ignored_and_said(
     assert caplog.text.count('Nothing is labelled') == 1
 
 
+def test_cells_that_are_all_membrane_are_none_to_score(tmp_path: Path) -> None:
+    ids = IDS.copy()
+    ids[4] = np.arange(ids.shape[2]) // 2 + 1  # two pixels wide, each beside another
+    volume = load_volume(stacks(tmp_path, (TISSUE.image, ids)))
+    assert [volume.has_cells(z) for z in (3, 4)] == [True, False]
+
+
 @pytest.mark.parametrize(
     ('nm', 'given', 'said'),
     [

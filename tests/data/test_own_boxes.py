@@ -120,6 +120,21 @@ def boxed(folder: Path, way: str) -> dict[str, Any]:
     return stored(folder, image=image, labels=whole) | {'boxes': (BOX,)}
 
 
+def test_shifted_crops_stay_on_a_small_box() -> None:
+    ignore = np.ones(SIZES[0], bool)
+    ignore[2:7, 0:6, 4:9] = False
+    volume = dataclasses.replace(TISSUE[0], boxes=((2, 7, 0, 6, 4, 9),), ignore=ignore)
+    samples = grid_samples(volume, [range(12)], (24, 24))
+    assert len(samples) == 5  # one a section, at its border
+    loader = WindowLoader(volume, samples, 3, 4, 0, AugmentSettings(shift=True))
+    windows = [
+        loader.window(np.random.default_rng(number), number % 5, displace=True)['valid'][1]
+        for number in range(40)
+    ]
+    assert all(valid.any() for valid in windows)
+    assert len({valid.tobytes() for valid in windows}) > 10  # they move all the same
+
+
 @pytest.mark.parametrize('cache_mb', [100, 0])
 @pytest.mark.parametrize('way', ['offset', 'place', 'zeros', 'rubbish'])
 def test_outside_a_box_nothing_is_labelled(tmp_path: Path, way: str, cache_mb: int):

@@ -266,8 +266,10 @@ def test_sections_without_a_cell_are_left_out_and_said(
             s for z, s in zip(full['sections'], full[name]['per_section'], strict=True) if z != 9
         ]
         assert results[name]['per_section'] == kept
-    assert 'No cell is labelled in 1 of 4 sections (test sections)' in caplog.text
+    assert 'No labelled cell has an interior in 1 of 4 sections (test sections)' in caplog.text
     json.loads((tmp_path / 'partly' / 'results.json').read_text(), parse_constant=pytest.fail)
     ids[8:] = 0
-    with pytest.raises(InputError, match='labelled cells in one of 4 sections from 8 to 11'):
+    with pytest.raises(
+        InputError, match='cells with an interior in one of 4 sections from 8 to 11'
+    ):
         evaluate(model(), dataclasses.replace(partly, membrane=ids == 0), tmp_path / 'none')

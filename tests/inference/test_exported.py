@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -139,6 +140,28 @@ def test_other_versions_and_networks_are_refused(folder: Path, tmp_path: Path) -
         load(tmp_path / 'copy')
 
 
+@pytest.mark.parametrize(
+    'changed',
+    [
+        *(
+            {'cuts': {'P_hat': cut}}
+            for cut in ([float('nan'), 0.2], ['0.5', None], [0.5], [0.5, -1])
+        ),
+        *({'cuts': {'P': cut}} for cut in ([True, None], [1e9, None], None)),
+        *({'resolution_nm': nm} for nm in ([0, 4, 4], [40, 4], [40, -4, 4], '404', 5, None)),
+        *({'step': step} for step in ('7', 7.5, None)),
+    ],
+)
+def test_odd_values_are_refused(folder: Path, tmp_path: Path, changed: dict[str, Any]) -> None:
+    path = copy(folder, tmp_path) / 'model.json'
+    description = json.loads(path.read_text())
+    for name, value in changed.items():
+        description[name] = description[name] | value if isinstance(value, dict) else value
+    path.write_text(json.dumps(description))
+    with pytest.raises(InputError, match='not of this version .* or damaged'):
+        load(tmp_path / 'copy')
+
+
 def test_safetensors_are_read_by_their_own_library(folder: Path, tmp_path: Path) -> None:
     tensors = load_file(folder / 'model.safetensors')
     assert all(x.dtype == np.float16 for n, x in tensors.items() if n.startswith('params'))
@@ -188,7 +211,7 @@ def test_the_command_line_exports_and_predicts_with_it(tmp_path: Path, trained: 
         assert status == 0, output
     one, other = (read_whole(open_array(tmp_path / n / 'refined.tif')) for n in 'bc')
     assert np.abs(one - other).max() < 0.02
-    for wrong in (['--mode=train'], [f'--workdir={trained.workdir}'], ['--config=isbi12']):
+    for wrong in ([f'--workdir={trained.workdir}'], ['--config=isbi12']):
         status, output = run(*predict, f'--model={made}', *wrong)
         assert status == 2 and 'without --workdir and --config' in output
     status, output = run(*predict, f'--model={made}')

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from metric_cases import flawed_section, membrane_section
 
 from taclnet_jax import metrics
+from taclnet_jax.data.labels import membranes_from_ids
 from taclnet_jax.errors import InputError
 
 RESOLUTION = (40.0, 4.0, 4.0)
@@ -94,6 +95,16 @@ def test_where_all_is_ignored_or_nothing_labelled_there_are_no_scores():
     assert metrics.summarise([ignored, labelled, nothing]) == metrics.summarise([labelled])
     with pytest.raises(InputError, match='at least one section with a cell'):
         metrics.summarise([ignored])
+
+
+def test_cells_that_are_all_membrane_have_no_scores():
+    ids = np.arange(40).reshape(5, 8) // 2 + 1  # two pixels wide, each beside another cell
+    membrane = membranes_from_ids(ids[None], dilation_px=0)[0]
+    assert membrane.all()
+    scores = all_scores(np.zeros(ids.shape), membrane, ids)
+    assert np.isnan(list(scores.values())).all()
+    membrane[2, 2:4] = False
+    assert np.isfinite(list(all_scores(np.zeros(ids.shape), membrane, ids).values())).all()
 
 
 def test_sections_without_a_cell_choose_no_threshold():

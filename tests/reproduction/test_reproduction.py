@@ -69,6 +69,19 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
         (['--table=1', '--dataset=isbi12', '--jobs=0'], '--jobs to be at least 1; found 0'),
         (['--table=2', '--dataset=isbi12', '--systems=unet'], 'found unet'),
         (['--only-tables'], 'Expected results'),
+        (['--only-tables', '--figure=4'], 'found --figure'),
+        (['--only-tables', '--dataset=isbi12', '--folds=1', '--jobs=2'], 'found --jobs, --folds'),
+        (['--model', '--dataset=isbi12', '--folds=0,1'], 'one number as --folds of a model'),
+        (['--model', '--dataset=isbi12', '--systems=unet'], 'found --systems'),
+        (['--figure=4', '--dataset=isbi12', '--seeds=0,1'], 'one number as --seeds of a figure'),
+        (['--figure=4', '--dataset=isbi12', '--budget=1'], 'found --budget'),
+        (['--figure=1', '--dataset=isbi12', '--section=3'], '--section with figures 4 and 5'),
+        (['--table=1', '--dataset=isbi12', '--section=3'], 'found --section'),
+        (['--table=1', '--dataset=isbi12', '--folds='], '--folds from 1 to 3, separated by commas'),
+        (['--table=1', '--dataset=isbi12', '--seeds='], '--seeds from 0 to 2147483647'),
+        (['--table=1', '--dataset=isbi12', '--systems='], '--systems out of dive, '),
+        (['--table=1', '--dataset=isbi12', f'--seeds={2**31}'], "found '2147483648'"),
+        (['--table=1', '--dataset=isbi12', '--budget=inf'], '--budget'),
     ],
 )
 def test_bad_input_ends_with_a_message(arguments, message, tmp_path):
@@ -78,7 +91,7 @@ def test_bad_input_ends_with_a_message(arguments, message, tmp_path):
 
 def test_tables_are_rewritten_from_files_alone(result, tmp_path):
     write_result(tmp_path, result(dice=[0.9, 0.8]))
-    status, output = command('--only-tables', f'--results={tmp_path}', f'--workdir={tmp_path}/none')
+    status, output = command('--only-tables', f'--results={tmp_path}')
     assert status == 0 and '| TACLNet | P_hat | 0.8500 |' in output, output
     names = {path.name for path in tmp_path.glob('table*')}
     assert names == {f'table{n}_isbi12.{end}' for n in (1, 2, 3) for end in ('md', 'tex', 'csv')}

@@ -53,6 +53,21 @@ def test_damaged_results_are_refused_by_name(result, damage, message, tmp_path):
     assert str(path) in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'dataset': 'mnist'}, 'dataset of the tables, isbi12, .*; found mnist'),
+        ({'system': 'resnet'}, 'system of the tables, dive, .*; found resnet'),
+        ({'slices': 7}, 'slices of the tables, 1, 3, 5, .*; found 7'),
+    ],
+)
+def test_results_that_no_table_would_show_are_refused_by_name(result, change, message, tmp_path):
+    path = write_result(tmp_path, result(**change))
+    with pytest.raises(InputError, match=message) as error:
+        read_results(tmp_path)
+    assert str(path) in str(error.value)
+
+
 def test_other_settings_are_found_and_places_are_none(result):
     base, run = read_config_file('isbi12'), Run('isbi12', 'taclnet', 3, 0)
     config = run_config(base, run, {})

@@ -20,6 +20,7 @@ import optax
 import pytest
 from commands import Run, arguments, environment, small_settings
 
+from taclnet_jax.config.schema import as_nested
 from taclnet_jax.config.settings import CheckpointSettings
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.errors import InputError
@@ -28,7 +29,7 @@ from taclnet_jax.training import checkpoints as checkpoints_module
 from taclnet_jax.training.checkpoints import Checkpoints, Damaged, best_variables
 from taclnet_jax.training.loop import train
 from taclnet_jax.training.reporting import read_metrics
-from taclnet_jax.training.setup import prepare
+from taclnet_jax.training.setup import check_workdir, prepare
 from taclnet_jax.training.state import EpochLoss, ITAMemory, TrainState
 from taclnet_jax.volumes import write_stack
 
@@ -370,6 +371,31 @@ def test_what_the_storage_refuses_is_not_put_aside(
             assert not isinstance(found.value, Damaged)
     assert listing(saved).keys() == before.keys()
     assert_equal(restore(saved), whole_state(2))
+
+
+@pytest.mark.usefixtures('read_once')
+@pytest.mark.parametrize('damaged', [False, True])
+def test_a_run_whose_config_json_was_lost_keeps_its_settings(damaged: bool, tmp_path: Path) -> None:
+    settings = small_settings(seed=3)
+    with contextlib.closing(
+        Checkpoints(tmp_path / 'run', CheckpointSettings(), as_nested(settings))
+    ) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(whole_state(step))
+    if damaged:
+        (tmp_path / 'run' / 'checkpoints' / 'last' / '2' / 'info' / 'metadata').write_text('{')
+    before = listing(tmp_path / 'run')
+    check_workdir(settings, tmp_path / 'run')
+    with pytest.raises(InputError, match='seed: 0 here, 3 there'):
+        check_workdir(small_settings(seed=0), tmp_path / 'run')
+    assert listing(tmp_path / 'run') == before
+
+
+def test_checkpoints_of_settings_that_cannot_be_used_are_named(saved: Path) -> None:
+    with pytest.raises(
+        InputError, match=f'{saved} has no config.json, .* found no attention.alpha'
+    ):
+        check_workdir(small_settings(), saved)
 
 
 @pytest.mark.parametrize('value', [np.nan, np.inf])
