@@ -182,10 +182,12 @@ def test_masks_of_nothing_and_of_another_volume(
 # --- Voxel sizes
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ('shape', 'nm', 'box'),
-    [((3, 33, 40), 8.0, '1:3,0:16,16:32'), ((3, 85, 128), 3.0, '1:3,4:42,43:86')],
+    [
+        ((3, 33, 40), 8.0, '1:3,0:16,16:32'),
+        pytest.param((3, 85, 128), 3.0, '1:3,4:42,43:86', marks=pytest.mark.slow),
+    ],
 )
 def test_other_voxels_are_predicted_at_the_models_and_come_back(
     tmp_path: Path, shape: tuple[int, int, int], nm: float, box: str
