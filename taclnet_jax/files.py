@@ -93,12 +93,23 @@ def stamp(path: str) -> str:
     digest = hashlib.sha256()
     files = [Path(path)]
     if files[0].is_dir():
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        files = sorted(_files_in(path, set()))
     for file in files:
         if file.exists():  # a link may lead nowhere
             about = file.stat()
             digest.update(f'{file} {about.st_size} {about.st_mtime_ns}\n'.encode(errors='replace'))
     return digest.hexdigest()
+
+
+def _files_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    """All files below a folder, behind links too, of each folder once."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.is_dir():
+                yield Path(entry.path)
+            elif (place := (entry.stat().st_dev, entry.stat().st_ino)) not in seen:
+                seen.add(place)
+                yield from _files_in(entry.path, seen)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:  # It imports JAX.
@@ -34,7 +36,7 @@ os.environ.setdefault(
 _CACHE = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     _CACHE = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='taclnet_jax_tests_')
-    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.2'
+    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.05'
 
 
 # Files of tests that take long, the longest first.
@@ -131,6 +133,50 @@ def without_pictures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, 'write_pictures', lambda *_: None)
         patch.setattr(figures, 'training_curves', lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope='module')
+def plain_pictures() -> Iterator[None]:
+    """Pictures of sections are written, but empty: drawing takes most of a small prediction."""
+    from taclnet_jax.figures import sections
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sections, 'grid', lambda *_, **__: np.zeros((8, 8, 3), np.uint8))
+        yield
+
+
+@pytest.fixture(scope='module')
+def compiled_once() -> Iterator[None]:
+    """Runs of this process trace and compile steps and inferences of the same settings once.
+
+    It is most of a small run's time, and has no part in how runs are stopped and go on.
+    """
+    from taclnet_jax import inference
+    from taclnet_jax.training.setup import Training
+
+    made: dict[str, object] = {}
+
+    def once(create: Callable[..., object], key: str, *args: object, **options: object) -> object:
+        if key not in made:
+            made[key] = create(*args, **options)
+        return made[key]
+
+    def create_step(training: Training, phase_two: bool) -> object:
+        used = training.settings
+        trained = replace(used.training, start_from='', initialise_from='')
+        parts = used.model, used.precision, used.attention, used.losses, trained
+        key = repr((*parts, used.sampling.slices, training.loader.steps_per_epoch, phase_two))
+        return once(steps, key, training, phase_two)
+
+    def create_inference(network: object, **options: object) -> object:
+        return once(inferences, repr((network, options)), network, **options)
+
+    steps, inferences = Training.create_step, inference.create_inference
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Training, 'create_step', create_step)
+        for module in (inference, inference.model):
+            patch.setattr(module, 'create_inference', create_inference)
         yield
 
 

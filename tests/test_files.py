@@ -22,6 +22,20 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+def test_stamps_tell_what_was_written(tmp_path: Path) -> None:
+    (tmp_path / 'elsewhere').mkdir()
+    write_folder(tmp_path / 'folder', 'a')
+    (tmp_path / 'folder' / 'link').symlink_to('../elsewhere')
+    (tmp_path / 'folder' / 'loop').symlink_to('..')
+    (tmp_path / 'folder' / 'nowhere').symlink_to('missing')
+    stamps = {files.stamp(str(tmp_path / 'folder'))}
+    (tmp_path / 'elsewhere' / 'file').write_text('b')
+    stamps.add(files.stamp(str(tmp_path / 'folder')))
+    (tmp_path / 'folder' / 'inner' / 'file').write_text('longer')
+    stamps.add(files.stamp(str(tmp_path / 'folder')))
+    assert len(stamps) == 3 and files.stamp('') == files.stamp('https://a/b') == ''
+
+
 def write_folder(folder: Path, text: str) -> None:
     folder.mkdir()
     (folder / 'inner').mkdir()

@@ -17,7 +17,7 @@ from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.volumes import write_array
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('without_pictures')]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('without_pictures', 'compiled_once')]
 
 TRAINING, VALIDATION, TEST = range(7), range(7, 10), range(10, 15)  # of fold 3
 
@@ -69,6 +69,7 @@ def expected(
     volume: tuple[np.ndarray, np.ndarray],
     tmp_path_factory: pytest.TempPathFactory,
     without_pictures: None,
+    compiled_once: None,
 ) -> Outcome:
     return outcome(tmp_path_factory.mktemp('leaks') / 'as it is', *volume)
 

@@ -109,6 +109,7 @@ def test_one_core_is_enough(mode: str, trained: Run, stack: Path, tmp_path: Path
         'model__hidden': (),
         'crops_limit': 8,
         'phase_two__epochs': 1,
+        'evaluate__threshold_sections': 1,
         'evaluate__test_sections': 1,
     }
     command = {

@@ -1,6 +1,6 @@
 """Sections of mean 0 and variance 1."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,19 +34,27 @@ def normalised(
 
 
 def section_histogram(image: Sections, z: int) -> np.ndarray:
-    """Counts of a section's 256 grey values; of 8 x 8 squares spread over a very large one.
+    """Counts of a section's 256 grey values."""
+    return histogram(section_sample(image, z))
+
+
+def section_sample(image: Sections, z: int) -> list[np.ndarray]:
+    """What a section is normalised by: all of it, or 8 x 8 squares spread over a very large one."""
+    height, width = section_shape(image, z)
+    if height * width <= _WHOLE_PX:
+        return [image[z]]
+    return [
+        image[z, slice(y, y + _BLOCK_PX), slice(x, x + _BLOCK_PX)]
+        for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
+        for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
+    ]
+
+
+def histogram(blocks: Sequence[np.ndarray]) -> np.ndarray:
+    """Counts of 256 grey values.
 
     Padding and gaps (`taclnet_jax.volumes.padding.flat`) do not count where there is anything else.
     """
-    height, width = section_shape(image, z)
-    if height * width <= _WHOLE_PX:
-        blocks = [image[z]]
-    else:
-        blocks = [
-            image[z, slice(y, y + _BLOCK_PX), slice(x, x + _BLOCK_PX)]
-            for y in np.linspace(0, max(height - _BLOCK_PX, 0), 8, dtype=int).tolist()
-            for x in np.linspace(0, max(width - _BLOCK_PX, 0), 8, dtype=int).tolist()
-        ]
     tissue = np.concatenate([block[~flat(block)] for block in blocks])
     if not tissue.size:
         tissue = np.concatenate([block.reshape(-1) for block in blocks])

@@ -10,6 +10,7 @@ import skimage as ski
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from taclnet_jax.data.volume import Volume
+from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import LazySections, Sections, read_whole, section_shape
 
 
@@ -99,6 +100,11 @@ def halved_image(image: Sections) -> Sections:
 
 def _halved(sections: Sections, reduce: Callable[[np.ndarray], np.ndarray]) -> Sections:
     depth, height, width = sections.shape
+    if min(height, width) < 2:
+        raise InputError(
+            f'Expected sections of at least 2x2 pixels, of which the network sees the means; found '
+            f'{height}x{width}.'
+        )
 
     def half(z: int) -> tuple[int, int]:
         height, width = section_shape(sections, z)

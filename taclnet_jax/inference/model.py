@@ -54,8 +54,19 @@ class Model:
             int32, 0 = membrane, numbered through all sections, each of which ends at its own.
 
         Raises:
-            InputError: another type or too few sections, or the cuts were not chosen yet.
+            InputError: another type, shape, or too few sections, or the cuts were not chosen yet.
         """
+        if (
+            not isinstance(image, np.ndarray)
+            or isinstance(image, np.ma.MaskedArray)
+            or image.ndim != 3
+            or not image.size
+        ):
+            shape = f' of shape {image.shape}' if hasattr(image, 'shape') else ''
+            raise InputError(
+                f'Expected a NumPy array [z, y, x], found {type(image).__name__}{shape}. Files '
+                'are predicted by predict_volume, see docs/volumes.md.'
+            )
         stack = as_uint8_image(image, 'given')
         cut = self.cut(SEGMENTED)
         membrane, attention, refined = np.empty((3, *stack.shape), np.float32)

@@ -8,7 +8,7 @@ import numpy as np
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import parse_json, stamp
-from taclnet_jax.volumes import LazySections, StoredArray, open_array
+from taclnet_jax.volumes import LazySections, StoredArray, local_path, open_array
 from taclnet_jax.volumes.sections import Geometry, Sections
 
 _ABOUT = 'prediction.json'
@@ -80,6 +80,10 @@ def masked(segments: StoredArray, mask: StoredArray) -> Sections:
 
 
 def identity(path: str, dataset: str) -> list[Any]:
-    """What tells an array from another one, or from itself after it was written again."""
-    place = path if not path or '://' in path else str(Path(path).absolute())
+    """What tells an array from another one, or from itself after it was written again.
+
+    Of what lies at an address nothing does: the last entry is ''.
+    """
+    place = local_path(path)
+    place = place if not place or '://' in place else str(Path(place).absolute())
     return [place, dataset, stamp(place)]

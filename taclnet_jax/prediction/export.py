@@ -67,6 +67,7 @@ class Export:
         self.about = {
             'input': job.input,
             'dataset': job.dataset,
+            'mask': job.mask,
             'box': job.box,
             'files': {name: self._place(name, 1)[0] for name in job.names} | _BESIDE,
             'dtype': job.dtype,

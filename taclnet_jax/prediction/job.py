@@ -29,6 +29,7 @@ class Job:
         input: the volume.
         dataset: in it.
         shape: of it.
+        gaps: sections before which others are missing.
         box: first and end (exclusive) voxel along z, y and x, of the volume.
         mask: a volume of the same size, '' for none: blocks where it is 0 are left out.
         mask_dataset: in it.
@@ -47,6 +48,7 @@ class Job:
     input: str
     dataset: str
     shape: tuple[int, int, int]
+    gaps: tuple[int, ...]
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     mask: str
     mask_dataset: str
@@ -71,5 +73,7 @@ class Job:
         """What `write` wrote."""
         entries: dict[str, Any] = parse_json(path.read_text())
         entries['box'] = tuple((first, stop) for first, stop in entries['box'])
-        entries |= {name: tuple(entries[name]) for name in ('shape', 'zoom', 'names', 'block')}
+        entries |= {
+            name: tuple(entries[name]) for name in ('shape', 'gaps', 'zoom', 'names', 'block')
+        }
         return cls(**entries)

@@ -2,6 +2,7 @@
 
 import math
 
+from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Inference
 from taclnet_jax.prediction.job import Index, Job
 
@@ -21,6 +22,9 @@ class Layout:
         shape: (sections, height, width) of the volume, in pixels of the model's size.
         infer: of the network.
 
+    Raises:
+        InputError: a section is smaller than two pixels.
+
     Attributes:
         sections: of the volume.
         region: rows and columns of a section as the network sees it.
@@ -30,6 +34,11 @@ class Layout:
 
     def __init__(self, job: Job, shape: tuple[int, ...], infer: Inference) -> None:
         self.factor = infer.downsample
+        if min(shape[1:]) < self.factor or (min(shape[1:]) < 2 and job.zoom != (1, 1)):
+            raise InputError(
+                f'Expected sections of at least 2x2 pixels, found {shape[1]}x{shape[2]} pixels of '
+                "the model's size. Is the voxel size right?"
+            )
         self.sections = range(*job.box[0])
         self.block = job.block
         whole = infer.windows((shape[1] // self.factor, shape[2] // self.factor))

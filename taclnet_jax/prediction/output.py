@@ -1,6 +1,9 @@
 """Where a prediction goes: a folder, or an address, and what may stand in the way there."""
 
+import glob
 import os
+import re
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,8 +66,13 @@ def create_output(output: str | Path, format: str) -> Output:
     if format not in FORMATS:
         raise InputError(f'Expected one of the formats {", ".join(FORMATS)}; found {format!r}.')
     name = local_path(str(output))
-    if name.encode(errors='replace').decode() != name:  # which daisy cannot write down
-        raise InputError(f'Expected --output in UTF-8, found {name!r}.')
+    # The first cannot be a path; the second daisy cannot write down; the third would be a folder.
+    wrong = '\0' in name or name.encode(errors='replace').decode() != name
+    if wrong or re.match('(gs|s3|https?|file):/?[^/]', name):
+        raise InputError(
+            f'Expected --output as a path in UTF-8, or as an address such as s3://bucket/folder; '
+            f'found {name!r}.'
+        )
     if '://' not in name:
         return Folder(Path(name))
     if format not in _CHUNKED:
@@ -100,23 +108,32 @@ class Folder:
                 f'Expected --scratch and --output apart from each other, found {scratch} and '
                 f'{self._path}.'
             )
+        above = next(path for path in mine.parents if path.exists())
+        if not os.access(above, os.W_OK):
+            raise InputError(
+                f'Expected --output where it can be written; {above} is read-only. Choose another '
+                'folder.'
+            )
         if not self._path.exists() or not any(self._path.iterdir()):
             return
-        source = str(about['input'])
-        if '://' not in source and Path(source).resolve().is_relative_to(mine):
-            raise InputError(
-                f'Expected --output apart from --input, found {source} inside {self._path}, which '
-                'would be replaced. Choose another folder.'
-            )
-        found = None
+        for name in ('input', 'mask'):
+            read = str(about[name])
+            if read and '://' not in read and Path(read).resolve().is_relative_to(mine):
+                raise InputError(
+                    f'Expected --output apart from --{name}, found {read} inside {self._path}, '
+                    'which would be replaced. Choose another folder.'
+                )
+        found, others = None, {path.name for path in self._path.iterdir()}
         if (self._path / ABOUT).is_file():
             found = (self._path / ABOUT).read_bytes()
-        others = {path.name for path in self._path.iterdir()} - {ABOUT, *files_of(found)}
+            others -= {ABOUT, *files_of(found)}
         check_replaceable(self.name, found, sorted(others), overwrite)
 
     @contextmanager
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:
         """See `Output`."""
+        for left in self._path.parent.glob(f'.{glob.escape(self._path.name)}.*.partial'):
+            shutil.rmtree(left, ignore_errors=True)  # by this command, when it was killed here
         with explained(self._path), replacing(self._path) as folder:
             folder.mkdir()
             yield folder

@@ -8,16 +8,17 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import jax
 import numpy as np
 import tensorstore as ts
 from numpy.typing import NDArray
 
-from taclnet_jax.data.normalisation import normalised, section_histogram
+from taclnet_jax.data.normalisation import histogram, normalised, section_sample
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.data.windows import cut
 from taclnet_jax.errors import InputError
@@ -28,8 +29,10 @@ from taclnet_jax.metrics import segment
 from taclnet_jax.prediction.job import Index, Job
 from taclnet_jax.prediction.layout import Layout, Part
 from taclnet_jax.prediction.source import model_of, open_image, open_input
-from taclnet_jax.prediction.store import chunk_files, chunk_side, load_kept, open_store
+from taclnet_jax.prediction.store import chunk_files, chunk_side, load_kept, open_store, read_store
 from taclnet_jax.progress import with_progress
+
+_GREY = 256  # grey values
 
 
 class Passes:
@@ -38,7 +41,7 @@ class Passes:
     Its passes are `measure`, `predict`, `attend` and `finish`, in this order.
 
     Args:
-        scratch: folder of the job, with job.json and active.npy in it.
+        scratch: folder of the job, with job.json and active.npz in it.
         model: its network, if it is loaded already.
     """
 
@@ -52,10 +55,10 @@ class Passes:
         self.stretches = cut(range(image.shape[0]), stored.gaps)
         self.layout = Layout(self.job, image.shape, self.infer)
         self.grey = halved_image(image) if self.infer.downsample == 2 else image
-        self.image = normalised(
-            self.grey, lambda z: self._histograms[z - self.seen.start].read().result()
-        )
-        self.active = load_kept(scratch / 'active.npy')
+        # A file that was read last as long as it is named, so this names nothing that names it.
+        histograms, first = self._histograms, self.seen.start
+        self.image = normalised(self.grey, lambda z: read_store(histograms, z - first)[:_GREY])
+        self.active = load_kept(scratch / 'active.npz')['active']
 
     @property
     def seen(self) -> range:
@@ -68,7 +71,7 @@ class Passes:
         if name == 'measure':
             depth = self.job.block[0]
             rows = range(len(self.seen))[index[0] * depth : (index[0] + 1) * depth]
-            yield from chunk_files(self._histograms, rows, range(256))
+            yield from chunk_files(self._histograms, rows, range(_GREY + 1))
             return
         part = self.layout.part_of(index)
         if name == 'predict':
@@ -93,19 +96,25 @@ class Passes:
         depth = self.job.block[0]
         for z in self.seen[index[0] * depth : (index[0] + 1) * depth]:
             try:
-                counts = section_histogram(self.grey, z)
+                measured = self._measured(z)
             except InputError as error:
                 raise InputError(f'Section {z}: {error}') from error
-            self._histograms[z - self.seen.start].write(counts).result()
+            self._histograms[z - self.seen.start].write(measured).result()
+
+    def _measured(self, z: int) -> NDArray[np.int64]:
+        """How often a section has each grey value, and a checksum of it."""
+        sample = section_sample(self.grey, z)
+        checksum = reduce(lambda sum, block: crc32(block.tobytes(), sum), sample, 0)
+        return np.append(histogram(sample), checksum)
 
     def remeasured(self) -> list[int]:
         """Sections whose grey values are no longer those that were measured."""
-        before = self._histograms.read().result()
+        before = read_store(self._histograms)
         known = [z for z in self.seen if before[z - self.seen.start].any()]
         return [
             z
             for z in with_progress(known, len(known), 'comparing', 'section')
-            if not np.array_equal(section_histogram(self.grey, z), before[z - self.seen.start])
+            if not np.array_equal(self._measured(z), before[z - self.seen.start])
         ]
 
     def predict(self, index: Index) -> None:
@@ -115,7 +124,7 @@ class Passes:
             slice(p.start + region.start, p.stop + region.start)
             for p, region in zip(part, self.layout.region, strict=True)
         )
-        store, _ = self._prob, self._histograms  # opened before the threads ask for them
+        store = self._prob  # opened before the threads ask for it
 
         def section(z: int) -> None:
             target = self.layout.sections[z]
@@ -130,7 +139,7 @@ class Passes:
         """The attention o of each of the block's windows, over all that it sees."""
         for z in self.layout.sections_of(index):
             for window in self._windows(index):
-                prob = self._prob[:, z, *window.seen].read().result()
+                prob = read_store(self._prob, slice(None), z, *window.seen)
                 o = np.asarray(self.infer.attend(prob).attention)
                 y, x = self._slot(window)
                 self._attention[z, y : y + o.shape[0], x : x + o.shape[1]].write(o).result()
@@ -164,7 +173,7 @@ class Passes:
 
     def _finished(self, window: Window, z: int) -> dict[str, NDArray[np.float32]]:
         """Maps of a window's own pixels, in the volume's resolution, and the closed one."""
-        prob = self._prob[self.infer.slices // 2, z, *window.seen].read().result()
+        prob = read_store(self._prob, self.infer.slices // 2, z, *window.seen)
         found = {'membrane': prob}
         if self.job.attends:
             found['attention'] = o = self.layout.grid.blended(
@@ -193,7 +202,9 @@ class Passes:
 
     @cached_property
     def _histograms(self) -> ts.TensorStore:
-        return open_store(self.scratch / 'histograms', (len(self.seen), 256), np.int64, (1, 256))
+        return open_store(
+            self.scratch / 'histograms', (len(self.seen), _GREY + 1), np.int64, (1, _GREY + 1)
+        )
 
     @cached_property
     def _prob(self) -> ts.TensorStore:
@@ -223,7 +234,7 @@ class Passes:
             slice(corner + i.start, corner + i.stop)
             for corner, i in zip(self._slot(window), inside, strict=True)
         )
-        return self._attention[z, y, x].read().result()
+        return read_store(self._attention, z, y, x)
 
     def _windows(self, index: Index) -> Iterator[Window]:
         """Those of a block that are not left out."""

@@ -29,7 +29,7 @@ from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import fingerprint, open_image
 from taclnet_jax.prediction.unchanged import check_unchanged
-from taclnet_jax.volumes import StoredArray, check_axis_order, open_array
+from taclnet_jax.volumes import StoredArray, check_axis_order, local_path, open_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,7 @@ def predict_volume(
     place = create_output(output, options.format)
     command = _words(options.worker_command)
     job = describe(model, input_path, options)
-    scratch = Path(options.scratch).resolve() if options.scratch else place.scratch
+    scratch = Path(options.scratch or place.scratch).resolve()
     export = Export(job, options.format)
     place.check(export.about, scratch, options.overwrite)
     busy = (
@@ -165,6 +165,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         input=path,
         dataset=options.input_dataset,
         shape=source.shape,
+        gaps=source.gaps,
         box=_box(options.box, source),
         mask=mask,
         mask_dataset=options.mask_dataset,
@@ -202,7 +203,7 @@ def begin(scratch: Path, job: Job, model: Model, overwrite: bool) -> None:
     with replacing(scratch) as folder:
         folder.mkdir()
         job.write(folder / 'job.json')
-        np.save(folder / 'active.npy', active_windows(job, layout))
+        np.savez(folder / 'active.npz', active=active_windows(job, layout))
 
 
 def _unfinished(scratch: Path) -> Job | None:
@@ -311,4 +312,5 @@ def _words(command: str) -> list[str]:
 
 
 def _absolute(path: str) -> str:
-    return path if '://' in path else str(Path(path).absolute())
+    local = local_path(path)
+    return local if '://' in local else str(Path(local).absolute())

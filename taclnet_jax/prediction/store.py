@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import tensorstore as ts
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, disk_is_full
 from taclnet_jax.volumes.sections import LazySections
 
 
@@ -28,6 +28,7 @@ def open_store(
         'codecs': [
             {'name': 'bytes', 'configuration': {'endian': 'little'}},
             {'name': 'blosc', 'configuration': {'cname': 'lz4', 'shuffle': 'shuffle'}},
+            {'name': 'crc32c'},
         ],
         'fill_value': 0,
     }
@@ -38,7 +39,25 @@ def open_store(
         'metadata': metadata,
         'store_data_equal_to_fill_value': True,  # so that a lost chunk is missed
     }
-    return ts.open(spec, open=True, create=True).result()
+    try:
+        return ts.open(spec, open=True, create=True).result()
+    except ValueError as error:
+        if disk_is_full(error):
+            raise
+        raise lost(path) from error
+
+
+def read_store(store: ts.TensorStore, *part: int | slice) -> NDArray[Any]:
+    """A part of what `open_store` opened.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        return store[part].read().result()
+    except ValueError as error:
+        kvstore: Any = store.kvstore
+        raise lost(Path(kvstore.path)) from error
 
 
 def chunk_files(store: ts.TensorStore, *part: slice | range) -> Iterator[Path]:
@@ -50,16 +69,16 @@ def chunk_files(store: ts.TensorStore, *part: slice | range) -> Iterator[Path]:
     return (folder.joinpath(*map(str, place)) for place in itertools.product(*places))
 
 
-def load_kept(path: Path) -> Any:
-    """What NumPy saved in the folder of a job.
+def load_kept(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays that NumPy saved, with their checksums, in a file of the folder of a job.
 
     Raises:
         InputError: it is lost or damaged.
     """
     try:
-        found = np.load(path)
-        return dict(found) if isinstance(found, np.lib.npyio.NpzFile) else found
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        with path.open('rb') as file, np.load(file) as found:
+            return dict(found)
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise lost(path) from error
 
 
@@ -79,5 +98,5 @@ def chunk_side(window: int) -> int:
 def as_sections(store: ts.TensorStore) -> LazySections:
     """A stored array `[z, y, x]`, to be read by sections and crops."""
     return LazySections(
-        store.shape, store.dtype.numpy_dtype, lambda z, *crop: store[z, *crop].read().result()
+        store.shape, store.dtype.numpy_dtype, lambda z, *crop: read_store(store, z, *crop)
     )

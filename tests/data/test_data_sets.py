@@ -14,9 +14,12 @@ from taclnet_jax.data import isbi13
 from taclnet_jax.tools.synthesize import synthesize
 from taclnet_jax.volumes import write_stack
 
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('plain_pictures')]
+
 SHORT = (
     '--config.model.hidden=()',
-    '--config.model.features=(4, 8)',
+    '--config.model.features=(4,)',
+    '--config.model.iterations=1',
     '--config.crops_limit=8',
     '--config.batch_size=4',
     '--config.phase_one.epochs=1',
@@ -50,13 +53,11 @@ def train(folder: Path, dataset: str, data_dir: Path, *settings: str) -> dict:
     return results
 
 
-@pytest.mark.slow
 def test_the_real_isbi12_trains_and_is_scored(data_dir: Path, tmp_path: Path):
     results = train(tmp_path, 'isbi12', data_dir, '--config.evaluate.views=1')
     assert results['sections'] == [25]
 
 
-@pytest.mark.slow
 def test_real_sections_of_isbi13_train_and_are_scored(data_dir: Path, tmp_path: Path):
     # All of the volume, in eight ways and with the best of many thresholds would take minutes.
     for name in (isbi13.IMAGE, isbi13.LABELS):
@@ -68,7 +69,6 @@ def test_real_sections_of_isbi13_train_and_are_scored(data_dir: Path, tmp_path: 
     assert results['sections'] == [16]
 
 
-@pytest.mark.slow
 def test_files_of_cremis_layout_train_and_are_scored(tmp_path: Path):
     # Sample A of the published kind, B padded: the labels begin inside the image.
     for samples, padding in (('A', (0, 0, 0)), ('B', (1, 20, 12))):

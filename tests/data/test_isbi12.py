@@ -274,6 +274,7 @@ def test_unfit_raw_files_are_refused_before_anything_is_prepared(raw: Path, prep
     refuse('cannot be read as one')
 
 
+@pytest.mark.slow
 def test_the_real_stack_loads_without_tensorflow(real_files: Path, tmp_path: Path):
     # A process of its own: another test may have imported TensorFlow, or hidden it.
     script = (

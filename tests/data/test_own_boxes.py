@@ -268,6 +268,7 @@ def test_volumes_that_do_not_go_together(tmp_path: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('plain_pictures')
 def test_a_run_on_two_volumes_one_of_them_sparse(tmp_path: Path):
     custom = pair(tmp_path, boxes=((0, 0, 6), (0, 9, 11, 8, 40, 8, 40), (1, 0, 6)))
     changes = {f'custom__{name}': value for name, value in custom.items()}

@@ -132,6 +132,7 @@ def test_pictures_are_made_of_every_so_many_sections(
     assert names == [f'{what}_{z:03d}.png' for what in ('attention', 'section') for z in (8, 11)]
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_worst_sections_first(
     volume: Volume, predicted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,6 +93,7 @@ def test_probability_adds_two_panels_beside_the_section():
     assert rows[0] == rows[1] == rows[2] < rows[3]
 
 
+@pytest.mark.slow
 def test_a_single_point_stays_visible_in_a_large_section():
     maps = {name: np.zeros((1250, 1250)) for name in MAPS}
     maps['critical_map'][600, 600] = 1
@@ -103,6 +104,7 @@ def test_a_single_point_stays_visible_in_a_large_section():
     assert any(shown[y : y + 4, x : x + 4].all() for y, x in bright)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ('shape', 'panel'),
     [
@@ -130,6 +132,7 @@ def test_constant_sections_and_empty_maps_are_drawn(value):
     assert len(places(picture, coloured(np.full((39, 39), 0.5), 'gray'), 13)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('shape', [(39, 39), (512, 40)])
 def test_nan_in_maps_is_drawn_as_zero(shape):
     maps = random_maps(shape)

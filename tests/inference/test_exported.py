@@ -99,6 +99,18 @@ def test_other_types_of_grey_values(folder: Path) -> None:
     for wrong in (stack.astype(np.int64), stack * 2.0, stack[:2]):
         with pytest.raises(InputError):
             used.predict(wrong)
+    others: Any = (
+        stack.tolist(),
+        stack[0],
+        stack[:0],
+        stack[:, :0],
+        stack[None],
+        None,
+        'stack.tif',
+    )
+    for wrong in (*others, np.ma.array(stack)):
+        with pytest.raises(InputError, match=r'Expected a NumPy array \[z, y, x\], found'):
+            used.predict(wrong)
 
 
 def copy(folder: Path, to: Path) -> Path:

@@ -136,6 +136,7 @@ def labelled(sections=2):
     return volume, predictions
 
 
+@pytest.mark.slow
 def test_cuts_are_those_of_the_lowest_voi():
     volume, predictions = labelled()
     cuts = choose_cuts(volume, predictions)

@@ -72,7 +72,11 @@ def test_attention_and_its_gradient(dtype: Any) -> None:
 @pytest.mark.parametrize('phase_two', [False, True])
 @pytest.mark.parametrize(
     ('model', 'precision'),
-    [('convlstm', 'float32'), ('flagship', 'float32'), ('flagship', 'bfloat16')],
+    [
+        pytest.param('convlstm', 'float32', marks=pytest.mark.slow),
+        ('flagship', 'float32'),
+        pytest.param('flagship', 'bfloat16', marks=pytest.mark.slow),
+    ],
 )
 def test_training_step(model: str, precision: str, phase_two: bool) -> None:
     training = training_for(model, precision)

@@ -13,7 +13,7 @@ from made_up import image, tiny
 from stacks import numbered_through
 
 from taclnet_jax.data.cremi_file import IDS
-from taclnet_jax.neurons import agglomerate, joined, region_graph, volume
+from taclnet_jax.neurons import agglomerate, joined, region_graph, source, volume
 from taclnet_jax.prediction.predict import Options, predict_volume
 from taclnet_jax.volumes import FORMATS, open_array, read_whole, write_array, write_stack
 
@@ -118,6 +118,13 @@ def test_another_threshold_reads_the_graph(
     assert status == 0, output
     assert len(np.unique(read(neurons))) == 1 + 3  # one changes its outline
     os.utime(segments, (1, 1))  # as if the segments were others now
+    status, output = run_command(*again)
+    assert status == 1 and 'The graph was made again.' in output
+    # Nor is it known whether what lies at an address is what it was.
+    about = json.loads((neurons / 'neurons.json').read_text())
+    about['input'][-1] = ''
+    (neurons / 'neurons.json').write_text(json.dumps(about))
+    monkeypatch.setattr(source, 'stamp', lambda path: '')
     status, output = run_command(*again)
     assert status == 1 and 'The graph was made again.' in output
 

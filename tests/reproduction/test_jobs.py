@@ -82,6 +82,7 @@ def test_each_has_its_cores_and_its_lines_bear_its_name(capfd, tmp_path):
     assert sorted(said) == [f'one: cores {cores[0]}', f'two: cores {cores[1]}']
 
 
+@pytest.mark.slow
 def test_why_one_failed_is_known_and_the_others_go_on(capfd, tmp_path):
     calls = {
         'mistake': python('raise ValueError("out of memory")'),

@@ -103,7 +103,7 @@ def test_tables_are_rewritten_from_files_alone(result, tmp_path):
 
 @pytest.fixture(scope='module')
 def reproduced(
-    tmp_path_factory: pytest.TempPathFactory, without_pictures: None
+    tmp_path_factory: pytest.TempPathFactory, without_pictures: None, compiled_once: None
 ) -> tuple[Path, str, str]:
     """A folder with two runs, and what the call that was interrupted and the next one printed."""
     folder = tmp_path_factory.mktemp('reproduced')
@@ -171,6 +171,7 @@ def test_runs_side_by_side_go_on_after_an_interrupt(tmp_path: Path) -> None:
     # Long enough that none ends before the other is under way.
     flags += ['--folds=3,1', '--jobs=2', '--config.phase_two.epochs=3']
     flags += ['--config.evaluate.every_epochs=17']
+    flags += [f'--config.evaluate.{kind}_sections=1' for kind in ('threshold', 'test')]
     process = start(*flags)
     runs = [tmp_path / 'runs' / f'synthetic_convlstm_fold{n}_seed0_slices3' for n in (3, 1)]
     for _ in range(3000):

@@ -313,6 +313,7 @@ def test_flags(args: list[str], words: str, refused: Callable[..., str]) -> None
     assert not Path('x').exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(('format', 'number'), [('cremi', signal.SIGTERM), ('n5', signal.SIGINT)])
 def test_an_interrupted_command_leaves_nothing(
     format: str, number: signal.Signals, tmp_path: Path

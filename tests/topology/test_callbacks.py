@@ -37,8 +37,8 @@ calls = {
     'pmap': jax.pmap(step),
     'shard_map': jax.jit(jax.shard_map(step, mesh=mesh, in_specs=spec, out_specs=spec)),
 }
-# float32 images of 1 KiB, 97 KiB, 128 KiB, 1 MiB and 16 MiB for every device.
-for height, width in ((16, 16), (156, 160), (128, 256), (512, 512), (2048, 2048)):
+# float32 images of 1 KiB, 97 KiB, 128 KiB, 1 MiB and 4 MiB for every device.
+for height, width in ((16, 16), (156, 160), (128, 256), (512, 512), (1024, 1024)):
     image = np.zeros((height, width), np.float32)
     image[height // 2] = image[:, width // 2] = 1
     image[height // 2, 2] = image[2, width // 2] = 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 import jax
 import numpy as np
@@ -16,10 +17,12 @@ from taclnet_jax.inference import create_inference
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
 from taclnet_jax.training.state import TrainState
+from taclnet_jax.training.step import Step
 
 ITA_EPOCHS = 3
 
 
+@cache
 def ita_problem() -> tuple[Training, TrainState]:
     """The small run with parameters that never change, and its first state."""
     settings = small_settings(phase_two__learning_rate=0.0, phase_one__learning_rate=0.0)
@@ -29,12 +32,19 @@ def ita_problem() -> tuple[Training, TrainState]:
     return training, training.new.replace(variables=variables)
 
 
+@cache
+def ita_step(over_hosts: bool = False) -> Step:
+    """The real training step of `ita_problem`, or that for the devices of several processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        if over_hosts:
+            patch.setattr(parallel, 'map_step', parallel.map_over_hosts)
+        return ita_problem()[0].create_step(phase_two=True)
+
+
 def ita() -> list[np.ndarray]:
     """The ITA memory after each of a few epochs of the real training step."""
     training, state = ita_problem()
-    loader = training.loader
-    step = training.create_step(phase_two=True)
-    state = state.to_devices()
+    loader, step, state = training.loader, ita_step(), state.to_devices()
     memories = []
     for epoch in range(ITA_EPOCHS):
         state = state.replace(memory=state.memory.begin_epoch())
@@ -79,11 +89,9 @@ def skipped() -> list[np.ndarray]:
 def mapped() -> list[np.ndarray]:
     """Loss, and the state after an epoch, of either way to map a step over the devices."""
     found = []
-    for map_step in (parallel.map_on_host, parallel.map_over_hosts):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(parallel, 'map_step', map_step)
-            training, state = ita_problem()
-            step, state = training.create_step(phase_two=True), state.to_devices()
+    for over_hosts in (False, True):
+        training, state = ita_problem()
+        step, state = ita_step(over_hosts), state.to_devices()
         for i in range(training.loader.steps_per_epoch):
             state, output = step(state, parallel.shard(training.loader.batch(0, i)))
         found += [np.asarray(output['loss']), *jax.tree.leaves(jax.tree.map(np.asarray, state))]

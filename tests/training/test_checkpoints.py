@@ -33,6 +33,8 @@ from taclnet_jax.training.setup import check_workdir, prepare
 from taclnet_jax.training.state import EpochLoss, ITAMemory, TrainState
 from taclnet_jax.volumes import write_stack
 
+pytestmark = pytest.mark.usefixtures('plain_pictures', 'compiled_once')
+
 EPOCHS = 8
 
 
@@ -149,7 +151,11 @@ def busy(trained: Run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    'reader', ['load', 'evaluate', 'predict', pytest.param('start_from', marks=pytest.mark.slow)]
+    'reader',
+    [
+        'load',
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ('evaluate', 'predict', 'start_from')),
+    ],
 )
 def test_readers_write_nothing_into_checkpoints(
     reader: str, busy: Path, tmp_path: Path, run_command: Callable[..., tuple[int, str]]
@@ -161,7 +167,11 @@ def test_readers_write_nothing_into_checkpoints(
         'evaluate': ['--mode=evaluate', f'--workdir={busy}'],
         'predict': ['--mode=predict', f'--workdir={busy}', f'--input={stack}'],
         'start_from': arguments(
-            tmp_path / 'other', start_from=busy / 'checkpoints' / 'phase_one', phase_two__epochs=1
+            tmp_path / 'other',
+            start_from=busy / 'checkpoints' / 'phase_one',
+            phase_two__epochs=1,
+            evaluate__threshold_sections=1,
+            evaluate__test_sections=1,
         ),
     }
     if reader == 'load':
@@ -262,7 +272,7 @@ def flip(path: Path, rng: random.Random) -> None:
 
 
 @pytest.mark.usefixtures('read_once')
-@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('seed', [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_a_flipped_bit_is_never_loaded(seed: int, saved: Path, tmp_path: Path) -> None:
     rng, found = random.Random(seed), 0
     folder = saved / 'checkpoints' / 'last'

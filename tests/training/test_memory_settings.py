@@ -90,6 +90,7 @@ def test_rematerialisation_keeps_less_and_changes_nothing(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('compiled_once')
 def test_a_run_with_both_goes_on_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

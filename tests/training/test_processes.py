@@ -40,7 +40,7 @@ def together(
             variables |= {'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)}
         processes.append(
             subprocess.Popen(
-                [sys.executable, *script, *arguments(workdir), *flags],
+                [sys.executable, *script, *arguments(workdir, **SCORED), *flags],
                 env=variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -52,6 +52,7 @@ def together(
 
 
 MAIN = ('-m', 'taclnet_jax.main')
+SCORED = {'evaluate__threshold_sections': 1, 'evaluate__test_sections': 1}
 SIGNALLED = str(Path(__file__).with_name('signalled.py'))
 
 
@@ -60,6 +61,7 @@ def records(workdir: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures('plain_pictures')
 def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path) -> None:
     workdir = tmp_path / 'run'
     # Two processes with a device each, of which one dies after the checkpoint of step 3.
@@ -76,7 +78,7 @@ def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path)
     assert ['Going on from step 3 of 9.' in output for _, output in ended] == [True, False]
 
     # One goes on to the end.
-    status, output = run(*arguments(workdir))
+    status, output = run(*arguments(workdir, **SCORED))
     assert status == 0 and 'Going on from step 5 of 9.' in output, output
     for one, same in zip(records(trained.workdir), records(workdir), strict=True):
         assert one['step'] == same['step']

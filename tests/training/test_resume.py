@@ -27,7 +27,7 @@ from taclnet_jax.training.reporting import Reporter, read_metrics
 from taclnet_jax.training.setup import prepare
 from taclnet_jax.training.state import TrainState
 
-pytestmark = pytest.mark.usefixtures('without_pictures')
+pytestmark = pytest.mark.usefixtures('without_pictures', 'compiled_once')
 
 # So that all that these runs compile can be loaded by the next one: callbacks cannot.
 FAST = {
@@ -48,7 +48,9 @@ def final_state(workdir: Path) -> TrainState:
 
 
 @pytest.fixture(scope='module')
-def whole(tmp_path_factory: pytest.TempPathFactory, without_pictures: None) -> Run:
+def whole(
+    tmp_path_factory: pytest.TempPathFactory, without_pictures: None, compiled_once: None
+) -> Run:
     """A run that nothing interrupts."""
     workdir = tmp_path_factory.mktemp('whole') / 'run'
     status, output = run(*arguments(workdir, **FAST))
@@ -139,34 +141,48 @@ def at_call(function: Callable[..., Any], number: int, *signals: int) -> Callabl
     return counted
 
 
-@pytest.mark.parametrize(
-    ('where', 'number', 'at', 'saved'),
-    [
-        ((Reporter, 'step'), 5, signal.SIGTERM, 5),
-        pytest.param((Reporter, 'step'), 3, signal.SIGINT, 3, marks=pytest.mark.slow),
-        pytest.param((Validation, '__call__'), 2, signal.SIGTERM, 6, marks=pytest.mark.slow),
-    ],
-    ids=['in the middle of an epoch', 'at its end', 'in validation'],
-)
+def stop(workdir: Path, where: tuple[type, str], number: int, *signals: signal.Signals) -> str:
+    """Starts the command, which gets signals in a call of that number; what it prints."""
+    before = signal.getsignal(signals[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(*where, at_call(getattr(*where), number, *signals))
+        status, output = run(*arguments(workdir, **FAST))
+    assert status == 128 + signals[0], output
+    assert signal.getsignal(signals[0]) == before
+    return output
+
+
+def assert_saved(workdir: Path, output: str, step: int) -> None:
+    assert f'Stopped at step {step} of 9, and saved. Start the same command again' in output
+    assert last_steps(workdir)[-1] == step
+
+
 def test_a_stopped_run_saves_and_ends_with_the_same_bits(
-    where: tuple[type, str],
-    number: int,
-    at: signal.Signals,
-    saved: int,
-    whole: Run,
-    expected: TrainState,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    whole: Run, expected: TrainState, tmp_path: Path
 ) -> None:
     workdir = tmp_path / 'run'
-    before = signal.getsignal(at)
-    with monkeypatch.context() as patch:
-        patch.setattr(*where, at_call(getattr(*where), number, at))
-        status, output = run(*arguments(workdir, **FAST))
-    assert status == 128 + at, output
-    assert f'Stopped at step {saved} of 9, and saved. Start the same command again' in output
-    assert signal.getsignal(at) == before and last_steps(workdir)[-1] == saved
-    assert f'Going on from step {saved} of 9.' in assert_ends_the_same(workdir, expected)
+    # In the middle of an epoch.
+    assert_saved(workdir, stop(workdir, (Reporter, 'step'), 5, signal.SIGTERM), 5)
+    assert 'Going on from step 5 of 9.' in assert_ends_the_same(workdir, expected)
+    assert_reports_the_same(workdir, whole)
+
+
+@pytest.mark.slow
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(
+    whole: Run, expected: TrainState, tmp_path: Path
+) -> None:
+    workdir = tmp_path / 'run'
+    # At the end of an epoch.
+    assert_saved(workdir, stop(workdir, (Reporter, 'step'), 3, signal.SIGINT), 3)
+    # In a validation, that of step 6.
+    output = stop(workdir, (Validation, '__call__'), 1, signal.SIGTERM)
+    assert 'Going on from step 3 of 9.' in output
+    assert_saved(workdir, output, 6)
+    # A second signal ends it at once.
+    output = stop(workdir, (Reporter, 'step'), 2, signal.SIGTERM, signal.SIGTERM)
+    assert 'Going on from step 6 of 9.' in output and 'Stopped by SIGTERM.' in output
+    assert last_steps(workdir)[-1] == 6
+    assert 'Going on from step 6 of 9.' in assert_ends_the_same(workdir, expected)
     assert_reports_the_same(workdir, whole)
 
 
@@ -195,20 +211,6 @@ def test_a_second_training_is_refused_and_readers_are_not_noticed(
     assert first.returncode == 0, output
     assert read == sorted(read) and read
     assert_same(final_state(workdir), expected)
-
-
-@pytest.mark.slow
-def test_a_second_signal_ends_a_run_at_once(
-    expected: TrainState, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workdir = tmp_path / 'run'
-    with monkeypatch.context() as patch:
-        twice = at_call(Reporter.step, 5, signal.SIGTERM, signal.SIGTERM)
-        patch.setattr(Reporter, 'step', twice)
-        status, output = run(*arguments(workdir, **FAST))
-    assert status == 128 + signal.SIGTERM and 'Stopped by SIGTERM.' in output, output
-    assert 5 not in last_steps(workdir)
-    assert_ends_the_same(workdir, expected)
 
 
 @pytest.mark.slow

@@ -214,6 +214,7 @@ def test_surfaces_of_large_volumes_are_not_tried(
         fetched(f'{within(served, "segments", "mesh")}/3')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it(neuroglancer: Any, prediction: Path, number: signal.Signals) -> None:
     command = [sys.executable, '-m', 'taclnet_jax.main', '--mode=view', f'--input={prediction}']
@@ -267,6 +268,7 @@ def browser(command: list[str], address: str) -> Iterator[None]:
         process.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_neurons_are_drawn_in_their_colours_and_places(
     neuroglancer: Any, neurons: Path, chromium: list[str]
 ) -> None:
@@ -305,6 +307,7 @@ def test_neurons_are_drawn_in_their_colours_and_places(
     assert is_grey(bright) and bright[0] > inside[0] + 50
 
 
+@pytest.mark.slow
 def test_a_report_opens_from_disk(chromium: list[str], tmp_path: Path) -> None:
     Image.new('RGB', (200, 100), (200, 30, 30)).save(tmp_path / 'red.png')
     text = page.page('Title', [page.picture(tmp_path / 'red.png', 'red')])

@@ -75,6 +75,7 @@ def test_crops_are_converted_as_the_whole_is(dtype: type):
     assert sections[2].dtype == np.uint8
 
 
+@pytest.mark.slow
 def test_a_large_volume_is_stretched_by_a_sample_of_all_of_it():
     # Brighter from section to section and from column to column; 16 GB if it were in memory.
     shape, read = (2000, 2000, 2000), []

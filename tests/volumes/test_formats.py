@@ -602,6 +602,7 @@ def test_a_sparse_volume_of_200_gb_is_read_by_crops(tmp_path: Path):
     assert resident_bytes() - before < 2**29
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='memory is read from /proc')
 def test_what_is_read_does_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(chunked, '_CACHE_BYTES', 2**20)
