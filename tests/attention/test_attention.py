@@ -179,11 +179,11 @@ def test_scores_beyond_the_bound_are_refused() -> None:
     for scale in (4, 30, 60):
         o = topological_attention(scale * query, keys, values, max_score=scale)
         np.testing.assert_allclose(o, dense((scale * query)[None], keys, values), rtol=2e-6)
+    o = topological_attention(0 * query, keys, values, max_score=0)
+    np.testing.assert_allclose(o, np.full_like(values, values.mean()), rtol=1e-6)
     for score in (100, -1):
         with pytest.raises(ValueError, match=f'got {score}'):
             topological_attention(query, keys, values, max_score=score)
-    o = topological_attention(0 * query, keys, values, max_score=0)
-    np.testing.assert_allclose(o, np.full_like(values, values.mean()), rtol=1e-6)
 
 
 def test_memory_grows_linearly() -> None:
