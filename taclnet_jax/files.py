@@ -103,13 +103,13 @@ def stamp(path: str) -> str:
 
 def _files_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """All files below a folder, behind links too, of each folder once."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if not entry.is_dir():
-                yield Path(entry.path)
-            elif (place := (entry.stat().st_dev, entry.stat().st_ino)) not in seen:
+    with contextlib.suppress(OSError):  # of what cannot be listed nothing is read either
+        for path in Path(folder).iterdir():
+            if not path.is_dir():
+                yield path
+            elif (place := (path.stat().st_dev, path.stat().st_ino)) not in seen:
                 seen.add(place)
-                yield from _files_in(entry.path, seen)
+                yield from _files_in(str(path), seen)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ def test_stamps_tell_what_was_written(tmp_path: Path) -> None:
     (tmp_path / 'folder' / 'link').symlink_to('../elsewhere')
     (tmp_path / 'folder' / 'loop').symlink_to('..')
     (tmp_path / 'folder' / 'nowhere').symlink_to('missing')
+    (tmp_path / 'folder' / 'itself').symlink_to('itself')
     stamps = {files.stamp(str(tmp_path / 'folder'))}
     (tmp_path / 'elsewhere' / 'file').write_text('b')
     stamps.add(files.stamp(str(tmp_path / 'folder')))

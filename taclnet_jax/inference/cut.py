@@ -1,6 +1,6 @@
 """How P and P_hat become membrane: a threshold, and the closing before it."""
 
-import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,7 +54,7 @@ def known_voxel_size(found: Any) -> tuple[float, float, float]:
     Raises:
         TypeError, ValueError: it is something else.
     """
-    z, y, x = (_number(nm, math.inf) for nm in found)
+    z, y, x = (_number(nm, sys.float_info.max) for nm in found)
     if not min(z, y, x) > 0:
         raise ValueError(f'expected a voxel size above 0, found {found}')
     return z, y, x
@@ -64,6 +64,6 @@ def _number(value: Any, largest: float) -> float:
     """A finite number out of JSON, from 0 on."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f'expected a number, found {value!r}')
-    if not 0 <= value <= largest or value == math.inf:
+    if not 0 <= value <= largest:
         raise ValueError(f'expected a number from 0 to {largest}, found {value!r}')
     return value

@@ -38,7 +38,7 @@ class Job:
         dtype: of `DTYPES`.
         attends: whether anything of these needs attention.
         block: sections, and windows along y and along x, of a block.
-        stamps: of the files of input and mask when the job began (`unchanged.stamp`).
+        stamps: of the files of input and mask when the job began (`files.stamp`).
     """
 
     model: str

@@ -8,7 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from taclnet_jax.prediction.layout import Layout
-from taclnet_jax.prediction.passes import border_file
+from taclnet_jax.prediction.passes import BORDERS, border_file
 from taclnet_jax.prediction.store import load_kept
 from taclnet_jax.volumes import Sections
 from taclnet_jax.volumes.sections import LazySections
@@ -34,7 +34,7 @@ class Numbering:
         total, joined = 0, []
         for k in range(needed.shape[0]):
             borders = {
-                (i, j): load_kept(border_file(scratch, (k, i, j)))
+                (i, j): load_kept(border_file(scratch, (k, i, j)), *BORDERS)
                 for i, j in np.argwhere(needed[k]).tolist()
             }
             sections = layout.sections_of((k, 0, 0))

@@ -66,12 +66,12 @@ def create_output(output: str | Path, format: str) -> Output:
     if format not in FORMATS:
         raise InputError(f'Expected one of the formats {", ".join(FORMATS)}; found {format!r}.')
     name = local_path(str(output))
-    # The first cannot be a path; the second daisy cannot write down; the third would be a folder.
-    wrong = '\0' in name or name.encode(errors='replace').decode() != name
-    if wrong or re.match('(gs|s3|https?|file):/?[^/]', name):
+    # No path; not for tensorstore; not for daisy; a folder of a name that was meant otherwise.
+    wrong = '\0' in name or '\\' in name or name.encode(errors='replace').decode() != name
+    if wrong or re.match('(gs|s3|https?|file):(?!//)', name, re.IGNORECASE):
         raise InputError(
-            f'Expected --output as a path in UTF-8, or as an address such as s3://bucket/folder; '
-            f'found {name!r}.'
+            'Expected --output as a path in UTF-8 without \\\\, or as an address such as '
+            f's3://bucket/folder; found {name!r}.'
         )
     if '://' not in name:
         return Folder(Path(name))
@@ -132,8 +132,10 @@ class Folder:
     @contextmanager
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:
         """See `Output`."""
-        for left in self._path.parent.glob(f'.{glob.escape(self._path.name)}.*.partial'):
-            shutil.rmtree(left, ignore_errors=True)  # by this command, when it was killed here
+        # What this command left, when it was killed here.
+        left = f'.{glob.escape(self._path.name)}.{8 * "[0-9a-f]"}.partial'
+        for partial in self._path.parent.glob(left):
+            shutil.rmtree(partial, ignore_errors=True)
         with explained(self._path), replacing(self._path) as folder:
             folder.mkdir()
             yield folder

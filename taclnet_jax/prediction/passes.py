@@ -55,10 +55,10 @@ class Passes:
         self.stretches = cut(range(image.shape[0]), stored.gaps)
         self.layout = Layout(self.job, image.shape, self.infer)
         self.grey = halved_image(image) if self.infer.downsample == 2 else image
-        # A file that was read last as long as it is named, so this names nothing that names it.
+        # Files are closed once nothing refers to them: so what this refers to does not to it.
         histograms, first = self._histograms, self.seen.start
         self.image = normalised(self.grey, lambda z: read_store(histograms, z - first)[:_GREY])
-        self.active = load_kept(scratch / 'active.npz')['active']
+        self.active = load_kept(scratch / 'active.npz', 'active')['active']
 
     @property
     def seen(self) -> range:

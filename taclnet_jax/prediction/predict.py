@@ -109,14 +109,22 @@ def predict_volume(
         needed['measure'] = np.ones(passes.measured, bool)
         for name in ('measure', *passes_of(job)):
             run_pass(passes, name, needed[name], options.workers, command)
-        check_unchanged(passes)
+        check_unchanged(Passes(scratch, model))  # with the files that are there now
         numbering = None
         if 'segments' in job.names:
             numbering = Numbering(passes.layout, scratch, needed['finish'])
         with place.new(export.about, scratch, options.overwrite) as folder:
             files = export.write(folder, passes, numbering)
-        shutil.rmtree(scratch)
+        _remove(scratch)
     return {name: place.path(file) for name, file in files.items()}
+
+
+def _remove(scratch: Path) -> None:
+    """Removes the folder of a job; stopped meanwhile, it leaves nothing that looks like one."""
+    old = scratch.with_name(f'{scratch.name}.old')
+    shutil.rmtree(old, ignore_errors=True)
+    scratch.rename(old)
+    shutil.rmtree(old)
 
 
 @contextlib.contextmanager

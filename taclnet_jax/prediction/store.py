@@ -1,10 +1,11 @@
 """Arrays of a job on disk, written block by block and read in any part."""
 
 import itertools
-import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorstore as ts
@@ -69,7 +70,7 @@ def chunk_files(store: ts.TensorStore, *part: slice | range) -> Iterator[Path]:
     return (folder.joinpath(*map(str, place)) for place in itertools.product(*places))
 
 
-def load_kept(path: Path) -> dict[str, NDArray[Any]]:
+def load_kept(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     """The arrays that NumPy saved, with their checksums, in a file of the folder of a job.
 
     Raises:
@@ -77,8 +78,17 @@ def load_kept(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with path.open('rb') as file, np.load(file) as found:
-            return dict(found)
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
+            return {name: found[name] for name in names}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        BadZipFile,
+        zlib.error,
+    ) as error:
         raise lost(path) from error
 
 

@@ -160,7 +160,10 @@ def test_other_versions_and_networks_are_refused(folder: Path, tmp_path: Path) -
             for cut in ([float('nan'), 0.2], ['0.5', None], [0.5], [0.5, -1])
         ),
         *({'cuts': {'P': cut}} for cut in ([True, None], [1e9, None], None)),
-        *({'resolution_nm': nm} for nm in ([0, 4, 4], [40, 4], [40, -4, 4], '404', 5, None)),
+        *(
+            {'resolution_nm': nm}
+            for nm in ([0, 4, 4], [40, 4], [40, -4, 4], [10**400, 4, 4], '404', 5, None)
+        ),
         *({'step': step} for step in ('7', 7.5, None)),
     ],
 )

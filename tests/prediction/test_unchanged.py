@@ -127,8 +127,11 @@ def test_files_that_were_written_again_go_on(
     shutil.rmtree(begun / 'out')
     monkeypatch.setattr(errors, '_told', set())
     (begun / '.out.0123abcd.partial').mkdir()  # of a command that was killed while it wrote
+    (begun / '.out.v2.0123abcd.partial').mkdir()
     found = go_on(begun)
-    assert {path.name for path in begun.iterdir()} == {'out', 'stack.tif', 'mask.tif'}
+    assert {path.name for path in begun.iterdir()} == {
+        *('out', 'stack.tif', 'mask.tif', '.out.v2.0123abcd.partial')
+    }
     assert 'stack.tif was written since this prediction began' in caplog.text
     shutil.rmtree(begun / 'out')
     for name, expected in go_on(begun).items():
@@ -144,8 +147,8 @@ def test_places_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.Monk
             predict_volume(tiny(), str(tmp_path / 'stack.tif'), output, Options(names=['membrane']))
     with pytest.raises(InputError, match='too long'):
         predict_volume(tiny(), str(tmp_path / 'stack.tif'), 'z' * 240, Options(names=['membrane']))
-    for output in ('a\0', 'a\udcff', 's3:/bucket/folder', 'file:folder'):
-        with pytest.raises(InputError, match='as a path in UTF-8, or as an address'):
+    for output in ('a\0', 'a\\b', 'a\udcff', 'S3:/bucket/folder', 'file:'):
+        with pytest.raises(InputError, match='as a path in UTF-8 without .*, or as an address'):
             predict_volume(tiny(), str(tmp_path / 'stack.tif'), output, Options(names=['membrane']))
     assert not list((tmp_path / 'here').iterdir())
 
