@@ -203,6 +203,7 @@ def _as_it_was() -> Iterator[None]:
         signal.signal(signal.SIGTERM, terminate)
         sys.argv = argv
         be_strict(False)
+        sys.modules.pop('config_config', None)  # of which ml_collections keeps what a file lacks
         # The next command defines flags of its own; those of libraries that it imported stay.
         for name in set(flags.FLAGS) - defined:
             module = flags.FLAGS.find_module_defining_flag(name)
