@@ -6,7 +6,6 @@ job that was stopped goes on, and a worker that dies loses nothing.
 
 import contextlib
 import os
-import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,8 @@ import tensorstore as ts
 from daisy.logging import set_log_basedir, set_log_level
 from numpy.typing import NDArray
 
-from taclnet_jax.errors import InputError, disk_is_full, memory_message
-from taclnet_jax.files import write_text
+from taclnet_jax.errors import InputError, disk_is_full
+from taclnet_jax.prediction.attempt import attempt, error_file
 from taclnet_jax.prediction.job import Index
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.quiet import kept_from_terminal, told_of_signals
@@ -127,30 +126,6 @@ def _reserve(marks: Path) -> None:
                     raise
 
 
-def attempt(passes: Passes, name: str, index: Index) -> bool:
-    """Does what a pass does to a block; whether it could. What went wrong is written down."""
-    path = _error_file(passes.scratch, name, index)
-    try:
-        getattr(passes, name)(index)
-    except InputError as error:
-        problem = f'{error}\n'
-    except Exception as error:
-        full = 'The disk is full: ' * disk_is_full(error)
-        what = memory_message(error) or f'{full}{type(error).__name__}: {error}'
-        problem = f'{what}\n\n{traceback.format_exc()}'
-    else:
-        path.unlink(missing_ok=True)
-        return True
-    with contextlib.suppress(OSError):  # The disk may be what is full.
-        write_text(path, problem)
-    return False
-
-
-def _error_file(scratch: Path, name: str, index: Index) -> Path:
-    """Where it is written down why a pass could not do a block."""
-    return scratch / 'errors' / f'{name}_{"_".join(map(str, index))}.txt'
-
-
 def _process(
     attempt: Callable[[Index], bool], done: Callable[[], None], block: daisy.Block
 ) -> None:
@@ -240,7 +215,7 @@ def _failed(scratch: Path, name: str, blocks: list[daisy.Block], reason: str) ->
     told = []
     for block in blocks[:_SHOWN]:
         index = _index(block)
-        path = _error_file(scratch, name, index)
+        path = error_file(scratch, name, index)
         why = path.read_text().splitlines()[0] if path.exists() else reason.strip()[-200:]
         told.append(
             f'block {index} ({why or "nothing could be written about it: is the disk full?"})'

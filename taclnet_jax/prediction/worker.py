@@ -29,7 +29,7 @@ def work(scratch: str, name: str, workers: int = 1) -> None:
     allow_callbacks()
     keep_compiled()
 
-    from taclnet_jax.prediction.engine import attempt
+    from taclnet_jax.prediction.attempt import attempt
     from taclnet_jax.prediction.passes import Passes
 
     passes = Passes(Path(scratch))

@@ -1,9 +1,9 @@
 """Persistence on the host: gudhi's fast 2-d cubical code, called back from JAX in a thread pool.
 
-`gudhi.sklearn.CubicalPersistence` is 12 times faster than `gudhi.CubicalComplex` and more, but it
-returns values, not pixels. So it is given keys in place of values: numbers in the order of the
-image, all different, with the pixel's own index in their lowest bits. The births and deaths that
-come back are keys, and every key names its pixel.
+`gudhi.sklearn.CubicalPersistence` is many times faster than `gudhi.CubicalComplex`
+(`python -m benchmarks.topology`), but it returns values, not pixels. So it is given keys in place
+of values: numbers in the order of the image, all different, with the pixel's own index in their
+lowest bits. The births and deaths that come back are keys, and every key names its pixel.
 """
 
 import functools

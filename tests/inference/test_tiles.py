@@ -61,8 +61,9 @@ def test_tiles_give_what_the_whole_section_gives_in_all_views() -> None:
 
 
 @pytest.mark.slow
-def test_tiles_are_normalised_as_the_whole_section_is() -> None:
-    check_tiles(1, *trained('unet', normalise=True))
+@pytest.mark.parametrize('name', ['unet', 'recurrent_unet'])
+def test_tiles_are_normalised_as_the_whole_section_is(name: str) -> None:
+    check_tiles(1, *trained(name, normalise=True))
 
 
 def check_tiles(views: int, model: Network, params: Any, infer: Inference) -> None:
