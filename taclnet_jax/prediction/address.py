@@ -17,7 +17,7 @@ import tensorstore as ts
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, parse_json
-from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of
+from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of, same_prediction
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes.chunked import METADATA, open_kvstore
 
@@ -54,11 +54,19 @@ class Address:
             files = {ABOUT, _MARK, *files_of(whole), *files_of(mark)}
             others = _names_beside(store, files)
         # What this command left behind it may replace.
-        mine = mark is not None and _same(mark, about)
+        mine = same_prediction(mark, about)
         check_replaceable(self.name, mark or whole, others, overwrite or mine, mark is not None)
         with self._problems('write'):
             store.write(_TRIAL, b'trial').result()
             _delete(store, _TRIAL)
+
+    def written(self, about: Mapping[str, Any]) -> dict[str, str]:
+        """See `Output`."""
+        with self._problems('read'):
+            found = _read(self._store(), ABOUT)
+        if found is None or not same_prediction(found, about):
+            return {}
+        return {name: self.path(file) for name, file in parse_json(found)['files'].items()}
 
     @contextmanager
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:
@@ -131,16 +139,6 @@ class Address:
 def _read(store: ts.KvStore, key: str) -> bytes | None:
     answer = store.read(key).result()
     return answer.value if answer.state == 'value' else None
-
-
-def _same(mark: bytes, about: Mapping[str, Any]) -> bool:
-    """Whether a mark is of this prediction."""
-    try:
-        found = parse_json(mark)
-    except ValueError:
-        return False
-    wanted = json.loads(json.dumps(about))
-    return isinstance(found, dict) and found | {'files': {}} == wanted | {'files': {}}
 
 
 def _is_metadata(key: str) -> bool:

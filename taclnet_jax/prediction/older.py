@@ -1,6 +1,8 @@
 """What is known of a prediction that is there already."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import parse_json
@@ -17,6 +19,16 @@ def files_of(about: bytes | None) -> set[str]:
         return {str(name) for name in found['files'].values()}
     except (ValueError, KeyError, TypeError, AttributeError):
         return set()
+
+
+def same_prediction(found: bytes | None, about: Mapping[str, Any]) -> bool:
+    """Whether an `ABOUT` that was found says the same, of whichever files."""
+    try:
+        told = parse_json(found or b'')
+    except ValueError:
+        return False
+    wanted = json.loads(json.dumps(about))
+    return isinstance(told, dict) and told | {'files': {}} == wanted | {'files': {}}
 
 
 def check_replaceable(

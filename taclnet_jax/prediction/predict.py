@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import shlex
 import shutil
 from collections.abc import Iterator, Sequence
@@ -96,12 +97,19 @@ def predict_volume(
     job = describe(model, input_path, options)
     scratch = Path(options.scratch or place.scratch).resolve()
     export = Export(job, options.format)
-    place.check(export.about, scratch, options.overwrite)
     busy = (
         f'Expected {scratch} for this command alone; {{holder}} is working in it. Wait until that '
         'ends, or stop it; or choose another --output and --scratch.'
     )
-    with locked(scratch.with_name(f'{scratch.name}.lock'), busy), _kept_in(scratch):
+    lock = scratch.with_name(f'{scratch.name}.lock')
+    # This command was killed when all was written, and its work not yet removed.
+    if os.path.exists(_done(scratch)):  # which no name is too long for
+        with locked(lock, busy):
+            shutil.rmtree(_done(scratch), ignore_errors=True)
+        if not options.overwrite and (written := place.written(export.about)):
+            return written
+    place.check(export.about, scratch, options.overwrite)
+    with locked(lock, busy), _kept_in(scratch):
         begin(scratch, job, model, options.overwrite)
         passes = Passes(scratch, model)
         check_unchanged(passes)
@@ -115,16 +123,14 @@ def predict_volume(
             numbering = Numbering(passes.layout, scratch, needed['finish'])
         with place.new(export.about, scratch, options.overwrite) as folder:
             files = export.write(folder, passes, numbering)
-        _remove(scratch)
+        scratch.rename(_done(scratch))
+        shutil.rmtree(_done(scratch))
     return {name: place.path(file) for name, file in files.items()}
 
 
-def _remove(scratch: Path) -> None:
-    """Removes the folder of a job; stopped meanwhile, it leaves nothing that looks like one."""
-    old = scratch.with_name(f'{scratch.name}.old')
-    shutil.rmtree(old, ignore_errors=True)
-    scratch.rename(old)
-    shutil.rmtree(old)
+def _done(scratch: Path) -> Path:
+    """The name of the folder of a job while it is removed."""
+    return scratch.with_name(f'{scratch.name}.done')
 
 
 @contextlib.contextmanager

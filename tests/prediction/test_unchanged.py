@@ -133,6 +133,13 @@ def test_files_that_were_written_again_go_on(
         *('out', 'stack.tif', 'mask.tif', '.out.v2.0123abcd.partial')
     }
     assert 'stack.tif was written since this prediction began' in caplog.text
+    # Killed when all was written, and its work not yet removed.
+    (begun / '.out.unfinished.done').mkdir()
+    for name, expected in go_on(begun).items():
+        np.testing.assert_array_equal(found[name], expected)
+    assert not (begun / '.out.unfinished.done').exists()
+    with pytest.raises(InputError, match='Choose another --output, or replace it'):
+        go_on(begun)
     shutil.rmtree(begun / 'out')
     for name, expected in go_on(begun).items():
         np.testing.assert_array_equal(found[name], expected)
