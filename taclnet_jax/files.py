@@ -90,26 +90,23 @@ def stamp(path: str) -> str:
     """
     if not path or '://' in path:
         return ''
-    digest = hashlib.sha256()
-    files = [Path(path)]
-    if files[0].is_dir():
-        files = sorted(_files_in(path, set()))
-    for file in files:
+    digest, place = hashlib.sha256(), Path(path)
+    for file in sorted(_files_in(place, set())) if place.is_dir() else [place]:
         if file.exists():  # a link may lead nowhere
             about = file.stat()
             digest.update(f'{file} {about.st_size} {about.st_mtime_ns}\n'.encode(errors='replace'))
     return digest.hexdigest()
 
 
-def _files_in(folder: str, seen: set[tuple[int, int]]) -> Iterator[Path]:
+def _files_in(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
     """All files below a folder, behind links too, of each folder once."""
     with contextlib.suppress(OSError):  # of what cannot be listed nothing is read either
-        for path in Path(folder).iterdir():
+        for path in folder.iterdir():
             if not path.is_dir():
                 yield path
             elif (place := (path.stat().st_dev, path.stat().st_ino)) not in seen:
                 seen.add(place)
-                yield from _files_in(str(path), seen)
+                yield from _files_in(path, seen)
 
 
 @contextlib.contextmanager

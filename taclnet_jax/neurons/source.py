@@ -8,7 +8,7 @@ import numpy as np
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import parse_json, stamp
-from taclnet_jax.volumes import LazySections, StoredArray, local_path, open_array
+from taclnet_jax.volumes import LazySections, StoredArray, absolute_path, open_array
 from taclnet_jax.volumes.sections import Geometry, Sections
 
 _ABOUT = 'prediction.json'
@@ -84,6 +84,5 @@ def identity(path: str, dataset: str) -> list[Any]:
 
     Of what lies at an address nothing does: the last entry is ''.
     """
-    place = local_path(path)
-    place = place if not place or '://' in place else str(Path(place).absolute())
+    place = absolute_path(path)
     return [place, dataset, stamp(place)]

@@ -16,7 +16,7 @@ from typing import Any
 import tensorstore as ts
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import explained, parse_json
+from taclnet_jax.files import explained
 from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of, same_prediction
 from taclnet_jax.progress import Progress
 from taclnet_jax.volumes.chunked import METADATA, open_kvstore
@@ -60,13 +60,10 @@ class Address:
             store.write(_TRIAL, b'trial').result()
             _delete(store, _TRIAL)
 
-    def written(self, about: Mapping[str, Any]) -> dict[str, str]:
+    def about(self) -> bytes | None:
         """See `Output`."""
         with self._problems('read'):
-            found = _read(self._store(), ABOUT)
-        if found is None or not same_prediction(found, about):
-            return {}
-        return {name: self.path(file) for name, file in parse_json(found)['files'].items()}
+            return _read(self._store(), ABOUT)
 
     @contextmanager
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:

@@ -12,13 +12,18 @@ ABOUT = 'prediction.json'
 """Says what a prediction is of, and which files are of it."""
 
 
-def files_of(about: bytes | None) -> set[str]:
-    """The files of a prediction, as `ABOUT` names them; none where there is no prediction."""
+def named_files(about: bytes | None) -> dict[str, str]:
+    """The files of a prediction by name, as `ABOUT` has them; none where there is no prediction."""
     try:
         found = parse_json(about or b'')
-        return {str(name) for name in found['files'].values()}
+        return {name: str(file) for name, file in found['files'].items()}
     except (ValueError, KeyError, TypeError, AttributeError):
-        return set()
+        return {}
+
+
+def files_of(about: bytes | None) -> set[str]:
+    """The values of `named_files`."""
+    return set(named_files(about).values())
 
 
 def same_prediction(found: bytes | None, about: Mapping[str, Any]) -> bool:

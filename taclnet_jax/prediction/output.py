@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import explained, parse_json, replacing
+from taclnet_jax.files import explained, replacing
 from taclnet_jax.prediction.address import Address
-from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of, same_prediction
+from taclnet_jax.prediction.older import ABOUT, check_replaceable, files_of
 from taclnet_jax.volumes import FORMATS, local_path
 
 # Of chunks in folders, which become objects at an address.
@@ -42,8 +42,8 @@ class Output(Protocol):
             InputError: something is in the way.
         """
 
-    def written(self, about: Mapping[str, Any]) -> dict[str, str]:
-        """The files of this prediction by name, if it is there already; else none."""
+    def about(self) -> bytes | None:
+        """What is said of the prediction that is there; None where there is none."""
 
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Any:
         """A context with an empty folder to write to; what it holds then is placed at its end.
@@ -126,18 +126,15 @@ class Folder:
                     f'Expected --output apart from --{name}, found {read} inside {self._path}, '
                     'which would be replaced. Choose another folder.'
                 )
-        found, others = None, {path.name for path in self._path.iterdir()}
-        if (self._path / ABOUT).is_file():
-            found = (self._path / ABOUT).read_bytes()
+        found, others = self.about(), {path.name for path in self._path.iterdir()}
+        if found is not None:
             others -= {ABOUT, *files_of(found)}
         check_replaceable(self.name, found, sorted(others), overwrite)
 
-    def written(self, about: Mapping[str, Any]) -> dict[str, str]:
+    def about(self) -> bytes | None:
         """See `Output`."""
         path = self._path / ABOUT
-        if not path.is_file() or not same_prediction(found := path.read_bytes(), about):
-            return {}
-        return {name: self.path(file) for name, file in parse_json(found)['files'].items()}
+        return path.read_bytes() if path.is_file() else None
 
     @contextmanager
     def new(self, about: Mapping[str, Any], scratch: Path, overwrite: bool) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from functools import cached_property, reduce
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -69,9 +69,7 @@ class Passes:
         """Those that hold what a pass has made of a block."""
         z = self.layout.sections_of(index)
         if name == 'measure':
-            depth = self.job.block[0]
-            rows = range(len(self.seen))[index[0] * depth : (index[0] + 1) * depth]
-            yield from chunk_files(self._histograms, rows, range(_GREY + 1))
+            yield from chunk_files(self._histograms, self._rows(index), range(_GREY + 1))
             return
         part = self.layout.part_of(index)
         if name == 'predict':
@@ -93,28 +91,31 @@ class Passes:
 
     def measure(self, index: Index) -> None:
         """The grey values of whole sections, which the network gets with mean 0 and variance 1."""
-        depth = self.job.block[0]
-        for z in self.seen[index[0] * depth : (index[0] + 1) * depth]:
+        for row in self._rows(index):
             try:
-                measured = self._measured(z)
+                measured = self._measured(row)
             except InputError as error:
-                raise InputError(f'Section {z}: {error}') from error
-            self._histograms[z - self.seen.start].write(measured).result()
+                raise InputError(f'Section {self.seen[row]}: {error}') from error
+            self._histograms[row].write(measured).result()
 
-    def _measured(self, z: int) -> NDArray[np.int64]:
+    def _rows(self, index: Index) -> range:
+        """Of a block of `measure`, in what it stores: a row for each section that is seen."""
+        depth = self.job.block[0]
+        return range(len(self.seen))[index[0] * depth : (index[0] + 1) * depth]
+
+    def _measured(self, row: int) -> NDArray[np.int64]:
         """How often a section has each grey value, and a checksum of it."""
-        sample = section_sample(self.grey, z)
-        checksum = reduce(lambda sum, block: crc32(block.tobytes(), sum), sample, 0)
-        return np.append(histogram(sample), checksum)
+        sample = section_sample(self.grey, self.seen[row])
+        return np.append(histogram(sample), crc32(b''.join(block.tobytes() for block in sample)))
 
     def remeasured(self) -> list[int]:
         """Sections whose grey values are no longer those that were measured."""
         before = read_store(self._histograms)
-        known = [z for z in self.seen if before[z - self.seen.start].any()]
+        known = np.flatnonzero(before.any(axis=1)).tolist()
         return [
-            z
-            for z in with_progress(known, len(known), 'comparing', 'section')
-            if not np.array_equal(self._measured(z), before[z - self.seen.start])
+            self.seen[row]
+            for row in with_progress(known, len(known), 'comparing', 'section')
+            if not np.array_equal(self._measured(row), before[row])
         ]
 
     def predict(self, index: Index) -> None:

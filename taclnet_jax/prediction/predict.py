@@ -17,7 +17,7 @@ from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE
 from taclnet_jax.data.windows import check_slices
 from taclnet_jax.errors import InputError, doubt
-from taclnet_jax.files import replacing, stamp
+from taclnet_jax.files import replacing
 from taclnet_jax.inference import SEGMENTED, Model
 from taclnet_jax.lock import locked
 from taclnet_jax.prediction.engine import run_pass
@@ -26,11 +26,12 @@ from taclnet_jax.prediction.job import DTYPES, NAMES, Job
 from taclnet_jax.prediction.layout import Layout
 from taclnet_jax.prediction.needed import active_windows, needed_blocks
 from taclnet_jax.prediction.numbering import Numbering
+from taclnet_jax.prediction.older import named_files, same_prediction
 from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import fingerprint, open_image
-from taclnet_jax.prediction.unchanged import check_unchanged
-from taclnet_jax.volumes import StoredArray, check_axis_order, local_path, open_array
+from taclnet_jax.prediction.unchanged import check_unchanged, stamps
+from taclnet_jax.volumes import StoredArray, absolute_path, check_axis_order, open_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +107,19 @@ def predict_volume(
     if os.path.exists(_done(scratch)):  # which no name is too long for
         with locked(lock, busy):
             shutil.rmtree(_done(scratch), ignore_errors=True)
-        if not options.overwrite and (written := place.written(export.about)):
-            return written
+        found = place.about()
+        if not options.overwrite and same_prediction(found, export.about):
+            return {name: place.path(file) for name, file in named_files(found).items()}
     place.check(export.about, scratch, options.overwrite)
     with locked(lock, busy), _kept_in(scratch):
         begin(scratch, job, model, options.overwrite)
+        check_unchanged(scratch, model, job.stamps)
         passes = Passes(scratch, model)
-        check_unchanged(passes)
         needed = needed_blocks(passes.layout, passes.active)
         needed['measure'] = np.ones(passes.measured, bool)
         for name in ('measure', *passes_of(job)):
             run_pass(passes, name, needed[name], options.workers, command)
-        check_unchanged(Passes(scratch, model))  # with the files that are there now
+        check_unchanged(scratch, model, stamps(job.input, job.mask))
         numbering = None
         if 'segments' in job.names:
             numbering = Numbering(passes.layout, scratch, needed['finish'])
@@ -170,7 +172,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         model.cut(SEGMENTED)  # or says how it is chosen
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
-    path, mask = _absolute(input_path), _absolute(options.mask) if options.mask else ''
+    path, mask = absolute_path(input_path), absolute_path(options.mask)
     return Job(
         model=str(model.place.absolute()),
         step=model.step,
@@ -188,7 +190,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         dtype=options.dtype,
         attends=bool({'refined', 'attention', 'segments'} & set(names)),
         block=options.block,
-        stamps={'input': stamp(path), 'mask': stamp(mask)},
+        stamps=stamps(path, mask),
     )
 
 
@@ -323,8 +325,3 @@ def _words(command: str) -> list[str]:
         raise InputError(
             f'Expected --worker_command as a shell takes it, found {command!r}: {error}.'
         ) from error
-
-
-def _absolute(path: str) -> str:
-    local = local_path(path)
-    return local if '://' in local else str(Path(local).absolute())

@@ -26,6 +26,12 @@ def local_path(path: str) -> str:
     return unquote(path.removeprefix('file://')) if path.startswith('file:///') else path
 
 
+def absolute_path(path: str) -> str:
+    """A path from the root; an address, and no path, as they are."""
+    local = local_path(path)
+    return local if not local or '://' in local else str(Path(local).absolute())
+
+
 def open_array(path: str | os.PathLike[str], what: str = 'image', dataset: str = '') -> StoredArray:
     """Opens a volume for reading by sections and crops; nothing is loaded.
 
