@@ -52,6 +52,28 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
         (['--workdir=x', '--mode=evaluate'], 'x does not exist'),
         (['--workdir=x', '--mode=predict', '--input=y.tif'], 'x does not exist'),
         (['--workdir=x', '--mode=predict'], '--input'),
+        # Of other modes.
+        (
+            ['--workdir=x', '--input=y.tif', '--config=synthetic'],
+            'that it takes, --config, --workdir, --distributed,',
+        ),
+        (['--workdir=x', '--model=isbi12'], 'found --model.'),
+        (
+            ['--workdir=x', '--mode=evaluate', '--distributed', '--box=0:1'],
+            'found --distributed, --box.',
+        ),
+        (['--workdir=x', '--mode=predict', '--nodistributed'], 'found --distributed.'),
+        (
+            ['--workdir=x', '--mode=predict', '--join_threshold=0.2'],
+            'found --join_threshold.',
+        ),  # the default
+        (['--workdir=x', '--mode=segment', '--names=refined'], 'found --workdir, --names.'),
+        (['--workdir=x', '--mode=view', '--output=y'], 'found --workdir, --output.'),
+        (
+            ['--workdir=x', '--mode=export', '--config=synthetic', '--config.fold=2'],
+            'found --config.',
+        ),
+        (['--workdir=x', '--mode=predict', '--mask_dataset=m'], 'Expected --mask'),
     ],
 )
 def test_flags(
@@ -63,35 +85,6 @@ def test_flags(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in refused(*args)
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ('args', 'words'),
-    [
-        (
-            ['--input=y.tif', '--config=synthetic'],
-            'that it takes, --config, --workdir, --distributed,',
-        ),
-        (['--model=isbi12'], 'found --model.'),
-        (['--mode=evaluate', '--distributed', '--box=0:1'], 'found --distributed, --box.'),
-        (['--mode=predict', '--nodistributed'], 'found --distributed.'),
-        (['--mode=predict', '--join_threshold=0.2'], 'found --join_threshold.'),  # the default
-        (['--mode=segment', '--names=refined'], 'found --workdir, --names.'),
-        (['--mode=view', '--output=y'], 'found --workdir, --output.'),
-        (['--mode=export', '--config=synthetic', '--config.fold=2'], 'found --config.'),
-        (['--mode=predict', '--mask_dataset=m'], 'Expected --mask'),
-    ],
-)
-def test_flags_of_other_modes(
-    args: list[str],
-    words: str,
-    refused: Callable[..., str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert words in refused('--workdir=x', *args)
     assert not list(tmp_path.iterdir())
 
 
