@@ -15,17 +15,22 @@ FARTHER = 0.8
 """Of an IoU, for each section in between, when it ranks. With 1, ARAND is twice as high on tissue
 with exact ids; with less, more neurons are joined through segments that hold two."""
 
+MOSTLY = 0.7
+"""Of the segment at its end lies in the neuron of which it is a branch."""
+
 
 def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.uint64]:
-    """Joins segments to neurons, those that overlap best first, and never two of one section.
+    """Joins segments to neurons, those that overlap best first, then branches at their ends.
 
-    Of two that overlap a segment about as well, the one in the nearer section comes first: for each
-    section in between, an IoU ranks as 0.8 of what it is.
+    First, neurons never get two segments of one section. Of two that overlap a segment about as
+    well, the one in the nearer section comes first: for each section in between, an IoU ranks as
+    0.8 of what it is. Where a section shows two neurons as one segment, it joins the one that it
+    overlaps better, and the other is followed from the section before to the one after: as both
+    neurons have segments of their own in the other sections, they are not joined through it.
 
-    Where a section shows two neurons as one segment, it joins the one that it overlaps better, and
-    the other is followed from the section before to the one after: as both neurons have segments of
-    their own in the other sections, they are not joined through it. The same keeps apart what a
-    section shows as two segments of one neuron, such as branches.
+    The same keeps apart the branches of a neuron, of which one ends where they meet. So in the end
+    a neuron whose first or last segment lies mostly in a segment of another one, and overlaps that
+    neuron in the section after it as well, is joined with it.
 
     Args:
         graph: of `region_graph`.
@@ -41,7 +46,7 @@ def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.
     Example:
         >>> from taclnet_jax.neurons import region_graph
         >>> graph = region_graph(np.array([[[1, 1, 2]], [[3, 3, 3]]]))  # 3: 2/3 of 1, 1/3 of 2
-        >>> agglomerate(graph, 0.3).tolist()
+        >>> agglomerate(graph, 0.4).tolist()
         [1, 2, 1]
     """
     if not 0 <= threshold <= 1:
@@ -52,9 +57,10 @@ def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.
     # By sections and ids where ranks are equal, whatever the order in which edges were found.
     ordered = edges[np.lexsort((edges[:, 1], edges[:, 0], -rank))]
     for first, second in zip(*ordered.T.tolist(), strict=True):
+        joined.join_apart(first, second)
+    for first, second in _branches(graph, joined.roots(), enough).tolist():
         joined.join(first, second)
-    roots = np.array([joined.root(segment) for segment in range(len(graph.ids))])
-    _, first_places, neurons = np.unique(roots, return_index=True, return_inverse=True)
+    _, first_places, neurons = np.unique(joined.roots(), return_index=True, return_inverse=True)
     numbers = np.empty(len(first_places), np.uint64)
     numbers[np.argsort(first_places)] = np.arange(1, len(first_places) + 1)
     return numbers[neurons]
@@ -65,8 +71,32 @@ def ranks(graph: RegionGraph) -> NDArray[np.float64]:
     return graph.iou * FARTHER ** (graph.distances - 1)
 
 
+def _branches(
+    graph: RegionGraph, neurons: NDArray[np.int64], enough: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """The edges, of those that overlap enough, by which a neuron's end is a branch of another.
+
+    Its segment there lies mostly in one of the other neuron, and is as much of it in the section
+    after that as well, if there is one: in a single one a membrane may just be faint.
+    """
+    depth, count = len(graph.starts) - 1, len(graph.ids)
+    sections, distances, (earlier, later) = graph.sections, graph.distances, graph.edges.T
+    first, last = np.full(count, depth), np.full(count, -1)
+    np.minimum.at(first, neurons, sections)
+    np.maximum.at(last, neurons, sections)
+    found = []
+    for own, other, end, onwards in ((earlier, later, last, 1), (later, earlier, first, -1)):
+        at_end = enough & (sections[own] == end[neurons[own]])
+        inside = at_end & (distances == 1) & (graph.overlaps >= MOSTLY * graph.sizes[own])
+        pairs = own * count + neurons[other]  # a segment and another neuron, as one number
+        after = sections[own] + 2 * onwards
+        stays = (after < 0) | (after >= depth) | np.isin(pairs, pairs[at_end & (distances == 2)])
+        found.append(graph.edges[inside & stays])
+    return np.concatenate(found)
+
+
 class _Joined:
-    """Disjoint sets of segments, none with two of one section.
+    """Disjoint sets of segments.
 
     Args:
         sections: of each segment.
@@ -79,8 +109,11 @@ class _Joined:
         self._first: list[int] = sections.tolist()
         self._bits = [1] * len(sections)
 
-    def root(self, segment: int) -> int:
-        """That stands for the set of a segment."""
+    def roots(self) -> NDArray[np.int64]:
+        """Of each segment: the one that stands for its set."""
+        return np.array([self._root(segment) for segment in range(len(self._parent))])
+
+    def _root(self, segment: int) -> int:
         parent = self._parent
         while parent[segment] != segment:
             parent[segment] = parent[parent[segment]]
@@ -88,8 +121,12 @@ class _Joined:
         return segment
 
     def join(self, a: int, b: int) -> None:
+        """Joins the sets of two segments."""
+        self._parent[self._root(b)] = self._root(a)
+
+    def join_apart(self, a: int, b: int) -> None:
         """Joins the sets of two segments, unless a section has one of each."""
-        a, b = self.root(a), self.root(b)
+        a, b = self._root(a), self._root(b)
         if self._first[a] > self._first[b]:
             a, b = b, a
         bits = self._bits[b] << (self._first[b] - self._first[a])

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import replacing
@@ -92,9 +94,10 @@ def doubtful_edges(
 ) -> list[tuple[str, int, int]]:
     """The weakest joins and the likeliest splits of neurons.
 
-    A neuron is a chain of segments, one a section. Between two that follow each other it is held
-    together by the edges across; the best of them is a join, and the lower it ranks, the weaker it
-    is. A split is the best edge between two neurons; the higher it ranks, the likelier it is wrong.
+    What holds a neuron together is the maximum spanning tree of the edges within it: each edge of
+    it, a join, is the best between the two parts that the tree has without it, and the lower it
+    ranks, the weaker it is. A split is the best edge between two neurons; the higher it ranks, the
+    likelier it is wrong.
     Both are ordered by the pixels of the smaller side, which change hands if they are wrong, times
     the square of the doubt: the rank of splits, 1 - rank of joins. By doubt alone specks come
     first, and by its first power the longest neurons, however sure they are.
@@ -126,33 +129,26 @@ def doubtful_edges(
 def _joins(
     graph: RegionGraph, neurons: NDArray[np.uint64], rank: NDArray[np.float64], inside: NDArray
 ) -> tuple[NDArray, NDArray]:
-    """The best edge across each link of each chain, and pixels of the smaller part there."""
-    # Segments are in the order of sections: a stable sort lays the chains end to end.
-    order = np.argsort(neurons, kind='stable')
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    first, last = place[graph.edges[inside]].T
-    spans = [
-        (first[across] + step, inside[across])
-        for step in range(int((last - first).max(initial=0)))
-        for across in [first + step < last]
-    ]
-    link, edge = np.concatenate([np.zeros((2, 0), np.int64), *map(np.stack, spans)], axis=1)
-    by_rank = np.argsort(rank[edge], kind='stable')
-    best = np.full(len(order), -1)  # of the link behind each segment of the chains
-    best[link[by_rank]] = edge[by_rank]  # of several the last stands, which is the best
-    links = np.flatnonzero(best >= 0)
-    before = np.cumsum(graph.sizes[order])  # pixels up to each segment of the chains, and with it
-    of_link = neurons[order[links]]
-    starts = np.searchsorted(neurons[order], of_link)
-    ends = np.searchsorted(neurons[order], of_link, 'right')
-    earlier = before[links] - before[starts] + graph.sizes[order[starts]]
-    later = before[ends - 1] - before[links]
-    # One edge may hold several links: the smallest part that it alone would part.
-    edges, which = np.unique(best[links], return_inverse=True)
-    pixels = np.full(len(edges), np.iinfo(np.int64).max)
-    np.minimum.at(pixels, which, np.minimum(earlier, later))
-    return edges, pixels
+    """The edges of the neurons' maximum spanning trees, and pixels of the smaller part of each."""
+    count = len(graph.ids)
+    # By their places in the order of ranks, which says which edges the trees have.
+    best_first = inside[np.argsort(-rank[inside], kind='stable')]
+    weights = 1.0 + np.arange(len(best_first))
+    within = coo_array((weights, graph.edges[best_first].T), (count + 1, count + 1))
+    tree = minimum_spanning_tree(within.tocsr())
+    edges = best_first[tree.data.astype(np.int64) - 1]
+    # One more vertex that leads to each neuron's first segment: one tree of all.
+    _, firsts, neuron = np.unique(neurons, return_index=True, return_inverse=True)
+    top = coo_array((np.ones(len(firsts)), (np.full(len(firsts), count), firsts)), within.shape)
+    order, parents = breadth_first_order((tree + top).tocsr(), count, directed=False)
+    below = [*graph.sizes.tolist(), 0]  # pixels of each segment and of what hangs on it
+    for segment in order[:0:-1].tolist():
+        below[parents[segment]] += below[segment]
+    pixels = np.array(below)
+    earlier, later = graph.edges[edges].T
+    part = pixels[np.where(parents[later] == earlier, later, earlier)]
+    whole = pixels[firsts][neuron[earlier]]
+    return edges, np.minimum(part, whole - part)
 
 
 def _splits(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.neurons import REACH, RegionGraph, agglomerate, joined, region_graph
-from taclnet_jax.neurons.agglomeration import FARTHER
+from taclnet_jax.neurons.agglomeration import FARTHER, MOSTLY
 from taclnet_jax.volumes import read_whole
 
 
@@ -28,7 +28,7 @@ def neurons_of(stack: np.ndarray, threshold: float = 0.2) -> np.ndarray:
 
 
 def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
-    """Neurons as sets of segments, joined one pair after the other."""
+    """Neurons as sets of segments, joined one pair after the other; then those that end."""
     where = {
         int(i): int(np.flatnonzero((stack == i).any((1, 2)))[0]) for i in np.unique(stack) if i
     }
@@ -44,6 +44,23 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
     for *_, a, _, b in sorted(pairs):
         union = neuron[a] | neuron[b]
         if len({where[i] for i in union}) == len(union):  # a segment a section at most
+            neuron |= dict.fromkeys(union, union)
+    chains = dict(neuron)
+
+    def enough(a: int, b: int) -> bool:
+        both = (footprint[a] & footprint[b]).sum()
+        return both > 0 and both / (footprint[a] | footprint[b]).sum() >= threshold
+
+    for a, b in permutations(where, 2):
+        step = where[b] - where[a]
+        rest = [i for i in chains[a] if (where[i] - where[a]) * step > 0]
+        mostly = (footprint[a] & footprint[b]).sum() >= MOSTLY * footprint[a].sum()
+        if abs(step) != 1 or rest or not enough(a, b) or not mostly:
+            continue
+        after = where[a] + 2 * step
+        stays = [enough(a, i) for i in chains[b] if where[i] == after]
+        if any(stays) or not 0 <= after < len(stack):
+            union = neuron[a] | neuron[b]
             neuron |= dict.fromkeys(union, union)
     numbers = {members: k for k, members in enumerate(dict.fromkeys(neuron.values()), 1)}
     out = np.zeros(stack.shape, int)
@@ -91,13 +108,12 @@ def test_extremes_of_the_threshold(stack: np.ndarray) -> None:
     graph = region_graph(stack)
     strict, loose = agglomerate(graph, 1), agglomerate(graph, 0)
     assert set(loose) == set(range(1, int(loose.max()) + 1))
+    assert loose.max() <= strict.max()
     for neuron in np.unique(strict):  # one outline
         outlines = [(stack == i).any(axis=0) for i in graph.ids[strict == neuron]]
         assert all(np.array_equal(outlines[0], other) for other in outlines)
-    for neurons in (strict, loose):  # a segment a section
-        for neuron in np.unique(neurons):
-            sections = graph.sections[neurons == neuron]
-            assert len(set(sections)) == len(sections)
+        sections = graph.sections[strict == neuron]
+        assert len(set(sections)) == len(sections)
 
 
 def test_numbers_follow_the_segments() -> None:
@@ -112,6 +128,36 @@ def test_neurons_are_not_joined_through_a_segment_that_holds_both() -> None:
     found = neurons_of(stack, 0)
     assert found[[0, 1, 3, 4]].tolist() == [[[1, 1, 1, 0, 2, 2]]] * 4
     assert found[2].tolist() == [[1] * 6]
+
+
+BRANCHES = np.array([[1, 1, 1, 0, 2, 2, 0, 3]])
+TRUNK = np.array([[1, 1, 1, 1, 1, 1, 1, 0]])
+
+
+@pytest.mark.parametrize('order', [1, -1])
+@pytest.mark.parametrize(
+    ('sections', 'neurons'),
+    [
+        pytest.param([BRANCHES, BRANCHES, TRUNK, TRUNK], [1, 1, 3], id='branches meet'),
+        pytest.param([BRANCHES, BRANCHES, TRUNK], [1, 1, 3], id='at the border'),
+        pytest.param([BRANCHES, TRUNK, BRANCHES], [1, 2, 3], id='a faint membrane'),
+        pytest.param([BRANCHES, TRUNK, 0 * TRUNK], [1, 2, 3], id='and then nothing'),
+    ],
+)
+def test_branches_are_joined_where_they_meet(
+    sections: list[np.ndarray], neurons: list[int], order: int
+) -> None:
+    stack = numbered_through(np.stack(sections[::order]))
+    found = neurons_of(stack)[::order][0, 0, [0, 4, 7]].tolist()
+    assert [found.index(i) for i in found] == [neurons.index(i) for i in neurons]
+
+
+def test_what_ends_beside_a_segment_or_is_a_speck_of_it_is_no_branch() -> None:
+    beside = np.array([[1, 1, 1, 0, 0, 0, 2, 2]])
+    speck = np.array([[1, 1, 1, 1, 1, 0, 2, 0]])
+    for section in (beside, speck):
+        stack = np.stack([section, section, TRUNK, TRUNK])
+        assert len(np.unique(neurons_of(numbered_through(stack))[stack > 0])) == 2
 
 
 @pytest.mark.parametrize('lost', [1, 2])

@@ -1,9 +1,10 @@
-"""Doubtful places against their definition, link by link, and where they are."""
+"""Doubtful places against their definition, edge by edge, and where they are."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,13 +25,17 @@ def by_definition(graph: RegionGraph, neurons: np.ndarray) -> dict[tuple[str, in
     joins: dict[int, int] = {}
     best: dict[frozenset[int], int] = {}
     for neuron in set(neurons.tolist()):
-        chain = np.flatnonzero(neurons == neuron)
-        for link in range(1, len(chain)):
-            earlier, later = set(chain[:link].tolist()), set(chain[link:].tolist())
-            across = [k for k, (a, b) in enumerate(graph.edges) if a in earlier and b in later]
-            held = max(across, key=lambda k: rank[k])
-            smaller = min(graph.sizes[list(side)].sum() for side in (earlier, later))
-            joins[held] = min(smaller, joins.get(held, smaller))
+        inside = networkx.Graph()
+        inside.add_nodes_from(np.flatnonzero(neurons == neuron).tolist())
+        for k, (a, b) in enumerate(graph.edges.tolist()):
+            if neurons[a] == neurons[b] == neuron:
+                inside.add_edge(a, b, rank=rank[k], number=k)
+        tree = networkx.maximum_spanning_tree(inside, 'rank')
+        for a, b, k in list(tree.edges.data('number')):
+            tree.remove_edge(a, b)
+            sides = [list(networkx.node_connected_component(tree, end)) for end in (a, b)]
+            joins[k] = min(graph.sizes[side].sum() for side in sides)
+            tree.add_edge(a, b, number=k)
     for k, (a, b) in enumerate(neurons[graph.edges].tolist()):
         pair = frozenset([a, b])
         if a != b and (pair not in best or rank[k] > rank[best[pair]]):
