@@ -62,10 +62,20 @@ class Work:
         """Waits until it trains."""
         runs.until(self._run / '.training.lock', process)
 
+    def ended(self) -> bool:
+        """Whether a prediction was written and its work removed, whether or not the process had ended.
+
+        Started again, it is refused, as a prediction is there.
+        """
+        left = ('.output.unfinished', '.output.unfinished.done')
+        exists = [(self.folder / name).exists() for name in ('output', *left)]
+        return exists == [True, False, False]
+
     def finish(self) -> str:
         """Starts it for the last time; what is wrong with the end, '' where nothing is."""
         try:
-            runs.finish(self.start(), self.log)
+            if not self.ended():
+                runs.finish(self.start(), self.log)
         except RuntimeError as error:
             return str(error)
         return self.different()
@@ -86,6 +96,8 @@ def killed(place: Place) -> Iterator[Piece]:
         network, mode = runs.NETWORKS[number % 2], MODES[number // 2 % len(MODES)]
         work, kills = Work(network, mode, place.scratch), 0
         for _ in range(KILLS):
+            if work.ended():
+                break
             process = work.start()
             work.any_moment(process, rng)
             kills += process.poll() is None
