@@ -63,7 +63,7 @@ class Work:
         runs.until(self._run / '.training.lock', process)
 
     def ended(self) -> bool:
-        """Whether a prediction was written and its work removed, whether or not the process had ended.
+        """Whether all of a prediction was done, though its process may have lived on.
 
         Started again, it is refused, as a prediction is there.
         """
