@@ -119,11 +119,12 @@ def terminated(place: Place) -> Iterator[Piece]:
         work.until_training(process)
         work.any_moment(process, rng)
         if process.poll() is not None:
-            return Outcome('ended before', times=0)
+            return _outcome('ended before', work.different(), 0, work, place, number)
         begin = time.monotonic()
         os.kill(process.pid, signal.SIGTERM)
-        if (status := runs.ended(process)) == 0:
-            return Outcome('ended before', times=0)
+        # Until its last line the program has its own way with the signal: -SIGTERM came after it.
+        if (status := runs.ended(process)) in (0, -signal.SIGTERM):
+            return _outcome('ended before', work.different(), 0, work, place, number)
         seconds, said = time.monotonic() - begin, runs.tail(work.log)
         wrong = ''
         if status != 128 + signal.SIGTERM or 'Stopped' not in said:
