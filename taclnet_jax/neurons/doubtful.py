@@ -97,10 +97,9 @@ def doubtful_edges(
     What holds a neuron together is the maximum spanning tree of the edges within it: each edge of
     it, a join, is the best between the two parts that the tree has without it, and the lower it
     ranks, the weaker it is. A split is the best edge between two neurons; the higher it ranks, the
-    likelier it is wrong.
-    Both are ordered by the pixels of the smaller side, which change hands if they are wrong, times
-    the square of the doubt: the rank of splits, 1 - rank of joins. By doubt alone specks come
-    first, and by its first power the longest neurons, however sure they are.
+    likelier it is wrong. Both are ordered by the pixels of the smaller side, which change hands if
+    they are wrong, times the square of the doubt: the rank of splits, 1 - rank of joins. By doubt
+    alone specks come first, and by its first power the longest neurons, however sure they are.
 
     Args:
         graph: of `region_graph`.
