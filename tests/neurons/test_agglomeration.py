@@ -33,12 +33,18 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
         int(i): int(np.flatnonzero((stack == i).any((1, 2)))[0]) for i in np.unique(stack) if i
     }
     footprint = {i: stack[z] == i for i, z in where.items()}
+
+    def iou(a: int, b: int) -> float:
+        both = (footprint[a] & footprint[b]).sum()
+        return both / (footprint[a] | footprint[b]).sum()
+
+    def enough(a: int, b: int) -> bool:
+        return iou(a, b) > 0 and iou(a, b) >= threshold
+
     pairs = []
     for a, b in combinations(sorted(where, key=lambda i: (where[i], i)), 2):
-        both = (footprint[a] & footprint[b]).sum()
-        iou = both / (footprint[a] | footprint[b]).sum()
-        if 1 <= where[b] - where[a] <= REACH and both and iou >= threshold:
-            rank = iou * FARTHER ** (where[b] - where[a] - 1)
+        if 1 <= where[b] - where[a] <= REACH and enough(a, b):
+            rank = iou(a, b) * FARTHER ** (where[b] - where[a] - 1)
             pairs.append((-rank, where[a], a, where[b], b))
     neuron = {i: frozenset([i]) for i in where}
     for *_, a, _, b in sorted(pairs):
@@ -46,11 +52,6 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
         if len({where[i] for i in union}) == len(union):  # a segment a section at most
             neuron |= dict.fromkeys(union, union)
     chains = dict(neuron)
-
-    def enough(a: int, b: int) -> bool:
-        both = (footprint[a] & footprint[b]).sum()
-        return both > 0 and both / (footprint[a] | footprint[b]).sum() >= threshold
-
     for a, b in permutations(where, 2):
         step = where[b] - where[a]
         rest = [i for i in chains[a] if (where[i] - where[a]) * step > 0]
