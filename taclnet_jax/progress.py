@@ -1,6 +1,7 @@
 """Progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -35,9 +36,10 @@ class Progress:
         self._last_line = time.monotonic()
 
     def step(self, description: str, **shown: float) -> None:
-        """Counts a step and shows what is being done and with which numbers."""
+        """Counts a step and shows what is being done and with which numbers; NaN: none yet."""
         self._bar.set_description(description, refresh=False)
-        self._bar.set_postfix({key: f'{x:.4f}' for key, x in shown.items()}, refresh=False)
+        known = {key: f'{x:.4f}' for key, x in shown.items() if not math.isnan(x)}
+        self._bar.set_postfix(known, refresh=False)
         self._bar.update()
         due = time.monotonic() - self._last_line >= self._between
         if self._sink is not None and (due or self._bar.n == self._bar.total):
