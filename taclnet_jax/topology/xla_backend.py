@@ -7,8 +7,9 @@ each looks for its highest way out and, if the component across is older, is abs
 exact: whatever it brings along is connected above every edge that remains.
 
 In the first round every pixel is a component, and goes to its oldest neighbour: that leaves the
-basins of the peaks. After it only edges between basins matter, from whose list each round drops
-those inside of a component.
+basins of the peaks. After it only edges between basins matter, and of these none that is the lowest
+of a ring of pixels: where it joins two components, the rest of the ring joined them before. The
+others are put into a list, from which each round drops those inside of a component.
 """
 
 import functools
@@ -19,13 +20,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from taclnet_jax.topology.xla_edges import WORD, listed, lowest_of_rings
+
 # Half of the neighbours; the others are their opposites.
 _STRAIGHT = ((0, 1), (1, 0))
 _DIAGONAL = ((1, 1), (1, -1))
 # The list of edges is looked at in up to so many parts, of at least so many places; those without
 # edges are not looked at. A part costs some calls (`python -m benchmarks.topology`).
-_PARTS, _LEAST_PLACES = 128, 512
-_LOWEST = np.iinfo(np.int32).min
+_PARTS, _LEAST_PLACES = 512, 512
+_LOWEST, _HIGHEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
 @functools.partial(
@@ -120,8 +123,11 @@ def _absorb(
     """
     images, height, width = age.shape
     size = height * width
-    # Pixels by number: image * stride + flat index. The last of an image's numbers is the outside.
-    stride = size + 1
+    if images == 0 or size == 0:
+        return jnp.full((images, size), -1, jnp.int32)
+    # Pixels by number: image * stride + flat index. Behind an image's pixels comes the outside, and
+    # numbers that stand for nothing.
+    stride = -(-(size + 1) // WORD) * WORD
     first = jnp.arange(images, dtype=jnp.int32)[:, None, None] * stride
     node = first + jnp.arange(size, dtype=jnp.int32).reshape(height, width)
     row, column = jnp.arange(height)[:, None], jnp.arange(width)
@@ -158,39 +164,53 @@ def _absorb(
         to = jnp.where(rim, first + size, to)
 
     def by_node(pixels: jax.Array, beyond: Any) -> jax.Array:
-        beyond = jnp.broadcast_to(beyond, (images, 1)).astype(jnp.int32)
+        beyond = jnp.broadcast_to(beyond, (images, stride - size)).astype(pixels.dtype)
         return jnp.concatenate([pixels.reshape(images, size), beyond], axis=1).reshape(-1)
 
-    peak = _roots(by_node(to, first[:, 0] + size)).reshape(images, stride)[:, :size]
-    peak = peak.reshape(age.shape)
+    peaks, ages = _roots(by_node(to, first[:, 0] + size)), by_node(age, _HIGHEST)
+    peak = peaks.reshape(images, stride)[:, :size].reshape(age.shape)
 
-    # An edge is as high as the younger of its ends.
-    edges = []
+    # Edges between basins. One is as high as the younger of its ends.
+    joins, level, low = [], [], []
     for offset in neighbours:
-        low = jnp.where(is_older(offset), node, node + flat(offset))
-        edges.append((peak, jnp.where(there(offset), across(peak, offset), peak), low))
-    one, two, low = (jnp.stack(ends).reshape(-1) for ends in zip(*edges, strict=True))
+        joins.append(there(offset) & (peak != across(peak, offset)))
+        level.append(jnp.where(is_older(offset), age, across(age, offset)))
+        low.append(jnp.where(is_older(offset), node, node + flat(offset)))
+    levels = jnp.where(jnp.stack(joins), jnp.stack(level), _HIGHEST)
+    # The barrier is for XLA on CPUs, which would compute it again for each use.
+    needless = lax.optimization_barrier(lowest_of_rings(levels, older * jnp.stack(low)))
+    chosen = [by_node(x & ~y, False) for x, y in zip(joins, needless, strict=True)]
 
-    saddle = _meet(one, two, low, by_node(age, np.iinfo(np.int32).max), older)
+    def ends(place: jax.Array) -> tuple[jax.Array, ...]:
+        """The peaks of the two basins that an edge joins, and its lower end."""
+        here = place % ages.shape[0]
+        there = here + jnp.array(list(map(flat, neighbours)), jnp.int32)[place // ages.shape[0]]
+        is_lower = (ages[here] < ages[there]) | (
+            (ages[here] == ages[there]) & (older * here < older * there)
+        )
+        return peaks[here], peaks[there], jnp.where(is_lower, here, there)
+
+    places = len(neighbours) * ages.shape[0]
+    part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
+    lists, count = listed(jnp.concatenate(chosen), ends, part)
+    saddle = _meet(lists, count, part, ages, older)
     saddle = saddle.reshape(images, stride)[:, :size]
     return jnp.where(saddle >= 0, saddle - first[:, 0], -1)
 
 
-def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older: int) -> jax.Array:
+def _meet(
+    lists: tuple[jax.Array, ...], count: jax.Array, part: int, age: jax.Array, older: int
+) -> jax.Array:
     """The node at which each component dies, `[nodes]`, -1 if never.
 
     Args:
-        one, two: components that each edge joins, by the node of their peak, `[edges]`; the same
-            where there is no edge.
-        low: the edge's lower end, likewise.
+        lists: of edges: the two components that each joins, by the node of their peak, and its
+            lower end.
+        count: of edges; the lists go on behind them.
+        part: how many places of the lists are looked at together.
         age: of all nodes; high is old, and of the same age the one of the higher `older * node`.
     """
-    nodes, places = age.shape[0], one.shape[0]
-    if places == 0:  # for there are no images
-        return jnp.full(nodes, -1, jnp.int32)
-    # The first `count` places hold edges. Only so many parts of the list are looked at as hold any.
-    part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
-    lists = tuple(jnp.pad(x, (0, part)) for x in (one, two, low))
+    nodes = age.shape[0]
 
     def edges(
         lists: tuple[jax.Array, ...], count: jax.Array, i: jax.Array
@@ -254,9 +274,8 @@ def _meet(one: jax.Array, two: jax.Array, low: jax.Array, age: jax.Array, older:
         return lists, count, parent, saddle
 
     # In shard_map the loop's state has to depend on what differs between devices.
-    zero = 0 * lists[0][0]
-    parent = jnp.arange(nodes, dtype=jnp.int32) + zero
-    state = lists, places + zero, parent, jnp.full(nodes, -1, jnp.int32) + zero
+    parent = jnp.arange(nodes, dtype=jnp.int32) + 0 * count
+    state = lists, count, parent, jnp.full(nodes, -1, jnp.int32) + 0 * count
     return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]
 
 
