@@ -177,8 +177,9 @@ def _absorb(
         level.append(jnp.where(is_older(offset), age, across(age, offset)))
         low.append(jnp.where(is_older(offset), node, node + flat(offset)))
     levels = jnp.where(jnp.stack(joins), jnp.stack(level), _HIGHEST)
-    # The barrier is for XLA on CPUs, which would compute it again for each use.
-    needless = lax.optimization_barrier(lowest_of_rings(levels, older * jnp.stack(low)))
+    # Barriers are for XLA on CPUs, which would compute what is before them again for each use.
+    levels, ties = lax.optimization_barrier((levels, older * jnp.stack(low)))
+    needless = lax.optimization_barrier(lowest_of_rings(levels, ties))
     chosen = [by_node(x & ~y, False) for x, y in zip(joins, needless, strict=True)]
 
     def ends(place: jax.Array) -> tuple[jax.Array, ...]:
@@ -292,10 +293,11 @@ def _followed(parent: jax.Array, one: jax.Array, two: jax.Array) -> tuple[jax.Ar
 
 
 def _roots(parent: jax.Array) -> jax.Array:
-    """Follows every node to its root, halving the distance each time."""
+    """Follows every node to its root, in jumps that double in length."""
 
     def jump(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         further = state[0][state[0]]
-        return further, jnp.any(further != state[0])
+        twice = further[further]
+        return twice, jnp.any(twice != further)
 
     return lax.while_loop(lambda state: state[1], jump, (parent, jnp.any(parent >= 0)))[0]

@@ -76,8 +76,7 @@ def listed(
 
     def fill(i: jax.Array, lists: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         number = i * part + jnp.arange(part, dtype=jnp.int32)
-        row = jnp.searchsorted(up_to, number, side='right').astype(jnp.int32)
-        row = jnp.minimum(row, words.shape[0] - 1)
+        row = jnp.minimum(_not_above(up_to, number), words.shape[0] - 1)
         # Its bits that are still to be skipped, and the column of the one after them.
         word, skip = words[row], number - jnp.where(row > 0, up_to[row - 1], 0)
         column = jnp.zeros_like(number)
@@ -96,3 +95,19 @@ def listed(
     empty = jnp.zeros(chosen.shape[0] + part, jnp.int32) + 0 * count
     lists = (empty,) * len(values(jnp.zeros(1, jnp.int32)))
     return lax.fori_loop(0, -(-count // part), fill, lists), count
+
+
+def _not_above(ascending: jax.Array, number: jax.Array) -> jax.Array:
+    """How many of the ascending are not above each number: `jnp.searchsorted`, for any batch."""
+    size = jnp.asarray(ascending.shape[0], jnp.int32)  # it may be symbolic
+
+    def look(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        known, step = state
+        further = known + step
+        is_so = (further <= size) & (ascending[further - 1] <= number)
+        return jnp.where(is_so, further, known), step >> 1
+
+    largest = jnp.int32(1) << (31 - lax.clz(size))
+    # In shard_map the loop's state has to depend on what differs between devices.
+    start = 0 * number + 0 * ascending[0]
+    return lax.while_loop(lambda state: state[1] > 0, look, (start, largest))[0]
