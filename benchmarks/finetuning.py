@@ -1,0 +1,141 @@
+"""What a model that is handed out is worth as a start on other tissue, by labelled sections.
+
+    TACLNET_DATA_DIR=/data python -m benchmarks.finetuning --dataset=isbi12
+
+Of a data set that the other model has not seen (isbi12: snemi3d's, isbi13: isbi12's) the last 1, 2,
+5 and 10 sections before those of fold 3 are labelled, and no others; the images of all may be
+looked at. The flagship is trained on them for as many updates from the model's parameters and from
+none, its cuts are those of the lowest VOI on the labelled sections, and test sections of fold 3 are
+scored, in one view. Runs that are there are not made again, and one that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from taclnet_jax.commandline import allow_callbacks, keep_compiled, with_messages
+from taclnet_jax.errors import InputError
+from taclnet_jax.files import write_text
+
+LABELLED = (1, 2, 5, 10)
+STARTS = {'isbi12': 'snemi3d', 'isbi13': 'isbi12'}
+RATES = {'': 3e-3, 'model': 1e-3}  # the flagship's, and what is usual for a model that is good
+MAPS = ('P_closed', 'P_hat_closed')
+SCORES = ('ari', 'voi', 'betti_error', 'dice')
+
+# As `config.custom` reads what the builders of these data sets do.
+_FILES: dict[str, dict[str, Any]] = {
+    'isbi12': {
+        'custom.image': 'isbi12/train-volume.tif',
+        'custom.labels': 'isbi12/train-labels.tif',
+        'custom.label_kind': 'interior',
+        'custom.resolution_nm': (50.0, 4.0, 4.0),
+    },
+    'isbi13': {
+        'custom.image': 'snemi3d/train-input.tif',
+        'custom.labels': 'snemi3d/train-labels.tif',
+        'custom.label_kind': 'ids',
+        'custom.resolution_nm': (30.0, 6.0, 6.0),
+    },
+}
+
+
+def configured(dataset: str, labelled: range, start: str, updates: int, folder: str) -> Any:
+    """The configuration of a run on these labelled sections."""
+    from taclnet_jax.config import run_settings
+    from taclnet_jax.config.shipped import read_config_file
+    from taclnet_jax.training.setup import prepare
+
+    config = read_config_file(dataset)
+    config.dataset = 'custom'
+    config.update_from_flattened_dict(_FILES[dataset])
+    for name in ('image', 'labels'):
+        config.custom[name] = str(Path(folder) / config.custom[name])
+    config.custom.boxes = ((labelled.start, labelled.stop),)
+    config.fold = config.validation_sections = config.phase_two.epochs = 0
+    config.evaluate.threshold_from = 'fixed'
+    config.initialise_from = start
+    config.phase_one.learning_rate = RATES['model' if start else '']
+    per_epoch = prepare(run_settings(config)).loader.steps_per_epoch
+    config.phase_one.epochs = max(round(updates / per_epoch), 1)
+    return config
+
+
+def scores(dataset: str, run: Path, labelled: range, sections: int) -> dict[str, float]:
+    """Mean scores of at most so many test sections, by map and score."""
+    from taclnet_jax import metrics
+    from taclnet_jax.config import run_settings
+    from taclnet_jax.config.shipped import read_config_file
+    from taclnet_jax.data import load_volume
+    from taclnet_jax.data.windows import split_sections
+    from taclnet_jax.evaluation.scoring import score, scored_targets
+    from taclnet_jax.evaluation.thresholds import choose_cuts
+    from taclnet_jax.inference import load, predict_sections
+    from taclnet_jax.inference.cut import map_of
+
+    model = load(run)
+    infer = replace(model.inference, views=1)
+    settings = run_settings(read_config_file(dataset))
+    volume = load_volume(settings.data)
+    everywhere = range(volume.shape[0])
+
+    def predicted(targets: Any) -> Any:
+        return predict_sections(infer, model.variables, volume.image, targets)
+
+    cuts = choose_cuts(volume, list(predicted([(z, everywhere) for z in labelled])))
+    split = split_sections(volume, settings.sampling)
+    test = scored_targets(volume, split.test, sections, 'test sections')
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in MAPS}
+    for one in predicted(test):
+        for name in MAPS:
+            found[name].append(
+                score(settings.evaluate, volume, one.section, map_of(one, name), cuts[name])
+            )
+    means = {name: metrics.summarise(each) for name, each in found.items()}
+    return {f'{name} {key}': means[name][key][0] for name in MAPS for key in SCORES}
+
+
+def main() -> None:
+    """Makes what is missing, and prints the table after each run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--dataset', choices=list(STARTS), default='isbi12')
+    parser.add_argument('--updates', type=int, default=200, help='of each run, about')
+    parser.add_argument('--sections', type=int, default=6, help='that are scored, evenly spread')
+    parser.add_argument('--labelled', nargs='+', type=int, default=LABELLED)
+    parser.add_argument('--workdir', type=Path, default=Path('runs/finetuning'))
+    args = parser.parse_args()
+    folder = os.environ.get('TACLNET_DATA_DIR')
+    if not folder:
+        raise InputError('Expected the folder of the raw files in TACLNET_DATA_DIR, found none.')
+
+    from taclnet_jax.main import train_and_evaluate
+
+    # Where fold 3's test sections begin.
+    end = {'isbi12': 20, 'isbi13': 66}[args.dataset]
+    print(f'| labelled | start | {" | ".join(f"{n} {s}" for n in MAPS for s in SCORES)} |')
+    print('|---' * (2 + len(MAPS) * len(SCORES)) + '|')
+    for number in args.labelled:
+        for start in ('', STARTS[args.dataset]):
+            labelled = range(end - number, end)
+            run = args.workdir / f'{args.dataset}_{number}_{start or "scratch"}'
+            path = run / 'scores.json'
+            if not path.exists():
+                config = configured(args.dataset, labelled, start, args.updates, folder)
+                train_and_evaluate(config, run)
+                found = scores(args.dataset, run, labelled, args.sections)
+                write_text(path, json.dumps(found, indent=2) + '\n')
+            cells = ' | '.join(f'{x:.3f}' for x in json.loads(path.read_text()).values())
+            print(f'| {number} | {start or "none"} | {cells} |', flush=True)
+
+
+if __name__ == '__main__':
+    allow_callbacks()
+    keep_compiled()
+    with_messages(main)
