@@ -96,7 +96,7 @@ def make_tables(
             *_score_tables(
                 f'The same networks with STA at test alone on {where}', at_test, _POSTER
             ),
-            *_closed_membranes(results, dataset, where),
+            *_closed_membranes(results, where),
             *_further_metrics(rows, where),
         ]
     theirs = 'poster' if dataset == 'cremi' else 'poster (CREMI)'
@@ -144,18 +144,18 @@ def _further_metrics(rows: Sequence[Row], where: str) -> list[Table]:
     return _score_tables(f'Further metrics on {where}', rows, columns)
 
 
-def _closed_membranes(results: Sequence[Result], dataset: str, where: str) -> list[Table]:
+def _closed_membranes(results: Sequence[Result], where: str) -> list[Table]:
     """The systems that have a run, with their membranes closed, as P and as P_hat."""
     rows = {
         map_: [
-            _row(results, name, map_, poster=poster.TABLE_1.get(dataset, {}).get(name, {}))
+            _row(results, name, map_)
             for name in SYSTEMS
             if any(result['system'] == name for result in results)
         ]
         for map_ in ('P_closed', 'P_hat_closed')
     }
     both = [row for pair in zip(*rows.values(), strict=True) for row in pair]
-    tables = _score_tables(f'{CLOSED} on {where}', both, _POSTER, 'poster')
+    tables = _score_tables(f'{CLOSED} on {where}', both, _POSTER)
     for table in tables:
         table.notes += closing_notes(results)
     return tables + _differences(rows['P_hat_closed'], where)

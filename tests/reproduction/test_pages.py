@@ -66,3 +66,9 @@ def test_a_short_table_has_the_systems_with_a_run_alone(script, result, tmp_path
         ['| ISBI13 (SNEMI3D)', 'U-Net'],
     ]
     assert '#' not in some and some == script.with_tables(some, tmp_path)
+
+    # The poster has scores of one of these, of maps that are not closed.
+    write_result(tmp_path / 'other', result('unet'))
+    write_result(tmp_path / 'other', result('flagship', dataset='isbi13'))
+    some = script.with_tables(text, tmp_path / 'other')
+    assert len({line.count(' | ') for line in some.splitlines() if line.startswith('|')}) == 1
