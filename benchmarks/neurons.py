@@ -45,6 +45,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from benchmarks import resident
 from benchmarks.neuron_ways import NEEDS, WAYS, Ids, Stretch
 from taclnet_jax import metrics
 from taclnet_jax.commandline import with_messages
@@ -79,13 +80,13 @@ def rows_of(
     """What a way reaches with each of the constants."""
     solve, _ = WAYS[name]
     rows, found = [], solve(stretch, constants)
-    started = _memory_mib('VmRSS')
+    started = resident.now()
     for constant in constants:
-        Path('/proc/self/clear_refs').write_text('5')  # the peak begins anew
+        resident.forget_peak()
         begun = time.process_time()
         ids = next(found)
         seconds = time.process_time() - begun
-        peak = _memory_mib('VmHWM') - started
+        peak = resident.peak() - started
         rows.append(_scored(stretch, ids, constant, nm, seconds, peak))
     return rows
 
@@ -100,12 +101,6 @@ def _scored(
     cremi = metrics.cremi_score(stretch.truth, grown, nm).score
     told = ' '.join(map(str, constant)) if isinstance(constant, tuple) else str(constant)
     return Row(told, 1 - overlaps.adapted_rand_fscore(), split, merge, cremi, seconds, peak)
-
-
-def _memory_mib(name: str) -> float:
-    """Of this process, as Linux names it: VmRSS now, VmHWM at most."""
-    lines = Path('/proc/self/status').read_text().splitlines()
-    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
 def _silent() -> None:
