@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
 
 
 def flagship_config() -> ConfigDict:
-    """What does best by evidence (docs/findings.md, Screening), still on the synthetic volume.
+    """What was chosen by evidence (docs/findings.md, Screening), still on the synthetic volume.
 
     A recurrent U-Net that sees its prediction of the window before, and is attended to when it is
     used, not in training. What a data set needs is left to its file in `configs/`.
