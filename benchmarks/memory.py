@@ -11,20 +11,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks import resident
-from benchmarks.step import cases, jax_step, training_of
+from benchmarks.step import COLUMNS, cases, jax_step, training_of
 from taclnet_jax.commandline import allow_callbacks
 
-WAYS = {
-    'ours': 'ours',
-    'sta': '+ STA',
-    'ita': 'TACLNet',
-    'eager': 'PyTorch, eager',
-    'compiled': 'PyTorch, compiled',
-}
 STEPS = 4
 
 
@@ -48,20 +41,20 @@ def peak_mib(case: tuple[str, str, int, dict[str, Any]], way: str, batch: int, c
     return resident.peak() - before
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--slices', type=int, nargs='+', default=[1, 3, 5])
     parser.add_argument('--batches', type=int, nargs='+', default=[4, 10])
     parser.add_argument('--crop', type=int, default=156)
-    args = parser.parse_args(argv)
-    print('| peak, MiB | batch | ' + ' | '.join(WAYS.values()) + ' |')
-    print('|---' * (len(WAYS) + 2) + '|')
+    args = parser.parse_args()
+    print('| peak, MiB | batch | ' + ' | '.join(COLUMNS.values()) + ' |')
+    print('|---' * (len(COLUMNS) + 2) + '|')
     processes = multiprocessing.get_context('spawn')
     for case in cases(args.slices):
         for batch in args.batches:
             cells = []
-            for way in WAYS:
+            for way in COLUMNS:
                 if way in ('sta', 'ita') and case[1] != 'convlstm':
                     cells.append('')
                     continue
