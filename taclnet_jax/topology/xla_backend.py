@@ -186,10 +186,8 @@ def _absorb(
         """The peaks of the two basins that an edge joins, and its lower end."""
         here = place % ages.shape[0]
         there = here + jnp.array(list(map(flat, neighbours)), jnp.int32)[place // ages.shape[0]]
-        is_lower = (ages[here] < ages[there]) | (
-            (ages[here] == ages[there]) & (older * here < older * there)
-        )
-        return peaks[here], peaks[there], jnp.where(is_lower, here, there)
+        low = jnp.where(_is_older(ages, older, there, here), here, there)
+        return peaks[here], peaks[there], low
 
     places = len(neighbours) * ages.shape[0]
     part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
@@ -224,20 +222,7 @@ def _meet(
         return lax.fori_loop(0, -(-count // part), body, start)
 
     def round_(state: tuple[Any, ...]) -> Any:
-        lists, before, parent, saddle = state
-
-        def keep(i: jax.Array, state: Any) -> Any:
-            """Follows components to what absorbed them, and drops edges inside of one."""
-            lists, count = state
-            one, two, low, real = edges(lists, before, i)
-            one, two = _followed(parent, one, two)
-            joins = real & (one != two)
-            place = jnp.where(joins, count + jnp.cumsum(joins) - 1, lists[0].shape[0])
-            kept = zip(lists, (one, two, low), strict=True)
-            lists = tuple(x.at[place].set(new, mode='drop') for x, new in kept)
-            return lists, count + jnp.sum(joins)
-
-        lists, count = over_parts(before, keep, (lists, 0 * before))
+        lists, count, parent, saddle = state
 
         def highest(key: Any, chosen: Any) -> jax.Array:
             """Of each component's chosen edges the highest key."""
@@ -259,10 +244,7 @@ def _meet(
         def absorb(i: jax.Array, state: Any) -> Any:
             parent, saddle = state
             one, two, low, real = edges(lists, count, i)
-            ages = age[one], age[two]
-            two_is_older = (ages[1] > ages[0]) | (
-                (ages[1] == ages[0]) & (older * two > older * one)
-            )
+            two_is_older = _is_older(age, older, two, one)
             dies, into = jnp.where(two_is_older, one, two), jnp.where(two_is_older, two, one)
             there = real & (height[dies] == age[low]) & (first[dies] == older * low)
             dies = jnp.where(there, dies, nodes)
@@ -272,12 +254,30 @@ def _meet(
             return parent.at[dies].set(into, mode='drop'), saddle.at[dies].set(low, mode='drop')
 
         parent, saddle = over_parts(count, absorb, (parent, saddle))
-        return lists, count, parent, saddle
+
+        def keep(i: jax.Array, state: Any) -> Any:
+            """Follows components to what absorbed them, and drops edges inside of one."""
+            lists, kept = state
+            one, two, low, real = edges(lists, count, i)
+            one, two = _followed(parent, one, two)
+            joins = real & (one != two)
+            place = jnp.where(joins, kept + jnp.cumsum(joins) - 1, lists[0].shape[0])
+            pairs = zip(lists, (one, two, low), strict=True)
+            lists = tuple(x.at[place].set(new, mode='drop') for x, new in pairs)
+            return lists, kept + jnp.sum(joins)
+
+        return *over_parts(count, keep, (lists, 0 * count)), parent, saddle
 
     # In shard_map the loop's state has to depend on what differs between devices.
     parent = jnp.arange(nodes, dtype=jnp.int32) + 0 * count
     state = lists, count, parent, jnp.full(nodes, -1, jnp.int32) + 0 * count
     return lax.while_loop(lambda state: state[1] > 0, round_, state)[-1]
+
+
+def _is_older(age: jax.Array, older: int, one: jax.Array, other: jax.Array) -> jax.Array:
+    """Whether nodes are older than others; of the same age the higher `older * node` is."""
+    ages = age[one], age[other]
+    return (ages[0] > ages[1]) | ((ages[0] == ages[1]) & (older * one > older * other))
 
 
 def _followed(parent: jax.Array, one: jax.Array, two: jax.Array) -> tuple[jax.Array, jax.Array]:
