@@ -8,18 +8,15 @@ On the run's test sections, cut as the run is. A model that is handed out may di
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 
-from benchmarks.finished import parser_of_run
+from benchmarks.finished import mean_scores, parser_of_run
 from taclnet_jax import metrics
 from taclnet_jax.commandline import allow_callbacks, with_messages
 from taclnet_jax.data import load_volume
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import split_sections, targets_of
-from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.inference import Model, export, load, predict_sections
-from taclnet_jax.inference.cut import map_of
 from taclnet_jax.metrics.maps import MAPS, TITLES
 from taclnet_jax.progress import with_progress
 
@@ -28,17 +25,9 @@ def scores(model: Model, volume: Volume) -> dict[str, dict[str, float]]:
     """Mean scores over the test sections, by the name of the map."""
     settings = model.settings
     targets = targets_of(split_sections(volume, settings.sampling).test)
-    found: dict[str, list[dict[str, float]]] = defaultdict(list)
     predicted = predict_sections(model.inference, model.variables, volume.image, targets)
-    for one in with_progress(predicted, len(targets), 'test sections', 'section'):
-        for name in MAPS:
-            found[name].append(
-                score(settings.evaluate, volume, one.section, map_of(one, name), model.cut(name))
-            )
-    return {
-        name: {key: mean for key, (mean, _) in metrics.summarise(sections).items()}
-        for name, sections in found.items()
-    }
+    shown = with_progress(predicted, len(targets), 'test sections', 'section')
+    return mean_scores(settings.evaluate, volume, shown, {name: model.cut(name) for name in MAPS})
 
 
 def main() -> None:

@@ -18,13 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.screening import make
 from taclnet_jax.commandline import allow_callbacks, keep_compiled, with_messages
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import write_text
 
 LABELLED = (1, 2, 5, 10)
 STARTS = {'isbi12': 'snemi3d', 'isbi13': 'isbi12'}
-RATES = {'': 3e-3, 'model': 1e-3}  # the flagship's, and what is usual for a model that is good
+RATE = 1e-3  # from a model; from none it is the flagship's, 3e-3
 MAPS = ('P_closed', 'P_hat_closed')
 SCORES = ('ari', 'voi', 'betti_error', 'dice')
 
@@ -45,11 +46,9 @@ _FILES: dict[str, dict[str, Any]] = {
 }
 
 
-def configured(dataset: str, labelled: range, start: str, updates: int, folder: str) -> Any:
-    """The configuration of a run on these labelled sections."""
-    from taclnet_jax.config import run_settings
+def configured(dataset: str, labelled: range, start: str, folder: str) -> Any:
+    """The configuration of a run on these labelled sections, but for its epochs."""
     from taclnet_jax.config.shipped import read_config_file
-    from taclnet_jax.training.setup import prepare
 
     config = read_config_file(dataset)
     config.dataset = 'custom'
@@ -60,23 +59,21 @@ def configured(dataset: str, labelled: range, start: str, updates: int, folder: 
     config.fold = config.validation_sections = config.phase_two.epochs = 0
     config.evaluate.threshold_from = 'fixed'
     config.initialise_from = start
-    config.phase_one.learning_rate = RATES['model' if start else '']
-    per_epoch = prepare(run_settings(config)).loader.steps_per_epoch
-    config.phase_one.epochs = max(round(updates / per_epoch), 1)
+    if start:
+        config.phase_one.learning_rate = RATE
     return config
 
 
 def scores(dataset: str, run: Path, labelled: range, sections: int) -> dict[str, float]:
     """Mean scores of at most so many test sections, by map and score."""
-    from taclnet_jax import metrics
+    from benchmarks.finished import mean_scores
     from taclnet_jax.config import run_settings
     from taclnet_jax.config.shipped import read_config_file
     from taclnet_jax.data import load_volume
     from taclnet_jax.data.windows import split_sections
-    from taclnet_jax.evaluation.scoring import score, scored_targets
+    from taclnet_jax.evaluation.scoring import scored_targets
     from taclnet_jax.evaluation.thresholds import choose_cuts
     from taclnet_jax.inference import load, predict_sections
-    from taclnet_jax.inference.cut import map_of
 
     model = load(run)
     infer = replace(model.inference, views=1)
@@ -90,14 +87,8 @@ def scores(dataset: str, run: Path, labelled: range, sections: int) -> dict[str,
     cuts = choose_cuts(volume, list(predicted([(z, everywhere) for z in labelled])))
     split = split_sections(volume, settings.sampling)
     test = scored_targets(volume, split.test, sections, 'test sections')
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in MAPS}
-    for one in predicted(test):
-        for name in MAPS:
-            found[name].append(
-                score(settings.evaluate, volume, one.section, map_of(one, name), cuts[name])
-            )
-    means = {name: metrics.summarise(each) for name, each in found.items()}
-    return {f'{name} {key}': means[name][key][0] for name in MAPS for key in SCORES}
+    means = mean_scores(settings.evaluate, volume, predicted(test), {n: cuts[n] for n in MAPS})
+    return {f'{name} {key}': means[name][key] for name in MAPS for key in SCORES}
 
 
 def main() -> None:
@@ -115,8 +106,6 @@ def main() -> None:
     if not folder:
         raise InputError('Expected the folder of the raw files in TACLNET_DATA_DIR, found none.')
 
-    from taclnet_jax.main import train_and_evaluate
-
     # Where fold 3's test sections begin.
     end = {'isbi12': 20, 'isbi13': 66}[args.dataset]
     print(f'| labelled | start | {" | ".join(f"{n} {s}" for n in MAPS for s in SCORES)} |')
@@ -127,8 +116,7 @@ def main() -> None:
             run = args.workdir / f'{args.dataset}_{number}_{start or "scratch"}'
             path = run / 'scores.json'
             if not path.exists():
-                config = configured(args.dataset, labelled, start, args.updates, folder)
-                train_and_evaluate(config, run)
+                make(configured(args.dataset, labelled, start, folder), args.updates, run)
                 found = scores(args.dataset, run, labelled, args.sections)
                 write_text(path, json.dumps(found, indent=2) + '\n')
             cells = ' | '.join(f'{x:.3f}' for x in json.loads(path.read_text()).values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from taclnet_jax import metrics
+from taclnet_jax.config.settings import EvaluateSettings
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import doubled
@@ -19,7 +20,8 @@ from taclnet_jax.data.windows import split_sections, targets_of
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.scoring import score
 from taclnet_jax.evaluation.thresholds import choose_closing, choose_threshold
-from taclnet_jax.inference import Cut, Model, load
+from taclnet_jax.inference import Cut, Model, SectionPrediction, load
+from taclnet_jax.inference.cut import map_of
 
 # From P of a window, `[slices, height, width]`, to a map of its target.
 Attention = Callable[[jax.Array], jax.Array]
@@ -94,6 +96,23 @@ class Finished:
         scores = {name: plain[name] for name in COLUMNS}
         scores |= {f'{name} closed': closed[name] for name in CLOSED_COLUMNS}
         return scores | {'threshold': cuts[0].threshold}
+
+
+def mean_scores(
+    evaluation: EvaluateSettings,
+    volume: Volume,
+    predicted: Iterable[SectionPrediction],
+    cuts: Mapping[str, Cut],
+) -> dict[str, dict[str, float]]:
+    """Mean scores of sections, each cut in all ways, by the name of the map."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in cuts}
+    for one in predicted:
+        for name, cut in cuts.items():
+            found[name].append(score(evaluation, volume, one.section, map_of(one, name), cut))
+    return {
+        name: {key: mean for key, (mean, _) in metrics.summarise(sections).items()}
+        for name, sections in found.items()
+    }
 
 
 def parser_of_run(description: str | None) -> argparse.ArgumentParser:
