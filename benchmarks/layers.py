@@ -15,42 +15,75 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from taclnet_jax.models import convolution, layers
+from taclnet_jax.models import layers
+from taclnet_jax.models.normalisation import BatchNormReLU
 
 REPEATS = 15
 
 
-def forms() -> Iterator[tuple[str, tuple[int, ...], str, Callable[[Any, jax.Array], Any], Any]]:
-    """(layer, shape of its input, form, function of parameters and input, parameters)."""
-    level = (12, 128, 128, 16)  # the U-Net's first, of four windows
-    yield 'pooling', level, 'max_pool', lambda _, x: layers.max_pool(x), ()
-    yield 'pooling', level, 'flax.linen', lambda _, x: nn.max_pool(x, (2, 2), (2, 2)), ()
-    # The first two layers of the ConvLSTM, 16 and 8 features of four gates, of ten windows.
-    for features, channels_in in (64, 17), (32, 24):
-        shape, kernel = (10, 156, 156, channels_in), jnp.ones((3, 3, channels_in, features))
-        for name, function in {
-            'convolve': lambda x, kernel: convolution.convolve((x,), kernel),
-            'XLA': convolution.convolve_by_xla,
-        }.items():
-            yield f'{features} gates', shape, name, lambda k, x, f=function: f(x, k), kernel
+class FlaxNormReLU(nn.Module):
+    """What `BatchNormReLU` is, derived step by step."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.relu(nn.BatchNorm(use_running_average=False)(x))
+
+
+# Of the U-Net's first level, of ten windows of three sections of 156x156 pixels.
+_LEVEL = (30, 160, 160, 16)
+# Shape of the input, side of the kernel, features: the first two layers of the ConvLSTM, 16 and 8
+# features of four gates, of ten windows; the U-Net's first level, and one that fits into a cache.
+_CONVOLUTIONS = (
+    ((10, 156, 156, 17), 3, 64),
+    ((10, 156, 156, 24), 3, 32),
+    (_LEVEL, 3, 16),
+    ((30, 40, 40, 64), 3, 64),
+    (_LEVEL, 1, 1),
+)
+
+
+def forms() -> Iterator[tuple[str, tuple[int, ...], str, nn.Module]]:
+    """(layer, shape of its input, form, the layer)."""
+    for shape, side, features in _CONVOLUTIONS:
+        layer = f'{side}x{side} convolution to {features}'
+        yield layer, shape, 'Conv', layers.Conv(features, side, use_bias=False)
+        yield layer, shape, 'flax.linen', nn.Conv(features, (side, side), use_bias=False)
+    yield 'normalisation', _LEVEL, 'BatchNormReLU', BatchNormReLU(train=True)
+    yield 'normalisation', _LEVEL, 'flax.linen', FlaxNormReLU()
+    coarse = (30, 80, 80, 32)
+    yield 'doubling', coarse, 'UpConvolution', layers.UpConvolution(16)
+    yield 'doubling', coarse, 'flax.linen', nn.ConvTranspose(16, (2, 2), (2, 2))
+    yield 'pooling', _LEVEL, 'max_pool', _MaxPool(layers.max_pool)
+    yield 'pooling', _LEVEL, 'flax.linen', _MaxPool(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+
+
+class _MaxPool(nn.Module):
+    function: Callable[[jax.Array], jax.Array]
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return self.function(x)
 
 
 def main() -> None:
     """Prints the table."""
 
     @partial(jax.jit, static_argnums=0)
-    def step(function: Any, params: Any, x: jax.Array, upstream: jax.Array) -> Any:
-        y, pull_back = jax.vjp(function, params, x)
+    def step(layer: nn.Module, variables: Any, x: jax.Array, upstream: jax.Array) -> Any:
+        def apply(params: Any, x: jax.Array) -> jax.Array:
+            y, _ = layer.apply({**variables, 'params': params}, x, mutable=['batch_stats'])
+            return y
+
+        y, pull_back = jax.vjp(apply, variables.get('params', {}), x)
         return y, pull_back(upstream)
 
     steps = []
-    for layer, shape, form, function, params in forms():
+    for layer, shape, form, module in forms():
         x = jax.random.normal(jax.random.key(0), shape)
-        upstream = jax.random.normal(jax.random.key(1), jax.eval_shape(function, params, x).shape)
-        steps.append(((layer, shape, form), partial(step, function, params, x, upstream)))
+        y, variables = module.init_with_output(jax.random.key(1), x)
+        upstream = jax.random.normal(jax.random.key(2), y.shape)
+        steps.append(((layer, shape, form), partial(step, module, variables, x, upstream)))
     clock = time.process_time if jax.default_backend() == 'cpu' else time.perf_counter
     seconds = np.empty((REPEATS + 1, len(steps)))
     for repeat in range(REPEATS + 1):  # the first compiles

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from taclnet_jax.models.convolution import convolve
+from taclnet_jax.models.layers import Conv
 from taclnet_jax.models.network import Network
 
 State = tuple[jax.Array, jax.Array]
@@ -107,5 +108,6 @@ class ConvLSTM(Network):
         sections = list(jnp.moveaxis(image[..., None].astype(self.dtype), 1, 0))
         for features in (*self.hidden, slices):
             sections = ConvLSTMLayer(features, self.kernel, self.dtype, self.remat)(sections)
-        logits = nn.Conv(slices, (1, 1), dtype=self.dtype)(sections[-1])
+        read = Conv(slices, 1, self.dtype, kernel_init=nn.initializers.lecun_normal())
+        logits = read(sections[-1])
         return jnp.moveaxis(logits, -1, 1).astype(jnp.float32)

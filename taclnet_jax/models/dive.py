@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.layers import Convolution, pad_to_multiple
+from taclnet_jax.models.layers import Conv, pad_to_multiple
 from taclnet_jax.models.network import Network
 
 
@@ -56,10 +56,10 @@ class DIVE(Network):
         x = pad_to_multiple(x, self.stride)
         for features in stages:
             for _ in range(2):
-                x = nn.relu(Convolution(features, (3, 3), dtype=self.dtype)(x))
+                x = nn.relu(Conv(features, 3, self.dtype)(x))
             x = _to_sublattices(_max_pool(x))
-        x = nn.relu(Convolution(connected, (1, 1), dtype=self.dtype)(x))
-        x = Convolution(1, (1, 1), dtype=self.dtype)(x)
+        x = nn.relu(Conv(connected, 1, self.dtype)(x))
+        x = Conv(1, 1, self.dtype)(x)
         for _ in stages:
             x = _from_sublattices(x)
         return x[:, :height, :width, 0].reshape(image.shape).astype(jnp.float32)

@@ -1,28 +1,40 @@
 """What the networks of this package are built of. All arrays are `[n, height, width, channels]`."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-Convolution = partial(nn.Conv, kernel_init=nn.initializers.he_normal())
-"""A convolution, He-initialised (He et al. 2015); zeros beyond the border."""
+from taclnet_jax.models.convolution import convolve
 
 Norm = Callable[..., nn.Module]
+"""Makes what normalises, and takes the positive part, of a name."""
 
 
-def batch_norm(train: bool, axis_name: str | None, dtype: Any) -> Norm:
-    """Batch normalisation (Ioffe & Szegedy 2015), to be called where a layer of it is wanted.
+class Conv(nn.Module):
+    """A convolution of the same size, He-initialised (He et al. 2015); zeros beyond the border.
 
-    In training by mean and variance of the batch, of all devices; otherwise by their running means,
-    which are the same for a tile of a section as for the whole.
+    Parameters are those of `flax.linen.Conv`, whose gradient is slower on CPUs; see `convolve`.
     """
-    return partial(
-        nn.BatchNorm, use_running_average=not train, momentum=0.98, axis_name=axis_name, dtype=dtype
-    )
+
+    features: int  # channels of the output
+    kernel: int  # side, odd
+    dtype: Any = jnp.float32  # of the computation
+    use_bias: bool = True
+    kernel_init: Callable[..., jax.Array] = nn.initializers.he_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[n, height, width, channels]` to `[n, height, width, features]`."""
+        shape = self.kernel, self.kernel, x.shape[-1], self.features
+        kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
+        x = convolve((x.astype(self.dtype),), kernel)
+        if not self.use_bias:
+            return x
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        return x + bias.astype(self.dtype)
 
 
 class Block(nn.Module):
@@ -50,17 +62,16 @@ class Block(nn.Module):
         for layer in range(2):
             # The normalisation has a bias of its own.
             bias = self.norm is None
-            x = Convolution(self.features, (3, 3), use_bias=bias, dtype=self.dtype)(x)
-            if self.norm is not None:
-                x = self.norm(name=f'norm_{layer}_{iteration}')(x)
-            x = nn.relu(x)
+            x = Conv(self.features, 3, self.dtype, use_bias=bias)(x)
+            x = nn.relu(x) if self.norm is None else self.norm(name=f'norm_{layer}_{iteration}')(x)
         return x
 
 
 class UpConvolution(nn.Module):
     """The 2x2 convolution of stride 1/2 that doubles height and width.
 
-    Its four output pixels do not overlap, so it is one matrix product and a change of shape.
+    Its four output pixels do not overlap, so it is a matrix product for the upper two and one for
+    the lower two, which are rows of the output as they are.
     """
 
     features: int  # channels of the output
@@ -70,11 +81,24 @@ class UpConvolution(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """`[n, height, width, channels]` to `[n, 2 height, 2 width, features]`."""
         n, height, width, _ = x.shape
-        initialise = nn.initializers.he_normal()
-        product = nn.Dense(4 * self.features, False, self.dtype, kernel_init=initialise)(x)
-        x = product.reshape(n, height, width, 2, 2, self.features).transpose(0, 1, 3, 2, 4, 5)
-        x = x.reshape(n, 2 * height, 2 * width, self.features)
+        rows = _Rows(self.features, self.dtype, name='Dense_0')(x)
+        rows = [row.reshape(n, height, 1, 2 * width * self.features) for row in rows]
+        x = jnp.concatenate(rows, axis=2).reshape(n, 2 * height, 2 * width, self.features)
         return x + self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+
+
+class _Rows(nn.Module):
+    """Of each pixel the two that become of it in the upper row, and the two in the lower row."""
+
+    features: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> list[jax.Array]:
+        shape = x.shape[-1], 4 * self.features
+        kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(self.dtype)
+        x = x.astype(self.dtype)
+        return [convolve((x,), half[None, None]) for half in jnp.split(kernel, 2, axis=1)]
 
 
 def max_pool(x: jax.Array) -> jax.Array:

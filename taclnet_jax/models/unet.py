@@ -1,22 +1,16 @@
 """U-Net (Ronneberger et al. 2015), on each section of a window alone."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.layers import (
-    Block,
-    Convolution,
-    Norm,
-    UpConvolution,
-    batch_norm,
-    max_pool,
-    pad_to_multiple,
-)
+from taclnet_jax.models.layers import Block, Conv, Norm, UpConvolution, max_pool, pad_to_multiple
 from taclnet_jax.models.network import Network
+from taclnet_jax.models.normalisation import BatchNormReLU
 
 PUBLISHED = (64, 128, 256, 512, 1024)
 """Channels of the published U-Net's levels: 31.0 million parameters."""
@@ -55,7 +49,7 @@ class Expansion(nn.Module):
             x = UpConvolution(features, self.dtype)(x)
             x = jnp.concatenate([level, x], axis=-1)
             x = Block(features, self.norm, self.dtype, self.remat)(x, iteration)
-        return Convolution(1, (1, 1), dtype=self.dtype)(x).astype(jnp.float32)
+        return Conv(1, 1, self.dtype)(x).astype(jnp.float32)
 
 
 class UNetBody(nn.Module):
@@ -135,7 +129,9 @@ class UNet(Network):
 
     @nn.compact
     def iterations(self, image: jax.Array, train: bool = False) -> jax.Array:
-        norm = batch_norm(train, self.axis_name, self.dtype) if self.normalise else None
+        norm = None
+        if self.normalise:
+            norm = partial(BatchNormReLU, train, self.axis_name, self.dtype)
         body = self.body(self.features, norm, self.dtype, self.remat, name='body')
         if self.iteration_count == 1:
             return body(image[..., None])[None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,8 @@ import pytest
 from jax import lax
 
 from taclnet_jax.models import convolution
-from taclnet_jax.models.layers import Block, UpConvolution, batch_norm, max_pool, pad_to_multiple
+from taclnet_jax.models.layers import Block, Conv, UpConvolution, max_pool, pad_to_multiple
+from taclnet_jax.models.normalisation import BatchNormReLU
 
 
 def normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -43,25 +46,27 @@ def test_padding_mirrors_the_lower_and_the_right_border() -> None:
 
 def test_a_block_without_normalisation_has_biases_instead() -> None:
     x, key = jnp.zeros((1, 4, 4, 2)), jax.random.key(0)
-    normalised = jax.eval_shape(Block(8, batch_norm(True, None, jnp.float32)).init, key, x)
+    normalised = jax.eval_shape(Block(8, partial(BatchNormReLU, True)).init, key, x)
     plain = jax.eval_shape(Block(8).init, key, x)
     assert set(normalised['params']['Conv_0']) == {'kernel'}
     assert set(plain['params']) == {'Conv_0', 'Conv_1'} and set(plain) == {'params'}
     assert set(plain['params']['Conv_0']) == {'kernel', 'bias'}
 
 
-def test_normalisation_by_the_batch_in_training_and_by_running_means_otherwise() -> None:
-    x = 3 + 2 * normal(4, 6, 5, 7)
-    train, use = (batch_norm(train, None, jnp.float32)() for train in (True, False))
-    variables = train.init(jax.random.key(0), x)
-    y, updated = train.apply(variables, x, mutable=['batch_stats'])
-    mean, deviation = np.mean(x, (0, 1, 2)), np.std(x, (0, 1, 2))
-    np.testing.assert_allclose(y, (x - mean) / deviation, atol=1e-4)
-    statistics = updated['batch_stats']
-    np.testing.assert_allclose(statistics['mean'], 0.02 * mean, rtol=1e-5)
-    y = use.apply({**variables, **updated}, x)
-    expected = (x - 0.02 * mean) / np.sqrt(0.98 + 0.02 * deviation**2)
-    np.testing.assert_allclose(y, expected, rtol=1e-4)
+@pytest.mark.parametrize('kernel', [1, 3, 5])
+def test_a_convolution_is_that_of_flax(kernel: int) -> None:
+    x, upstream = normal(2, 9, 6, 3), normal(2, 9, 6, 4, seed=1)
+    ours, theirs = Conv(4, kernel), nn.Conv(4, (kernel, kernel), kernel_init=Conv.kernel_init)
+    params = ours.init(jax.random.key(0), x)
+    jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.key(0), x))
+    y, back = jax.vjp(ours.apply, params, x)
+    expected, their_back = jax.vjp(theirs.apply, params, x)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
+        back(upstream),
+        their_back(upstream),
+    )
 
 
 @pytest.mark.parametrize('room', [1, 2000, 1 << 30])  # of a row, of rows, of images
@@ -69,9 +74,9 @@ def test_kernel_gradient_does_not_depend_on_the_strips(
     monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr(convolution, '_STRIP_BYTES', room)
-    for channels, features in ((3, 5), (5, 3)):
+    for side, channels, features in ((3, 3, 5), (1, 5, 3), (5, 2, 3)):
         x, upstream = normal(4, 11, 7, channels), normal(4, 11, 7, features, seed=1)
-        kernel = jnp.zeros((3, 3, channels, features))
+        kernel = jnp.zeros((side, side, channels, features))
         got = jax.jit(convolution._kernel_gradient_by_strips)(x, kernel, upstream)
         expected = jax.jit(convolution._kernel_gradient)(x, kernel, upstream)
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=2e-5)
