@@ -42,6 +42,12 @@ BASE: dict[str, Any] = {
     'evaluate.threshold_from': 'training',
     'evaluate.views': 1,
 }
+_FLAGSHIP: dict[str, Any] = {
+    'model.normalise': True,
+    'model.iterations': 2,
+    'model.features': (16, 32, 64, 96, 128),
+    'augment.elastic': 0.5,
+}
 VARIANTS: dict[str, dict[str, Any]] = {
     'base': {},
     'unet': {'model.name': 'unet'},
@@ -52,6 +58,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'normalised, soft Dice loss': {'model.normalise': True, 'loss': 'cross_entropy_dice'},
     'two iterations': {'model.iterations': 2},
     'normalised, two iterations': {'model.normalise': True, 'model.iterations': 2},
+    'flagship': _FLAGSHIP,
     'normalised, one section': {'model.normalise': True, 'slices': 1},
     'normalised, five levels': {'model.normalise': True, 'model.features': (16, 32, 64, 96, 128)},
     'normalised, wide': {'model.normalise': True, 'model.features': (24, 48, 96, 144)},

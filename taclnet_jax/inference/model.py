@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +23,7 @@ SEGMENTED = 'P_hat_closed'
 no parameters, and lowers VOI at test for every network tried (docs/findings.md)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A trained network. Before its evaluation `chosen` is empty and `resolution_nm` None."""
 
@@ -33,6 +34,13 @@ class Model:
     chosen: Mapping[str, Cut]  # by evaluation, by the name of the map (`MAPS`)
     resolution_nm: tuple[float, float, float] | None  # (z, y, x) of its training volume
     place: Path = Path()  # folder that it was read from
+
+    def __repr__(self) -> str:
+        count = sum(x.size for x in jax.tree.leaves(self.variables['params']))
+        return (
+            f'<Model {self.place}: {self.settings.model.name} of {count:,} parameters, trained on '
+            f'{self.settings.data.dataset} for {self.step:,} updates>'
+        )
 
     @cached_property
     def inference(self) -> Inference:
