@@ -27,7 +27,7 @@ from taclnet_jax.evaluation.thresholds import choose_closing
 from taclnet_jax.inference import Cut, Model, load, predict_sections
 from taclnet_jax.inference.cut import map_of
 
-THRESHOLDS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
+THRESHOLDS = (0.4, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8)
 COLUMNS = ('dice', 'ari', 'voi', 'betti_error')
 
 

@@ -124,7 +124,7 @@ def _held_out(fold: int, results: Sequence[Result]) -> str:
         folds = ', '.join(sorted({str(result['fold']) for result in results}))
         return (
             'All sections were trained on, and nothing was held out: the scores below are of '
-            f'networks of the same settings that were trained without fold {folds}, and scored '
+            f'networks of the same settings, each trained without one fold ({folds}) and scored '
             'there.'
         )
     first, last = results[0]['sections'][0], results[0]['sections'][-1]

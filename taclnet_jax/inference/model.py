@@ -20,7 +20,7 @@ from taclnet_jax.volumes import as_uint8_image
 
 SEGMENTED = 'P_hat_closed'
 """That of `MAPS` which prediction makes segments of, whether or not attention was trained: it has
-no parameters, and lowers VOI at test for every network tried (docs/findings.md)."""
+no parameters, and lets a higher threshold through (docs/findings.md, What a cut does)."""
 
 
 @dataclass(frozen=True, repr=False)
