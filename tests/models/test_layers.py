@@ -74,7 +74,7 @@ def test_kernel_gradient_does_not_depend_on_the_strips(
     monkeypatch: pytest.MonkeyPatch, room: int
 ) -> None:
     monkeypatch.setattr(convolution, '_STRIP_BYTES', room)
-    for side, channels, features in ((3, 3, 5), (1, 5, 3), (5, 2, 3)):
+    for side, channels, features in ((3, 3, 5), (3, 5, 3), (1, 5, 3), (5, 2, 3)):
         x, upstream = normal(4, 11, 7, channels), normal(4, 11, 7, features, seed=1)
         kernel = jnp.zeros((side, side, channels, features))
         got = jax.jit(convolution._kernel_gradient_by_strips)(x, kernel, upstream)

@@ -63,6 +63,20 @@ def test_by_running_means(dtype: Any) -> None:
     assert dtype != jnp.float32 or np.allclose(got, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_by_the_batch_in_training_and_by_running_means_otherwise() -> None:
+    x = 3 + 2 * jnp.asarray(np.random.default_rng(0).normal(size=(4, 6, 5, 7)), jnp.float32)
+    train, use = BatchNormReLU(True), BatchNormReLU(False)
+    tree = train.init(jax.random.key(0), x)
+    y, updated = train.apply(tree, x, mutable=['batch_stats'])
+    mean, deviation = np.mean(x, (0, 1, 2)), np.std(x, (0, 1, 2))
+    np.testing.assert_allclose(y, np.maximum((x - mean) / deviation, 0), atol=1e-4)
+    statistics = updated['batch_stats']
+    np.testing.assert_allclose(statistics['mean'], 0.02 * mean, rtol=1e-5)
+    used: Any = use.apply({**tree, **updated}, x)
+    expected = (x - 0.02 * mean) / np.sqrt(0.98 + 0.02 * deviation**2)
+    np.testing.assert_allclose(used, np.maximum(expected, 0), rtol=1e-4, atol=1e-6)
+
+
 def value_and_gradients(model: nn.Module, tree: Any, x: jax.Array, upstream: jax.Array) -> Any:
     def loss(params: Any, x: jax.Array) -> Any:
         y, updated = model.apply({**tree, 'params': params}, x, mutable=['batch_stats'])

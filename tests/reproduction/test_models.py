@@ -48,7 +48,7 @@ def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     assert model.resolution_nm is not None
     card = (folder / 'README.md').read_text().replace('\n', ' ')
     assert '--model=synthetic ' in card
-    assert 'each trained without one fold (1, 2, 3)' in card
+    assert 'each trained without one fold (1, 2, 3) and scored there' in card
     assert '| P_hat | 0.40 | 0.5000 ± 0.0000 |' in card and '2.0000 ± 1.0000' in card
 
     base.update({'initialise_from': str(folder), 'fold': 0, 'validation_sections': 0})
