@@ -191,7 +191,12 @@ def _absorb(
 
     places = len(neighbours) * ages.shape[0]
     part = jax.core.max_dim(places // _PARTS, _LEAST_PLACES)  # the batch may be symbolic
-    lists, count = listed(jnp.concatenate(chosen), ends, part)
+    # Of the edges no more than pixels are left, with diagonals three times as many. With straight
+    # ones: a spanning tree of each basin is inside, and one more edge for each square that is, and
+    # of two other squares one edge at least is their lowest; peaks are half of the pixels at most.
+    # With diagonals: four edges of a square without a triangle, sides shared with the next square.
+    room = (len(neighbours) - 1) * ages.shape[0]
+    lists, count = listed(jnp.concatenate(chosen), ends, part, room)
     saddle = _meet(lists, count, part, ages, older)
     saddle = saddle.reshape(images, stride)[:, :size]
     return jnp.where(saddle >= 0, saddle - first[:, 0], -1)

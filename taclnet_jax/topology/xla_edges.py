@@ -56,11 +56,11 @@ def lowest_of_rings(height: jax.Array, tie: jax.Array) -> jax.Array:
 
 
 def listed(
-    chosen: jax.Array, values: Callable[[jax.Array], tuple[jax.Array, ...]], part: int
+    chosen: jax.Array, values: Callable[[jax.Array], tuple[jax.Array, ...]], part: int, room: int
 ) -> tuple[tuple[jax.Array, ...], jax.Array]:
     """Lists of the values at the chosen places, and how many there are.
 
-    They have room for all, and for a part more, as which they are filled. For that a bit is kept
+    They have room for a part more than is asked for, as which they are filled. A bit is kept
     for each place: a running sum over all of them, and a write for each, would take longer than all
     else.
 
@@ -68,6 +68,7 @@ def listed(
         chosen: bool, as many as fill whole words.
         values: int32, of the places with such indices.
         part: how many places of the lists are filled together.
+        room: for as many as are chosen at most.
     """
     bits = chosen.reshape(-1, WORD).astype(jnp.uint32)
     words = jnp.sum(bits << jnp.arange(WORD, dtype=jnp.uint32), axis=1, dtype=jnp.uint32)
@@ -92,7 +93,7 @@ def listed(
         )
 
     # In shard_map the loop's state has to depend on what differs between devices.
-    empty = jnp.zeros(chosen.shape[0] + part, jnp.int32) + 0 * count
+    empty = jnp.zeros(room + part, jnp.int32) + 0 * count
     lists = (empty,) * len(values(jnp.zeros(1, jnp.int32)))
     return lax.fori_loop(0, -(-count // part), fill, lists), count
 

@@ -1,5 +1,8 @@
 """Which edges between basins matter, and their list."""
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
+from taclnet_jax.topology import xla_backend
 from taclnet_jax.topology.xla_edges import WORD, listed, lowest_of_rings
 
 HIGHEST = np.iinfo(np.int32).max
@@ -18,11 +22,40 @@ OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1))
 @given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_the_list_has_the_chosen_places(words: int, share: float, part: int, seed: int) -> None:
     chosen = np.random.default_rng(seed).random(words * WORD) < share
-    (places, doubled), count = listed(jnp.asarray(chosen), lambda place: (place, 2 * place), part)
+    values = lambda place: (place, 2 * place)  # noqa: E731
+    (places, doubled), count = listed(jnp.asarray(chosen), values, part, chosen.sum())
     expected = np.flatnonzero(chosen)
     assert count == len(expected)
     np.testing.assert_array_equal(np.sort(places[: int(count)]), expected)
     np.testing.assert_array_equal(doubled[: int(count)], 2 * places[: int(count)])
+
+
+@pytest.mark.parametrize('shape', [(1, 9), (16, 33)])
+@pytest.mark.parametrize('dimension', [0, 1])
+@pytest.mark.parametrize('border', ['open', 'membrane'])
+def test_there_is_room_for_all_edges_that_remain(
+    shape: tuple[int, int], dimension: int, border: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remain = []
+
+    def recorded(chosen: Any, values: Any, part: int, room: int) -> Any:
+        assert room >= pixels
+        lists, count = listed(chosen, values, part, room)
+        jax.debug.callback(lambda count: remain.append(int(count)), count)
+        return lists, count
+
+    monkeypatch.setattr(xla_backend, 'listed', recorded)
+    options = {'dimension': dimension, 'border': border, 'superlevel': True}
+    call = jax.jit(lambda prob: xla_backend._merges(prob, **options))
+    y, x = np.indices(shape)
+    noise = np.random.default_rng(0).random((20, *shape))
+    pixels = noise.size * (1 if dimension == 1 else 3)
+    # As many peaks as there can be, with straight neighbours and with diagonal ones; and few.
+    for peaks in ((y + x) % 2, (y % 2) * (x % 2), y % 2, 0 * y):
+        jax.block_until_ready(call(jnp.asarray((noise + peaks) / 2, jnp.float32)))
+        jax.block_until_ready(call(jnp.asarray((noise - peaks) / 2, jnp.float32)))
+    jax.effects_barrier()
+    assert len(remain) == 8 and max(remain) <= pixels, remain
 
 
 @pytest.mark.parametrize('kinds', [2, 4])
