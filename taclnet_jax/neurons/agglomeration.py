@@ -15,8 +15,9 @@ FARTHER = 0.8
 """Of an IoU, for each section in between, when it ranks. With 1, ARAND is twice as high on tissue
 with exact ids; with less, more neurons are joined through segments that hold two."""
 
-MOSTLY = 0.7
-"""Of the segment at its end lies in the neuron of which it is a branch."""
+MOSTLY, STILL = 0.7, 0.5
+"""Of the segment at its end lie in the neuron of which it is a branch, in the next section and in
+the one after that."""
 
 
 def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.uint64]:
@@ -29,7 +30,7 @@ def agglomerate(graph: RegionGraph, threshold: float = THRESHOLD) -> NDArray[np.
     neurons have segments of their own in the other sections, they are not joined through it.
 
     The same keeps apart the branches of a neuron, of which one ends where they meet. So in the end
-    a neuron whose first or last segment lies mostly in a segment of another one, and overlaps that
+    a neuron whose first or last segment lies mostly in a segment of another one, and half in that
     neuron in the section after it as well, is joined with it.
 
     Args:
@@ -76,8 +77,8 @@ def _branches(
 ) -> NDArray[np.int64]:
     """The edges, of those that overlap enough, by which a neuron's end is a branch of another.
 
-    Its segment there lies mostly in one of the other neuron, and is as much of it in the section
-    after that as well, if there is one: in a single one a membrane may just be faint.
+    Its segment there lies mostly in one of the other neuron, and half in that of the section after
+    it as well, if there is one: in a single one a membrane may just be faint.
     """
     depth, count = len(graph.starts) - 1, len(graph.ids)
     sections, distances, (earlier, later) = graph.sections, graph.distances, graph.edges.T
@@ -86,11 +87,12 @@ def _branches(
     np.maximum.at(last, neurons, sections)
     found = []
     for own, other, end, onwards in ((earlier, later, last, 1), (later, earlier, first, -1)):
-        at_end = enough & (sections[own] == end[neurons[own]])
-        inside = at_end & (distances == 1) & (graph.overlaps >= MOSTLY * graph.sizes[own])
+        at_end = sections[own] == end[neurons[own]]
+        share = graph.overlaps / graph.sizes[own]
+        inside = at_end & enough & (distances == 1) & (share >= MOSTLY)
         pairs = own * count + neurons[other]  # a segment and another neuron, as one number
-        after = sections[own] + 2 * onwards
-        stays = (after < 0) | (after >= depth) | np.isin(pairs, pairs[at_end & (distances == 2)])
+        after, still = sections[own] + 2 * onwards, at_end & (distances == 2) & (share >= STILL)
+        stays = (after < 0) | (after >= depth) | np.isin(pairs, pairs[still])
         found.append(graph.edges[inside & stays])
     return np.concatenate(found)
 
