@@ -18,7 +18,7 @@ from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.metrics.overlaps import Overlaps
 from taclnet_jax.neurons import REACH, RegionGraph, agglomerate, joined, region_graph
-from taclnet_jax.neurons.agglomeration import FARTHER, MOSTLY
+from taclnet_jax.neurons.agglomeration import FARTHER, MOSTLY, STILL
 from taclnet_jax.volumes import read_whole
 
 
@@ -41,6 +41,9 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
     def enough(a: int, b: int) -> bool:
         return iou(a, b) > 0 and iou(a, b) >= threshold
 
+    def share(a: int, b: int) -> float:
+        return (footprint[a] & footprint[b]).sum() / footprint[a].sum()
+
     pairs = []
     for a, b in combinations(sorted(where, key=lambda i: (where[i], i)), 2):
         if 1 <= where[b] - where[a] <= REACH and enough(a, b):
@@ -55,11 +58,10 @@ def by_definition(stack: np.ndarray, threshold: float) -> np.ndarray:
     for a, b in permutations(where, 2):
         step = where[b] - where[a]
         rest = [i for i in chains[a] if (where[i] - where[a]) * step > 0]
-        mostly = (footprint[a] & footprint[b]).sum() >= MOSTLY * footprint[a].sum()
-        if abs(step) != 1 or rest or not enough(a, b) or not mostly:
+        if abs(step) != 1 or rest or not enough(a, b) or share(a, b) < MOSTLY:
             continue
         after = where[a] + 2 * step
-        stays = [enough(a, i) for i in chains[b] if where[i] == after]
+        stays = [share(a, i) >= STILL for i in chains[b] if where[i] == after]
         if any(stays) or not 0 <= after < len(stack):
             union = neuron[a] | neuron[b]
             neuron |= dict.fromkeys(union, union)
@@ -133,6 +135,7 @@ def test_neurons_are_not_joined_through_a_segment_that_holds_both() -> None:
 
 BRANCHES = np.array([[1, 1, 1, 0, 2, 2, 0, 3]])
 TRUNK = np.array([[1, 1, 1, 1, 1, 1, 1, 0]])
+MOVED = np.array([[1, 1, 1, 1, 1, 0, 0, 0]])
 
 
 @pytest.mark.parametrize('order', [1, -1])
@@ -141,6 +144,7 @@ TRUNK = np.array([[1, 1, 1, 1, 1, 1, 1, 0]])
     [
         pytest.param([BRANCHES, BRANCHES, TRUNK, TRUNK], [1, 1, 3], id='branches meet'),
         pytest.param([BRANCHES, BRANCHES, TRUNK], [1, 1, 3], id='at the border'),
+        pytest.param([BRANCHES, TRUNK, MOVED], [1, 1, 3], id='half of one is still in the trunk'),
         pytest.param([BRANCHES, TRUNK, BRANCHES], [1, 2, 3], id='a faint membrane'),
         pytest.param([BRANCHES, TRUNK, 0 * TRUNK], [1, 2, 3], id='and then nothing'),
     ],
