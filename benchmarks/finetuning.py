@@ -6,7 +6,8 @@ Of a data set that the other model has not seen (isbi12: snemi3d's, isbi13: isbi
 5 and 10 sections before those of fold 3 are labelled, and no others; the images of all may be
 looked at. The flagship is trained on them for as many updates from the model's parameters and from
 none, its cuts are those of the lowest VOI on the labelled sections, and test sections of fold 3 are
-scored, in one view. Runs that are there are not made again, and one that was stopped goes on.
+scored, in one view. Runs that are there are not made again, and one that was stopped goes on. The
+table is printed, and drawn to DATASET.png in --workdir.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ STARTS = {'isbi12': 'snemi3d', 'isbi13': 'isbi12'}
 RATE = 1e-3  # from a model; from none it is the flagship's, 3e-3
 MAPS = ('P_closed', 'P_hat_closed')
 SCORES = ('ari', 'voi', 'betti_error', 'dice')
+DRAWN = {
+    'P_hat_closed ari': 'ARI (higher is better)',
+    'P_hat_closed voi': 'VOI, bits (lower is better)',
+    'P_hat_closed betti_error': 'Betti error, loops (lower is better)',
+}
 
 # As `config.custom` reads what the builders of these data sets do.
 _FILES: dict[str, dict[str, Any]] = {
@@ -91,8 +97,24 @@ def scores(dataset: str, run: Path, labelled: range, sections: int) -> dict[str,
     return {f'{name} {key}': means[name][key] for name in MAPS for key in SCORES}
 
 
+def draw(path: Path, found: dict[str, dict[int, dict[str, float]]]) -> None:
+    """The scores of P_hat closed against labelled sections, a line for each start."""
+    from taclnet_jax.figures.curves import draw_curves
+    from taclnet_jax.figures.panels import figure_of, rendered, write_png
+
+    figure = figure_of(1280, 390, layout='constrained')
+    for place, (key, title) in enumerate(DRAWN.items(), start=1):
+        lines = {
+            name: (list(runs), [scores[key] for scores in runs.values()])
+            for name, runs in found.items()
+        }
+        axis = figure.add_subplot(1, len(DRAWN), place)
+        draw_curves(axis, title, lines, x_label='Labelled sections')
+    write_png(path, rendered(figure))
+
+
 def main() -> None:
-    """Makes what is missing, and prints the table after each run."""
+    """Makes what is missing, and prints and draws the table after each run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -110,6 +132,7 @@ def main() -> None:
     end = {'isbi12': 20, 'isbi13': 66}[args.dataset]
     print(f'| labelled | start | {" | ".join(f"{n} {s}" for n in MAPS for s in SCORES)} |')
     print('|---' * (2 + len(MAPS) * len(SCORES)) + '|')
+    known: dict[str, dict[int, dict[str, float]]] = {}
     for number in args.labelled:
         for start in ('', STARTS[args.dataset]):
             labelled = range(end - number, end)
@@ -119,8 +142,11 @@ def main() -> None:
                 make(configured(args.dataset, labelled, start, folder), args.updates, run)
                 found = scores(args.dataset, run, labelled, args.sections)
                 write_text(path, json.dumps(found, indent=2) + '\n')
-            cells = ' | '.join(f'{x:.3f}' for x in json.loads(path.read_text()).values())
+            found = json.loads(path.read_text())
+            cells = ' | '.join(f'{x:.3f}' for x in found.values())
             print(f'| {number} | {start or "none"} | {cells} |', flush=True)
+            known.setdefault(f'from {start or "nothing"}', {})[number] = found
+            draw(args.workdir / f'{args.dataset}.png', known)
 
 
 if __name__ == '__main__':
