@@ -21,6 +21,7 @@ from statistics import mean
 from typing import Any
 
 from taclnet_jax.commandline import allow_callbacks, with_messages
+from taclnet_jax.config import flagship_config
 from taclnet_jax.files import write_text
 
 SECTIONS = (0, 20)
@@ -42,11 +43,12 @@ BASE: dict[str, Any] = {
     'evaluate.threshold_from': 'training',
     'evaluate.views': 1,
 }
+_CONFIG = flagship_config()
 _FLAGSHIP: dict[str, Any] = {
-    'model.normalise': True,
-    'model.iterations': 2,
-    'model.features': (16, 32, 64, 96, 128),
-    'augment.elastic': 0.5,
+    'model.normalise': _CONFIG.model.normalise,
+    'model.iterations': _CONFIG.model.iterations,
+    'model.features': _CONFIG.model.features,
+    'augment.elastic': _CONFIG.augment.elastic,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     'base': {},
