@@ -170,7 +170,9 @@ class _Process:
             for line in lines:
                 text = line.decode(errors='replace').rstrip()
                 self._last = text.removeprefix('taclnet: error: ') or self._last
-                print(f'{self._name}: {text}', file=sys.stderr, flush=True)
+                # In one call: print writes a line's end by itself, after which others have written.
+                sys.stderr.write(f'{self._name}: {text}\n')
+                sys.stderr.flush()
 
 
 def _work() -> None:
