@@ -22,8 +22,8 @@ OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1))
 @given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_the_list_has_the_chosen_places(words: int, share: float, part: int, seed: int) -> None:
     chosen = np.random.default_rng(seed).random(words * WORD) < share
-    values = lambda place: (place, 2 * place)  # noqa: E731
-    (places, doubled), count = listed(jnp.asarray(chosen), values, part, chosen.sum())
+    lists, count = listed(jnp.asarray(chosen), lambda place: (place, 2 * place), part, chosen.sum())
+    places, doubled = lists
     expected = np.flatnonzero(chosen)
     assert count == len(expected)
     np.testing.assert_array_equal(np.sort(places[: int(count)]), expected)
