@@ -35,9 +35,10 @@ def row(model: Model, volume: Volume, probs: Mapping[int, np.ndarray], cut: Cut)
     """Means over sections: `COLUMNS`, and VOI after segments have grown together."""
     scores, grown = [], []
     for z, prob in probs.items():
-        scores.append(score(model.settings.evaluate, volume, z, prob, cut))
         membrane, ids, ignore = volume.labels(z)
-        segments = metrics.grow_segments(cut.segments(prob, ignore))
+        closed, plain = cut.closed(prob, ignore), Cut(cut.threshold)
+        scores.append(score(model.settings.evaluate, volume, z, closed, plain))
+        segments = metrics.grow_segments(plain.segments(closed, ignore))
         truth = metrics.true_segments(membrane, ids, ignore)
         grown.append(sum(metrics.variation_of_information(truth, segments)))
     means = metrics.summarise(scores)

@@ -4,8 +4,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import taclnet_jax
 from taclnet_jax.errors import InputError
 from taclnet_jax.evaluation.report import format_table
@@ -62,7 +60,7 @@ def format_card(model: Model, dataset: str, place: str, data: str, scores: str) 
     assert model.resolution_nm is not None  # of evaluated runs alone
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''
     data = f'{data} Voxels have {shown_nm(model.resolution_nm)} (z, y, x).{seen}'
-    count = sum(a.size for a in jax.tree.leaves(model.variables['params']))
+    count = model.parameter_count
     return f"""# A model of {dataset}
 
 Membrane probabilities, topological attention and segments of electron-microscopy sections, by

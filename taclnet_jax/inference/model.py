@@ -23,7 +23,7 @@ SEGMENTED = 'P_hat_closed'
 no parameters, and lets a higher threshold through (docs/findings.md, What a cut does)."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Model:
     """A trained network. Before its evaluation `chosen` is empty and `resolution_nm` None."""
 
@@ -36,11 +36,15 @@ class Model:
     place: Path = Path()  # folder that it was read from
 
     def __repr__(self) -> str:
-        count = sum(x.size for x in jax.tree.leaves(self.variables['params']))
         return (
-            f'<Model {self.place}: {self.settings.model.name} of {count:,} parameters, trained on '
-            f'{self.settings.data.dataset} for {self.step:,} updates>'
+            f'<Model {self.place}: {self.settings.model.name} of {self.parameter_count:,} '
+            f'parameters, trained on {self.settings.data.dataset} for {self.step:,} updates>'
         )
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that training has found, without running statistics."""
+        return sum(x.size for x in jax.tree.leaves(self.variables['params']))
 
     @cached_property
     def inference(self) -> Inference:

@@ -16,7 +16,7 @@ _STRIP_BYTES = 1 << 19
 """Of what one part of the kernel's gradient is computed from: it stays in a core's cache."""
 
 
-def convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def _convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
@@ -38,7 +38,7 @@ def convolve(parts: Parts, kernel: jax.Array) -> jax.Array:
     Returns:
         `[batch, height, width, features]`.
     """
-    return convolve_by_xla(jnp.concatenate(parts, axis=-1), kernel)
+    return _convolve_by_xla(jnp.concatenate(parts, axis=-1), kernel)
 
 
 def _forward(parts: Parts, kernel: jax.Array) -> tuple[jax.Array, tuple[Parts, jax.Array]]:
@@ -46,7 +46,7 @@ def _forward(parts: Parts, kernel: jax.Array) -> tuple[jax.Array, tuple[Parts, j
 
 
 def _kernel_gradient(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
-    return jax.vjp(lambda k: convolve_by_xla(x, k), kernel)[1](upstream)[0]
+    return jax.vjp(lambda k: _convolve_by_xla(x, k), kernel)[1](upstream)[0]
 
 
 def _kernel_gradient_by_strips(x: jax.Array, kernel: jax.Array, upstream: jax.Array) -> jax.Array:
@@ -90,7 +90,7 @@ def _backward(residuals: tuple[Parts, jax.Array], upstream: jax.Array) -> tuple[
     gradients, start = [], 0
     for part in parts:
         own = kernel[:, :, start : start + part.shape[-1]]
-        gradients += jax.vjp(lambda x, own=own: convolve_by_xla(x, own), part)[1](upstream)
+        gradients += jax.vjp(lambda x, own=own: _convolve_by_xla(x, own), part)[1](upstream)
         start += part.shape[-1]
     kernel_gradient = lax.platform_dependent(
         jnp.concatenate(parts, axis=-1),
