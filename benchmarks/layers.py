@@ -15,6 +15,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from taclnet_jax.models import layers
@@ -50,6 +51,10 @@ def forms() -> Iterator[tuple[str, tuple[int, ...], str, nn.Module]]:
         layer = f'{side}x{side} convolution to {features}'
         yield layer, shape, 'Conv', layers.Conv(features, side, use_bias=False)
         yield layer, shape, 'flax.linen', nn.Conv(features, (side, side), use_bias=False)
+    # The U-Net's first level on the way up: what comes from below, and from the way down.
+    both = (30, 160, 160, 32)
+    yield '3x3 convolution to 16', both, 'of two arrays', _Halves(layers.Conv(16, 3), join=False)
+    yield '3x3 convolution to 16', both, 'of one', _Halves(layers.Conv(16, 3), join=True)
     yield 'normalisation', _LEVEL, 'BatchNormReLU', BatchNormReLU(train=True)
     yield 'normalisation', _LEVEL, 'flax.linen', FlaxNormReLU()
     coarse = (30, 80, 80, 32)
@@ -57,6 +62,19 @@ def forms() -> Iterator[tuple[str, tuple[int, ...], str, nn.Module]]:
     yield 'doubling', coarse, 'flax.linen', nn.ConvTranspose(16, (2, 2), (2, 2))
     yield 'pooling', _LEVEL, 'max_pool', _MaxPool(layers.max_pool)
     yield 'pooling', _LEVEL, 'flax.linen', _MaxPool(lambda x: nn.max_pool(x, (2, 2), (2, 2)))
+
+
+class _Halves(nn.Module):
+    """A convolution of two arrays, each with half of the channels."""
+
+    layer: layers.Conv
+    join: bool  # as one array
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        # Not the halves of an array, which XLA would see and not join.
+        halves = [jnp.roll(half, 1, axis=1) for half in jnp.split(x, 2, axis=-1)]
+        return self.layer(*([jnp.concatenate(halves, axis=-1)] if self.join else halves))
 
 
 class _MaxPool(nn.Module):

@@ -29,7 +29,8 @@ class Contraction(nn.Module):
         """`[n, height, width, channels]` to that after the last pooling, and each level's maps."""
         levels = []
         for features in self.features:
-            levels.append(Block(features, self.norm, self.dtype, self.remat)(x, iteration))
+            block = Block(features, self.norm, self.dtype, self.remat)
+            levels.append(block(x, iteration=iteration))
             x = max_pool(levels[-1])
         return x, levels
 
@@ -47,8 +48,8 @@ class Expansion(nn.Module):
         """Logits `[n, height, width, 1]`, float32."""
         for features, level in zip(self.features[::-1], levels[::-1], strict=True):
             x = UpConvolution(features, self.dtype)(x)
-            x = jnp.concatenate([level, x], axis=-1)
-            x = Block(features, self.norm, self.dtype, self.remat)(x, iteration)
+            block = Block(features, self.norm, self.dtype, self.remat)
+            x = block(level, x, iteration=iteration)
         return Conv(1, 1, self.dtype)(x).astype(jnp.float32)
 
 
@@ -68,7 +69,7 @@ class UNetBody(nn.Module):
         x = windows.reshape(-1, height, width, channels).astype(self.dtype)
         x = pad_to_multiple(x, 2 ** len(features))
         x, levels = Contraction(features, self.norm, self.dtype, self.remat)(x, iteration)
-        x = Block(deepest, self.norm, self.dtype, self.remat)(x, iteration)
+        x = Block(deepest, self.norm, self.dtype, self.remat)(x, iteration=iteration)
         x = self.across(x, windows.shape[1])
         expansion = Expansion(features, self.norm, self.dtype, self.remat)
         logits = expansion(x, levels, iteration)

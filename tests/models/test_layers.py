@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -61,6 +62,25 @@ def test_a_convolution_is_that_of_flax(kernel: int) -> None:
     jax.tree.map(np.testing.assert_array_equal, params, theirs.init(jax.random.key(0), x))
     y, back = jax.vjp(ours.apply, params, x)
     expected, their_back = jax.vjp(theirs.apply, params, x)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
+        back(upstream),
+        their_back(upstream),
+    )
+
+
+@pytest.mark.parametrize('normalised', [False, True])
+def test_a_block_sees_several_arrays_as_one(normalised: bool) -> None:
+    parts, upstream = (normal(2, 9, 6, 3), normal(2, 9, 6, 5, seed=1)), normal(2, 9, 6, 4, seed=2)
+    block = Block(4, partial(BatchNormReLU, False) if normalised else None)
+    variables = block.init(jax.random.key(0), *parts)
+
+    def joined(variables: Any, *parts: jax.Array) -> Any:
+        return block.apply(variables, jnp.concatenate(parts, axis=-1))
+
+    expected, their_back = jax.vjp(joined, variables, *parts)
+    y, back = jax.vjp(block.apply, variables, *parts)
     np.testing.assert_allclose(y, expected, atol=1e-5)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
