@@ -1,6 +1,7 @@
 """A same-size convolution whose kernel gradient is fast on CPUs too."""
 
 import math
+from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,12 @@ def _convolve_by_xla(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.conv_general_dilated(
         x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
+
+
+def kernels_of(parts: Parts, kernel: jax.Array) -> list[jax.Array]:
+    """What a kernel of all channels, `[side, side, channels, features]`, has for each part."""
+    ends = list(accumulate(part.shape[-1] for part in parts))
+    return jnp.split(kernel, ends[:-1], axis=2)
 
 
 @jax.custom_vjp
@@ -88,11 +95,9 @@ def _kernel_gradient_on_cpu(x: jax.Array, kernel: jax.Array, upstream: jax.Array
 
 def _backward(residuals: tuple[Parts, jax.Array], upstream: jax.Array) -> tuple[Parts, jax.Array]:
     parts, kernel = residuals
-    gradients, start = [], 0
-    for part in parts:
-        own = kernel[:, :, start : start + part.shape[-1]]
+    gradients = []
+    for part, own in zip(parts, kernels_of(parts, kernel), strict=True):
         gradients += jax.vjp(lambda x, own=own: _convolve_by_xla(x, own), part)[1](upstream)
-        start += part.shape[-1]
     kernel_gradient = lax.platform_dependent(
         jnp.concatenate(parts, axis=-1),
         kernel,

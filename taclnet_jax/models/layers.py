@@ -1,14 +1,13 @@
 """What the networks of this package are built of. All arrays are `[n, height, width, channels]`."""
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import Any, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.models.convolution import Parts, convolve
+from taclnet_jax.models.convolution import Parts, convolve, kernels_of
 
 Norm = Callable[..., nn.Module]
 """Makes what normalises, and takes the positive part, of a name."""
@@ -31,12 +30,12 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, *parts: jax.Array) -> jax.Array:
         """`[n, height, width, channels of each]` to `[n, height, width, features]`."""
-        ends = list(accumulate(part.shape[-1] for part in parts))
-        shape = self.kernel, self.kernel, ends[-1], self.features
+        channels = sum(part.shape[-1] for part in parts)
+        shape = self.kernel, self.kernel, channels, self.features
         kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
-        kernels = jnp.split(kernel, ends[:-1], axis=2)
-        own = [convolve((x.astype(self.dtype),), k) for x, k in zip(parts, kernels, strict=True)]
-        x = sum(own[1:], own[0])
+        pairs = zip(parts, kernels_of(parts, kernel), strict=True)
+        first, *others = [convolve((x.astype(self.dtype),), own) for x, own in pairs]
+        x = sum(others, first)
         if not self.use_bias:
             return x
         bias = self.param('bias', nn.initializers.zeros, (self.features,))
