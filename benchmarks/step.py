@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.on_device import network_settings
 from taclnet_jax.config import get_config
-from taclnet_jax.cores import available_cores
+from taclnet_jax.cores import available_cores, compiler_options
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.training import parallel
 from taclnet_jax.training.setup import Training, prepare
@@ -74,7 +74,7 @@ def jax_step(training: Training, step: Step | None = None) -> Callable[[], None]
 def jax_prediction(training: Training) -> Callable[[], None]:
     """P of a batch as a function that waits for its end."""
     image = jax.numpy.asarray(training.loader.batch(0, 0)['image'], jax.numpy.float32)
-    apply = jax.jit(training.network.apply)
+    apply = jax.jit(training.network.apply, compiler_options=compiler_options())
     variables = jax.device_put(training.new.variables)
 
     def run() -> None:

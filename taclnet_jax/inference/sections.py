@@ -4,13 +4,14 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from taclnet_jax.attention.sta import STAOutput, sta_attention
+from taclnet_jax.cores import compiler_options
 from taclnet_jax.data.normalisation import normalised
 from taclnet_jax.data.resolution import doubled, halved_image
 from taclnet_jax.data.windows import check_slices, read_window
@@ -170,7 +171,7 @@ def create_inference(
         attention: keywords of `sta_attention`.
     """
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def prob_of(variables: Any, window: jax.Array) -> jax.Array:
         logits: Any = network.apply(variables, window[None])
         return jax.nn.sigmoid(logits[0])

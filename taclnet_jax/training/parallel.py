@@ -15,6 +15,8 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from taclnet_jax.cores import compiler_options
+
 AXIS = 'batch'
 
 
@@ -25,7 +27,21 @@ def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def map_on_host(step: Callable[..., Any]) -> Callable[..., Any]:
     """`map_step` with `jax.pmap`, for the devices of one process."""
-    return jax.pmap(step, axis_name=AXIS, donate_argnums=0)
+    return _Mapped(jax.pmap(step, axis_name=AXIS, donate_argnums=0))
+
+
+class _Mapped:
+    """A function of `jax.pmap`, which takes no options of the compiler, compiled with them."""
+
+    def __init__(self, mapped: Any) -> None:
+        self.__wrapped__, self.lower = mapped, mapped.lower
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            options = compiler_options()
+            self._compiled = self.lower(*arguments).compile(compiler_options=options)
+        return self._compiled(*arguments)
 
 
 def map_over_hosts(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,7 +56,7 @@ def map_over_hosts(step: Callable[..., Any]) -> Callable[..., Any]:
     spec = PartitionSpec(AXIS)
     # Collectives mean what they mean in pmap: the gradient of a sum is not divided again.
     mapped = jax.shard_map(part, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
-    return jax.jit(mapped, donate_argnums=0)
+    return jax.jit(mapped, donate_argnums=0, compiler_options=compiler_options())
 
 
 def replicate(tree: Any) -> Any:
