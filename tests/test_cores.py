@@ -37,7 +37,7 @@ def test_convolutions_are_not_ynnpacks_and_the_same(monkeypatch: pytest.MonkeyPa
 
     options = cores.compiler_options()
     ours = jax.jit(convolve, compiler_options=options).lower(x, kernel).compile()
-    assert not options or 'ynn' not in ours.as_text()
+    assert not options or 'ynn_fusion' not in ours.as_text()
     np.testing.assert_allclose(ours(x, kernel), convolve(x, kernel), atol=1e-4)
 
 
