@@ -31,7 +31,7 @@ def map_on_host(step: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Mapped:
-    """A function of `jax.pmap`, which takes no options of the compiler, compiled with them."""
+    """A function of `jax.pmap`, which takes no options of the compiler, compiled with ours."""
 
     def __init__(self, mapped: Any) -> None:
         self.__wrapped__, self.lower = mapped, mapped.lower
@@ -40,7 +40,11 @@ class _Mapped:
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
             options = compiler_options()
-            self._compiled = self.lower(*arguments).compile(compiler_options=options)
+            self._compiled = (
+                self.lower(*arguments).compile(compiler_options=options)
+                if options
+                else self.__wrapped__
+            )
         return self._compiled(*arguments)
 
 
