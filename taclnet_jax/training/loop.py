@@ -12,7 +12,6 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
-from taclnet_jax import memory
 from taclnet_jax.errors import Interrupted
 from taclnet_jax.losses import LOSSES
 from taclnet_jax.training import parallel
@@ -140,7 +139,6 @@ def train_epoch(
             reporter.step(f'phase {1 + phase_two}, epoch {epoch + 1}', watch.mean)
             if start is None:  # The first step compiles.
                 jax.block_until_ready(output)
-                memory.give_back()
                 start, waited, timed = time.perf_counter(), batches.seconds_waited, 0
             else:
                 timed += 1

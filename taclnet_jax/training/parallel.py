@@ -15,6 +15,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from taclnet_jax import memory
 from taclnet_jax.cores import compiler_options
 
 AXIS = 'batch'
@@ -27,25 +28,7 @@ def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
 def map_on_host(step: Callable[..., Any]) -> Callable[..., Any]:
     """`map_step` with `jax.pmap`, for the devices of one process."""
-    return _Mapped(jax.pmap(step, axis_name=AXIS, donate_argnums=0))
-
-
-class _Mapped:
-    """A function of `jax.pmap`, which takes no options of the compiler, compiled with ours."""
-
-    def __init__(self, mapped: Any) -> None:
-        self.__wrapped__, self.lower = mapped, mapped.lower
-        self._compiled: Callable[..., Any] | None = None
-
-    def __call__(self, *arguments: Any) -> Any:
-        if self._compiled is None:
-            options = compiler_options()
-            self._compiled = (
-                self.lower(*arguments).compile(compiler_options=options)
-                if options
-                else self.__wrapped__
-            )
-        return self._compiled(*arguments)
+    return _Compiled(jax.pmap(step, axis_name=AXIS, donate_argnums=0))
 
 
 def map_over_hosts(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,7 +43,27 @@ def map_over_hosts(step: Callable[..., Any]) -> Callable[..., Any]:
     spec = PartitionSpec(AXIS)
     # Collectives mean what they mean in pmap: the gradient of a sum is not divided again.
     mapped = jax.shard_map(part, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
-    return jax.jit(mapped, donate_argnums=0, compiler_options=compiler_options())
+    return _Compiled(jax.jit(mapped, donate_argnums=0))
+
+
+class _Compiled:
+    """A function of JAX, compiled at its first call, for arguments of those shapes alone.
+
+    With our options of the compiler, which `jax.pmap` does not take. What compiling took goes back
+    to the system.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.__wrapped__, self.lower = function, function.lower
+        self._compiled: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._compiled is None:
+            lowered = self.lower(*arguments)
+            self._compiled = lowered.compile(compiler_options=compiler_options())
+            del lowered
+            memory.give_back()
+        return self._compiled(*arguments)
 
 
 def replicate(tree: Any) -> Any:
