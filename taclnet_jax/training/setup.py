@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -175,9 +175,17 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
             write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
             write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
         parallel.wait()  # for what refuses the folder
-        with closing(Checkpoints(folder, settings.checkpoint, config)) as checkpoints:
+        checkpoints, lost = Checkpoints(folder, settings.checkpoint, config), False
+        try:
             state = checkpoints.restore_last(training.new)
             yield checkpoints, state or first or first_state(settings, training.new)
+        except jax.errors.JaxRuntimeError:
+            # Perhaps another process is gone, for which Orbax would wait.
+            lost = jax.process_count() > 1
+            raise
+        finally:
+            if not lost:
+                checkpoints.close()
 
 
 def check_workdir(settings: RunSettings, folder: Path) -> None:
