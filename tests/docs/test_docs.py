@@ -155,7 +155,9 @@ def recorded(folder: Path) -> list[Command]:
     for program in ('python', 'python3', 'pip', 'pytest', 'pre-commit', 'taclnet'):
         script = programs / program
         script.write_text(
-            f"#!/bin/sh\n{{ printf '%s\\037' {program} \"$@\"; printf '\\036'; }} >> {record}\n"
+            # In one piece: of a block's commands some run at a time.
+            f'#!/bin/sh\nwords=$(printf \'%s\\037\' {program} "$@")\n'
+            f'printf \'%s\\036\' "$words" >> {record}\n'
         )
         script.chmod(0o755)
     commands = []
