@@ -59,9 +59,8 @@ class _Compiled:
 
     def __call__(self, *arguments: Any) -> Any:
         if self._compiled is None:
-            lowered = self.lower(*arguments)
-            self._compiled = lowered.compile(compiler_options=compiler_options())
-            del lowered
+            options = compiler_options()
+            self._compiled = self.lower(*arguments).compile(compiler_options=options)
             memory.give_back()
         return self._compiled(*arguments)
 
