@@ -3,8 +3,9 @@
     python -m benchmarks.epoch [--results=results]
 
 The poster's table 3 gives 0.99, 1.20 and 2.78 hours for an epoch of 1328 windows of 156x156 on
-CREMI. Here some steps of each kind are timed, in turns in one process, and multiplied. Loading
-is not in it, as batches are made in the background (`benchmarks/loader.py` times that).
+CREMI. Here some steps of each kind are timed, those of a network and number of sections in turns, and
+multiplied; the flagship's without attention, as it is trained. Loading is not in it, as batches are
+made in the background (`benchmarks/loader.py` times that).
 With --results the times go to a file there, which `reproduction` adds to table 3.
 """
 
@@ -14,40 +15,38 @@ import argparse
 import json
 import math
 import re
-import time
 from pathlib import Path
-from statistics import median
 
 import taclnet_jax
-from benchmarks.step import jax_step, training_of
+from benchmarks.on_device import network_settings
+from benchmarks.step import jax_step, seconds_in_turn, training_of
 from reproduction.poster import HOURS_PER_EPOCH
 from taclnet_jax.cores import hardware
 from taclnet_jax.files import write_text
 
 WINDOWS, CROP = 1328, 156
-SYSTEMS = {'ConvLSTM': 'none', 'ConvLSTM+STA': 'sta', 'TACLNet': 'ita'}
+SYSTEMS = {
+    'convlstm': {'ConvLSTM': 'none', 'ConvLSTM+STA': 'sta', 'TACLNet': 'ita'},
+    'flagship': {'flagship': 'none'},
+}
+"""By network: systems and their kind of attention."""
 
 
 def measure(batch: int, repeats: int) -> dict[str, dict[int, float]]:
     """Seconds of an epoch by system and number of sections."""
-    kinds = [(system, slices) for slices in HOURS_PER_EPOCH for system in SYSTEMS]
-    times: dict[tuple[str, int], list[float]] = {kind: [] for kind in kinds}
-    steps = {
-        (system, slices): jax_step(training_of(SYSTEMS[system], slices, batch, CROP))
-        for system, slices in kinds
-    }
-    for step in steps.values():
-        step()  # compiles
-    for _ in range(repeats):
-        for kind, step in steps.items():
-            start = time.perf_counter()
-            step()
-            times[kind].append(time.perf_counter() - start)
     of_epoch = math.ceil(WINDOWS / batch)
-    return {
-        system: {n: of_epoch * median(times[system, n]) for n in HOURS_PER_EPOCH}
-        for system in SYSTEMS
-    }
+    found: dict[str, dict[int, float]] = {}
+    for network, systems in SYSTEMS.items():
+        settings = network_settings(network, quick=False)
+        # In turns of like size: after a large step the kernel takes back its memory for a while.
+        for slices in HOURS_PER_EPOCH:
+            steps = {
+                system: jax_step(training_of(attention, slices, batch, CROP, **settings))
+                for system, attention in systems.items()
+            }
+            for system, seconds in seconds_in_turn(steps, repeats).items():
+                found.setdefault(system, {})[slices] = of_epoch * seconds
+    return found
 
 
 def main() -> None:
