@@ -3,9 +3,9 @@
     python -m benchmarks.epoch [--results=results]
 
 The poster's table 3 gives 0.99, 1.20 and 2.78 hours for an epoch of 1328 windows of 156x156 on
-CREMI. Here some steps of each kind are timed, those of a network and number of sections in turns, and
-multiplied; the flagship's without attention, as it is trained. Loading is not in it, as batches are
-made in the background (`benchmarks/loader.py` times that).
+CREMI. Here some steps of each kind are timed, those of a network and number of sections in
+turns, and multiplied; the flagship's without attention, as it is trained. Loading is not in it, as
+batches are made in the background (`benchmarks/loader.py` times that).
 With --results the times go to a file there, which `reproduction` adds to table 3.
 """
 
