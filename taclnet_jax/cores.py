@@ -19,10 +19,10 @@ def available_cores() -> list[int]:
 
 
 def hardware() -> str:
-    """The devices and the processor that this process computes on."""
+    """The devices of all processes, and the processor of this one."""
     import jax
 
-    devices = jax.local_devices()
+    devices = jax.devices()
     if jax.default_backend() == 'cpu':
         cores = len(available_cores())
         return f'{len(devices)} CPU device(s), {cores} {platform.machine()} core(s)'

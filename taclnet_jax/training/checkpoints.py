@@ -202,7 +202,11 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
+    # Several processes wait for each other by names, which another folder's would be taken for.
+    apart = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=folder.name)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, cleanup_tmp_directories=True, multiprocessing_options=apart
+    )
     return ocp.CheckpointManager(folder, options=options)
 
 

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from clu import parameter_overview
 
+from taclnet_jax.cores import hardware
 from taclnet_jax.errors import Interrupted
 from taclnet_jax.losses import LOSSES
 from taclnet_jax.training import parallel
@@ -55,6 +56,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                 reporter.print(parameter_overview.get_parameter_overview(state.variables['params']))
             elif first_step < training.steps:
                 reporter.print(f'Going on from step {first_step} of {training.steps}.')
+            reporter.print(f'Devices: {hardware()}, of {jax.process_count()} process(es).')
             state = state.to_devices()
 
             step_fn, watch = None, Watch(loader.samples)

@@ -5,12 +5,14 @@ functions here, over the axis `AXIS`. What is on the devices has a leading axis 
 all processes: a process puts its own devices' entries there, and sees these alone.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -19,6 +21,8 @@ from taclnet_jax import memory
 from taclnet_jax.cores import compiler_options
 
 AXIS = 'batch'
+_WEEK_MS = 7 * 24 * 3600 * 1000
+_waits = itertools.count()
 
 
 def map_step(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,8 +106,17 @@ def is_first() -> bool:
 
 
 def wait() -> None:
-    """Until all processes are here."""
-    multihost_utils.sync_global_devices('here')
+    """Until all processes are here, however long one of them takes.
+
+    A collective would give up after half a minute where they meet for the first time, on CPUs.
+    """
+    together = ocp.multihost.get_barrier_sync_fn()
+    together(key=f'taclnet_{next(_waits)}', timeout_ms=_WEEK_MS)
+
+
+def of_each(row: np.ndarray) -> np.ndarray:
+    """The rows of all processes, `[processes, ...]`, once all are here."""
+    return np.reshape(multihost_utils.process_allgather(row), (-1, *row.shape))
 
 
 def of_any(value: int) -> int:

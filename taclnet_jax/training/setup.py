@@ -1,7 +1,9 @@
 """From a configuration to everything that a training is made of, in one place."""
 
+import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -12,8 +14,9 @@ import jax
 import numpy as np
 import optax
 
+import taclnet_jax
 from taclnet_jax.config import differences, read_settings, run_settings
-from taclnet_jax.config.schema import as_nested
+from taclnet_jax.config.schema import as_nested, flatten
 from taclnet_jax.config.settings import RunSettings
 from taclnet_jax.data import load_volume, training_volume
 from taclnet_jax.data.loader import WindowLoader
@@ -175,6 +178,7 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
             write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
             write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
         parallel.wait()  # for what refuses the folder
+        check_processes(training, folder)
         checkpoints, lost = Checkpoints(folder, settings.checkpoint, config), False
         try:
             state = checkpoints.restore_last(training.new)
@@ -233,6 +237,37 @@ def check_same_data(volume: Volume, folder: str | Path) -> None:
             'changed since it was begun. Give the data that it was trained on, or choose another '
             '--workdir.'
         )
+
+
+def check_processes(training: Training, folder: Path) -> None:
+    """Refuses processes that were started differently, or do not see the first one's folder."""
+    if jax.process_count() == 1:
+        return
+    places = ('data_dir', 'prepared_dir', 'custom.image', 'custom.labels', 'custom.ignore')
+    settings = {k: v for k, v in sorted(flatten(training.settings).items()) if k not in places}
+    said = f'{settings} {training.volume.identity()} {taclnet_jax.__version__} {jax.__version__}'
+    sees = bytes([_appears(folder / 'config.json')])
+    rows = parallel.of_each(np.frombuffer(sees + hashlib.sha256(said.encode()).digest(), np.uint8))
+    if blind := np.flatnonzero(rows[:, 0] == 0).tolist():
+        raise InputError(
+            f'Expected --workdir to be one folder that all processes see; {folder} is another one, '
+            f'or none, for process {", ".join(map(str, blind))}. Choose a folder that all share.'
+        )
+    if odd := np.flatnonzero((rows != rows[0]).any(1)).tolist():
+        raise InputError(
+            'Expected the same settings, data and versions in all processes; those of process '
+            f'{", ".join(map(str, odd))} are other than those of process 0. Give all the same '
+            'command.'
+        )
+
+
+def _appears(file: Path) -> bool:
+    """Whether there is a file, for which a network's file system may take a while."""
+    for _ in range(30):
+        if file in file.parent.iterdir():  # asks again, where exists() may remember
+            return True
+        time.sleep(1)
+    return False
 
 
 def _located(settings: RunSettings) -> RunSettings:

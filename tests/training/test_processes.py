@@ -88,6 +88,84 @@ def test_a_run_of_several_processes_is_that_of_one(trained: Run, tmp_path: Path)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), variables, same)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures('plain_pictures')
+def test_processes_wait_for_a_slow_disk_and_fail_together(tmp_path: Path) -> None:
+    workdir = tmp_path / 'run'
+    for status, output in together(workdir, 1, (SIGNALLED, 'slow'), MAIN):
+        assert status == 0, output
+    assert {p.name for p in (workdir / 'checkpoints').glob('*/*')} == {'3', '6', '9'}
+    assert json.loads((workdir / 'results.json').read_text())['hardware'].startswith('2 CPU')
+
+    # What one refuses ends both, whichever it is.
+    for odd in (0, 1):
+        scripts: list[tuple[str, ...]] = [MAIN, MAIN]
+        scripts[odd] = (*MAIN, '--config.seed=7')
+        ended = together(workdir, 1, *scripts)
+        for i, (status, output) in enumerate(ended):
+            assert status == 2 and 'seed: 7 here, 0 there' in output, output
+            assert (f'Process {odd} of this training ended' in output) == (i != odd)
+            assert 'Traceback' not in output and 'Fatal' not in output, output
+
+    # Where there is no run yet they are held against each other.
+    for status, output in together(tmp_path / 'new', 1, MAIN, (*MAIN, '--config.seed=7')):
+        assert status == 2 and 'Traceback' not in output, output
+        assert 'the same settings' in output or 'another configuration' in output, output
+
+
+WAITS = """
+from taclnet_jax.training import processes
+processes._TOLD_S, processes.PATIENCE_S = 0.1, {patience}
+processes.run_together(print, 'localhost:{port}', 2, 0)
+"""
+
+
+def waiting(patience: float) -> subprocess.Popen[str]:
+    """The first of two processes, whose second never comes."""
+    with socket.create_server(('localhost', 0)) as server:
+        port = server.getsockname()[1]
+    script = [sys.executable, '-c', WAITS.format(patience=patience, port=port)]
+    return subprocess.Popen(script, env=environment(), stderr=subprocess.PIPE, text=True)
+
+
+def test_who_waits_says_so_and_does_not_wait_for_ever() -> None:
+    with waiting(patience=1) as process:
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert 'Waiting for the other processes at localhost:' in errors
+    assert 'Expected all processes at localhost:' in errors and 'not all came' in errors
+
+
+def test_who_waits_can_be_stopped() -> None:
+    with waiting(patience=100) as process:
+        assert process.stderr is not None and 'Waiting' in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize('address', ['localhost', 'localhost:', ':12345', 'localhost:abc', 'a:0'])
+def test_an_address_is_host_and_port(
+    tmp_path: Path, refused: Callable[..., str], address: str
+) -> None:
+    flags = [f'--coordinator={address}', '--num_processes=2', '--process_index=1']
+    assert 'to be host:port' in refused(*arguments(tmp_path / 'run'), *flags)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_machine_that_nobody_knows_and_a_port_in_use_are_refused(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    command, two = arguments(tmp_path / 'run'), ['--num_processes=2', '--process_index=0']
+    message = refused(*command, '--coordinator=no-such-host.invalid:12345', *two)
+    assert 'name the machine of the first process; no-such-host.invalid' in message
+    with socket.create_server(('', 0)) as server:
+        port = server.getsockname()[1]
+        assert f'{port} cannot be opened' in refused(
+            *command, f'--coordinator=localhost:{port}', *two
+        )
+
+
 def test_processes_that_nobody_describes_are_refused(
     tmp_path: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
