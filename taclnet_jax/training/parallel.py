@@ -116,6 +116,7 @@ def wait() -> None:
 
 def of_each(row: np.ndarray) -> np.ndarray:
     """The rows of all processes, `[processes, ...]`, once all are here."""
+    wait()
     return np.reshape(multihost_utils.process_allgather(row), (-1, *row.shape))
 
 

@@ -24,12 +24,16 @@ from taclnet_jax.training.processes import SILENCE_S
 def together(
     workdir: Path, devices: int, *scripts: tuple[str, ...], slurm: bool = False
 ) -> list[tuple[int, str]]:
-    """What `commands.run` gives, of a process with so many devices for each script."""
+    """What `commands.run` gives, of a process with so many devices for each script.
+
+    A {} in the workdir stands for its index.
+    """
     number = len(scripts)
     with socket.create_server(('localhost', 0)) as server:
         port = server.getsockname()[1]
     processes = []
     for i, script in enumerate(scripts):
+        command = arguments(Path(str(workdir).format(i)), **SCORED)
         flags = [f'--coordinator=localhost:{port}', f'--num_processes={number}']
         flags.append(f'--process_index={i}')
         variables = environment(devices)
@@ -40,7 +44,7 @@ def together(
             variables |= {'SLURM_PROCID': str(i), 'SLURM_LOCALID': str(i)}
         processes.append(
             subprocess.Popen(
-                [sys.executable, *script, *arguments(workdir, **SCORED), *flags],
+                [sys.executable, *script, *command, *flags],
                 env=variables,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -107,7 +111,10 @@ def test_processes_wait_for_a_slow_disk_and_fail_together(tmp_path: Path) -> Non
             assert (f'Process {odd} of this training ended' in output) == (i != odd)
             assert 'Traceback' not in output and 'Fatal' not in output, output
 
-    # Where there is no run yet they are held against each other.
+    # Where there is no run yet they are held against each other; a folder each is none of a run.
+    for status, output in together(tmp_path / 'apart_{}', 1, MAIN, MAIN):
+        assert status == 2 and 'one folder that all processes see' in output, output
+        assert 'or none, for process 1' in output and 'Traceback' not in output, output
     for status, output in together(tmp_path / 'new', 1, MAIN, (*MAIN, '--config.seed=7')):
         assert status == 2 and 'Traceback' not in output, output
         assert 'the same settings' in output or 'another configuration' in output, output
