@@ -194,8 +194,13 @@ def with_messages(main: Callable[[], object]) -> None:
 
 def fail(message: str) -> NoReturn:
     """Ends the process with `taclnet: error: <message>` and exit status 2."""
-    print(f'taclnet: error: {message}', file=sys.stderr)
+    complain(message)
     sys.exit(2)
+
+
+def complain(message: str) -> None:
+    """Prints `taclnet: error: <message>`."""
+    print(f'taclnet: error: {message}', file=sys.stderr, flush=True)
 
 
 def tell(text: str) -> None:

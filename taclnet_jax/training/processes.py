@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import jax
 from jax._src.distributed import global_state  # JAX has no public way to its key-value store.
 
-from taclnet_jax.commandline import with_messages
+from taclnet_jax.commandline import complain, with_messages
 from taclnet_jax.errors import InputError, Interrupted
 
 PATIENCE_S = 300
@@ -62,28 +62,21 @@ def run_together(
     ending = _Ending()
     follower = threading.Thread(target=ending.follow_others, daemon=True)
     follower.start()
-    raised: list[BaseException] = []
-
-    def noted() -> None:
-        try:
-            main()
-        except BaseException as error:
-            raised.append(error)
-            raise
-
     status = 0
+    cause: BaseException | None = None
     try:
-        with_messages(noted)
+        with_messages(main)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
+        cause = end.__context__ or end  # what there is a message of
     except Exception as error:
         ending.tell_of_others(error)
         traceback.print_exc()
-        status = 1
+        status, cause = 1, error
     if status:
         # One that is told to stop tells the others, and all stop after the same step.
-        together = bool(raised) and isinstance(raised[0], Interrupted)
-        ending.leave(status, '' if together else _reason(raised[0] if raised else ''))
+        together = isinstance(cause, Interrupted)
+        ending.leave(status, '' if together else _reason(cause))
     ending.all_is_well.set()
     follower.join()
     # Whoever leaves without a word is taken for dead by the others, who may still be writing.
@@ -146,7 +139,7 @@ def _patience(place: str) -> Iterator[None]:
     """
 
     def give_up() -> None:
-        _message(
+        complain(
             f'Expected all processes at {place} within {PATIENCE_S} s; not all came. Start as many '
             'as --num_processes says, all with the same --coordinator, each with a --process_index '
             'of its own.'
@@ -154,7 +147,11 @@ def _patience(place: str) -> Iterator[None]:
         os._exit(2)
 
     told = f'Waiting for the other processes at {place}, at most {PATIENCE_S} s.'
-    timers = threading.Timer(_TOLD_S, _say, [told]), threading.Timer(PATIENCE_S, give_up)
+    to_errors = {'file': sys.stderr, 'flush': True}
+    timers = (
+        threading.Timer(_TOLD_S, print, [told], to_errors),
+        threading.Timer(PATIENCE_S, give_up),
+    )
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
     for timer in timers:
@@ -191,7 +188,7 @@ class _Ending:
             self._end_as_told()
             time.sleep(0.1)
         self._alone()
-        _message(
+        complain(
             f'Another process of this training ended, or cannot be reached ({_reason(error)}). '
             'Start the same command again in all of them: it goes on from the last checkpoint.'
         )
@@ -213,7 +210,7 @@ class _Ending:
             return
         if failed['index'] != self._index:
             self._alone()
-            _message(f'Process {failed["index"]} of this training ended: {failed["reason"]}')
+            complain(f'Process {failed["index"]} of this training ended: {failed["reason"]}')
             self._go(failed['status'])
 
     def _alone(self) -> None:
@@ -243,11 +240,3 @@ def _reason(error: Any) -> str:
     if isinstance(error, KeyboardInterrupt):
         return 'it was stopped by a signal.'
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
-
-
-def _message(text: str) -> None:
-    _say(f'taclnet: error: {text}')
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
