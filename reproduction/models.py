@@ -125,7 +125,7 @@ def _held_out(fold: int, results: Sequence[Result]) -> str:
         return (
             'All sections were trained on, and nothing was held out: the scores below are of '
             f'networks of the same settings, each trained without one fold ({folds}) and scored '
-            'there.'
+            'there, at thresholds of its own. This model has their medians, which the table lists.'
         )
     first, last = results[0]['sections'][0], results[0]['sections'][-1]
     chosen = results[0]['config']['validation_sections']

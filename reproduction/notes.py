@@ -8,6 +8,7 @@ from typing import Any
 from reproduction.comparison import Row
 from reproduction.results import Result, run_of
 from reproduction.systems import SYSTEMS
+from taclnet_jax.metrics.maps import MAPS, TITLES
 
 _ON_SETTINGS: dict[str, dict[Any, str]] = {
     'downsample': {2: 'Networks see half the resolution in y and x; scored is the whole.'},
@@ -55,8 +56,18 @@ def notes_below(rows: Sequence[Row]) -> list[str]:
 
 def closing_notes(results: Sequence[Result]) -> list[str]:
     """How the closing of membranes was chosen."""
-    chosen = _on_setting(results, 'evaluate.threshold_from', _ON_CLOSING)
-    return [*chosen, 'The poster closes no membranes.']
+    notes = _on_setting(results, 'evaluate.threshold_from', _ON_CLOSING)
+    left = [
+        f'{TITLES[name]}, of {SYSTEMS[result["system"]].title}, fold {result["fold"]}'
+        for result in results
+        for name in MAPS
+        if name.endswith('_closed') and result[name]['closing'] is None
+    ]
+    if left:
+        notes.append(
+            f'No closing lowered that VOI, so these are the maps as they were: {"; ".join(left)}.'
+        )
+    return [*notes, 'The poster closes no membranes.']
 
 
 def sections_held_out(rows: Sequence[Row]) -> list[str]:

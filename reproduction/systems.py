@@ -88,7 +88,8 @@ SYSTEMS: dict[str, System] = {
     'mosinska': System(
         'Mosin.',
         _network('mosinska', 1e-3, normalise=True) | _PLAIN | {'perceptual_loss.weight': 0.1},
-        'Mosin. (Mosinska 2018) has the U-Net of the row above, its perceptual loss in phase two.',
+        'Mosin. (Mosinska 2018) iterates the same U-Net as the row of that name, with its '
+        'perceptual loss in phase two.',
         cost=(1.71, 3.08),
     ),
     'topoloss': System(

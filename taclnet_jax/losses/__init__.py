@@ -9,4 +9,5 @@ from taclnet_jax.losses.pixel import Loss as Loss
 from taclnet_jax.losses.pixel import cross_entropy as cross_entropy
 from taclnet_jax.losses.pixel import cross_entropy_dice as cross_entropy_dice
 from taclnet_jax.losses.pixel import labelled_mean as labelled_mean
+from taclnet_jax.losses.pixel import membrane_probability as membrane_probability
 from taclnet_jax.losses.topological import topological_loss as topological_loss

@@ -62,8 +62,8 @@ def straight_through(prob: jax.Array, refined: jax.Array) -> jax.Array:
 
 
 def _logit(prob: jax.Array) -> jax.Array:
-    # Farther from 0 and 1 than cross_entropy's own limit, which has no derivative.
-    prob = jnp.clip(prob, 10 * EPSILON, 1 - 10 * EPSILON)
+    # Between cross_entropy's limit and that of `membrane_probability`: neither is flat here.
+    prob = jnp.clip(prob, 5 * EPSILON, 1 - 5 * EPSILON)
     return jnp.log(prob) - jnp.log1p(-prob)
 
 

@@ -8,9 +8,28 @@ from jax import lax
 
 # Keeps the logarithm finite where a probability is exactly 0 or 1; 1 - 1e-7 is still below 1.
 EPSILON = 1e-7
+# Of `membrane_probability`. Inside of EPSILON and 1 - EPSILON, beyond which losses are flat.
+_NEAREST = 1e-6
 
 # From P, the membrane and what is labelled to a scalar; those of `LOSSES` take `axis_name`, too.
 Loss = Callable[..., jax.Array]
+
+
+@jax.custom_jvp
+def membrane_probability(logits: jax.Array) -> jax.Array:
+    """P in [1e-6, 1 - 1e-6], of logits of any shape; to 1e-6 their sigmoid.
+
+    For training: its derivative is P (1 - P) everywhere, so that with the cross-entropy a logit
+    moves by P - truth however large it is. A float32 sigmoid is 1 beyond 17, without a derivative;
+    networks whose first updates drove all logits past that learned nothing from then on.
+    """
+    return jnp.clip(jax.nn.sigmoid(logits), _NEAREST, 1 - _NEAREST)
+
+
+@membrane_probability.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    prob = membrane_probability(*primals)
+    return prob, prob * (1 - prob) * tangents[0]
 
 
 def labelled_mean(values: jax.Array, valid: jax.Array, axis_name: str | None = None) -> jax.Array:

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from taclnet_jax.attention import sta_attention
 from taclnet_jax.config.settings import AttentionSettings, LossSettings
-from taclnet_jax.losses import LOSSES, Loss, attention_loss, perceptual_distance, topological_loss
+from taclnet_jax.losses import (
+    LOSSES,
+    Loss,
+    attention_loss,
+    membrane_probability,
+    perceptual_distance,
+    topological_loss,
+)
 from taclnet_jax.models import Network, iterated_logits
 from taclnet_jax.training.vgg19 import load_vgg19
 
@@ -97,7 +104,7 @@ def create_objective(
         logits, weights, statistics = iterated_logits(
             network, {**variables, 'params': params}, batch['image']
         )
-        probs = jax.nn.sigmoid(logits)
+        probs = membrane_probability(logits)
         prob, membrane, valid = probs[-1], batch['membrane'], batch['valid']
         if phase_two:
             membrane, valid = membrane[:, target], valid[:, target]

@@ -128,7 +128,12 @@ def test_closed_membranes_have_a_table_of_the_systems_that_have_a_run(result):
     assert found == [('TACLNet', 'P, closed', '0.600'), ('TACLNet', 'P_hat, closed', '0.400')]
     assert closed.body[1][4].bold
     assert 'Closing of each run: lowest VOI on training sections.' in closed.notes
+    left = 'No closing lowered that VOI, so these are the maps as they were: '
+    assert not any(left in note for note in closed.notes)
     assert cells(tables[0], 'TACLNet')['VOI'].text == '0.800'
+    made['P_closed']['closing'] = None
+    (closed,) = [t for t in make_tables(1, 'isbi12', [made]) if 'closed' in t.title]
+    assert f'{left}P, closed, of TACLNet, fold {made["fold"]}.' in closed.notes
 
 
 def test_without_a_run_the_posters_table_stands_alone():
