@@ -82,7 +82,7 @@ SYSTEMS: dict[str, System] = {
         _network('dive', 1e-2) | {'model.features': (16, 24, 32, 96)} | _PLAIN,
         'DIVE (Fakhry 2016): its table of layers could not be had; taclnet_jax/models/dive.py says '
         'what was chosen.',
-        cost=(0.97, 0.96),
+        cost=(0.65, 0.65),
     ),
     'unet': System('U-Net', _UNET | _PLAIN, cost=(0.58, 0.52)),
     'mosinska': System(
