@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
             state = state.to_devices()
 
             step_fn, watch = None, Watch(loader.samples)
+            constant = cache(partial(loss_of_a_constant, training))
             for epoch in range(first_step // per_epoch, training.epochs):
                 phase_two = training.is_phase_two(epoch)
                 if step_fn is None or phase_two != training.is_phase_two(epoch - 1):
@@ -92,7 +94,9 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                         checkpoints.save_phase_one(host)
                     if scores and (phase_two or settings.training.phase_two.epochs == 0):
                         checkpoints.offer(host, scores)
-                    if last and (warning := end_warning(training, host.losses)):
+                    # The first validation may come before anything could be learnt.
+                    judged = last or (scores and epoch >= settings.evaluate.every_epochs)
+                    if judged and (warning := warning_of(host.losses, epoch + 1, constant())):
                         reporter.print(warning)
 
                 # --- Checkpoint; a signal may have come to one process, or while it validated.
@@ -162,13 +166,12 @@ def train_epoch(
     return state, times
 
 
-def end_warning(training: Training, losses: EpochLoss) -> str:
-    """What to say of the loss of the last epoch, if it tells that little was learnt; else ''."""
+def loss_of_a_constant(training: Training) -> float:
+    """What the same probability everywhere costs; infinite where more comes on top of the loss."""
     settings, loader = training.settings.losses, training.loader
-    constant = constant_loss(LOSSES[settings.loss], loader.volume, loader.samples)
     if settings.topological_loss.weight or settings.perceptual_loss.weight:
-        constant = math.inf  # they come on top of the loss
-    return warning_of(losses, constant)
+        return math.inf
+    return constant_loss(LOSSES[settings.loss], loader.volume, loader.samples)
 
 
 @contextmanager

@@ -69,20 +69,21 @@ class Watch:
             )
 
 
-def warning_of(losses: EpochLoss, constant: float) -> str:
-    """What to say of the last epoch; '' where its mean loss is below that of a constant.
+def warning_of(losses: EpochLoss, epoch: int, constant: float) -> str:
+    """What to say of an epoch; '' where its mean loss is below that of a constant.
 
     Args:
         losses: of that epoch, on the host.
+        epoch: its number, from 1.
         constant: of `constant_loss`.
     """
     if losses.updates == 0:
-        return 'The last epoch had no step with a finite loss: nothing was learnt in it.'
+        return f'Epoch {epoch} had no step with a finite loss: nothing was learnt in it.'
     if losses.mean < constant:
         return ''
     return (
-        f'The loss at the end, {losses.mean:.4f}, is not below {constant:.4f}, that of the same '
-        'probability everywhere: see docs/troubleshooting.md, Results that look wrong.'
+        f'The loss of epoch {epoch}, {losses.mean:.4f}, is not below {constant:.4f}, that of the '
+        'same probability everywhere: see docs/troubleshooting.md, Results that look wrong.'
     )
 
 

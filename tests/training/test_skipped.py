@@ -145,5 +145,5 @@ def test_the_loss_of_a_constant_is_the_entropy_of_the_targets(ignored: bool) -> 
     found = constant_loss(LOSSES['cross_entropy'], volume, samples)
     assert found == pytest.approx(entropy, rel=1e-5)
     losses = EpochLoss(np.float32(2 * found), np.int32(2), np.int32(0))
-    assert 'is not below' in warning_of(losses, float(losses.mean))
-    assert warning_of(losses, found * 1.01) == ''
+    assert 'epoch 7, ' in warning_of(losses, 7, float(losses.mean))
+    assert warning_of(losses, 7, found * 1.01) == ''

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -116,6 +117,24 @@ def test_constant_sections_train_and_are_scored(
     assert status == 0, output
     results = json.loads((tmp_path / 'run' / 'results.json').read_text())
     assert np.isfinite([list(s.values()) for s in results['P_hat']['per_section']]).all()
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_nothing_says_so_before_its_end(
+    tmp_path: Path, run_command: Callable[..., tuple[int, str]]
+) -> None:
+    status, output = run_command(
+        *arguments(
+            tmp_path / 'run',
+            attention__kind='none',
+            phase_one__epochs=4,
+            phase_one__learning_rate=1e-9,
+            phase_two__epochs=0,
+        )
+    )
+    assert status == 0, output
+    # The first validation comes too early to judge.
+    assert re.findall(r'The loss of epoch (\d), [\d.]+, is not below', output) == ['2', '3', '4']
 
 
 @pytest.mark.slow
