@@ -64,6 +64,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     'flagship, averaged': _FLAGSHIP | {'optimizer.average': 0.98},
     'flagship, soft Dice loss': _FLAGSHIP | {'loss': 'cross_entropy_dice'},
     'flagship, two windows': _FLAGSHIP | {'batch_size': 2},
+    'flagship, rate of 1e-2': _FLAGSHIP | {'phase_one.learning_rate': 1e-2},
     'normalised, one section': {'model.normalise': True, 'slices': 1},
     'normalised, five levels': {'model.normalise': True, 'model.features': (16, 32, 64, 96, 128)},
     'normalised, wide': {'model.normalise': True, 'model.features': (24, 48, 96, 144)},
