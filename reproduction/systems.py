@@ -87,7 +87,7 @@ SYSTEMS: dict[str, System] = {
     'unet': System('U-Net', _UNET | _PLAIN, cost=(0.58, 0.52)),
     'mosinska': System(
         'Mosin.',
-        _network('mosinska', 1e-3, normalise=True) | _PLAIN | {'perceptual_loss.weight': 0.1},
+        _network('mosinska', 3e-3, normalise=True) | _PLAIN | {'perceptual_loss.weight': 0.1},
         'Mosin. (Mosinska 2018) iterates the same U-Net as the row of that name, with its '
         'perceptual loss in phase two.',
         cost=(1.71, 3.08),
