@@ -39,7 +39,9 @@ from taclnet_jax.errors import InputError, be_strict
 if TYPE_CHECKING:
     from absl import flags
 
+    from taclnet_jax.evaluation.scoring import Validation
     from taclnet_jax.inference import Model
+    from taclnet_jax.training.setup import Training
     from taclnet_jax.training.state import TrainState
 
 
@@ -60,9 +62,8 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     """
     from taclnet_jax.config import run_settings
     from taclnet_jax.evaluation.evaluate import evaluate
-    from taclnet_jax.evaluation.scoring import Validation, check_scored
-    from taclnet_jax.inference import create_inference, load
-    from taclnet_jax.losses import LOSSES
+    from taclnet_jax.evaluation.scoring import check_scored
+    from taclnet_jax.inference import load
     from taclnet_jax.training import parallel
     from taclnet_jax.training.loop import train
     from taclnet_jax.training.setup import check_workdir, prepare
@@ -70,7 +71,27 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     settings = run_settings(config)
     check_workdir(settings, Path(workdir))  # before what takes time
     training = prepare(settings)
-    validation = Validation(
+    split, evaluation = training.split, settings.evaluate
+    # Else it would be said after hours.
+    check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
+    check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
+    state = train(training, workdir, create_validation(training) if split.validation else None)
+    if parallel.is_first():
+        if split.test:
+            evaluate(load(workdir), training.volume, workdir)
+        print(f'Training curves: {Path(workdir) / "curves.png"}')
+    parallel.wait()
+    return state
+
+
+def create_validation(training: Training) -> Validation:
+    """Scores of a network on the validation sections of its training, one view of each."""
+    from taclnet_jax.evaluation.scoring import Validation
+    from taclnet_jax.inference import create_inference
+    from taclnet_jax.losses import LOSSES
+
+    settings = training.settings
+    return Validation(
         settings.evaluate,
         create_inference(training.network, views=1, **settings.inference_options),
         training.volume,
@@ -78,17 +99,6 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         LOSSES[settings.losses.loss],
         refined=settings.attention.kind != 'none',
     )
-    split, evaluation = training.split, settings.evaluate
-    # Else it would be said after hours.
-    check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
-    check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
-    state = train(training, workdir, validation if training.split.validation else None)
-    if parallel.is_first():
-        if training.split.test:
-            evaluate(load(workdir), training.volume, workdir)
-        print(f'Training curves: {Path(workdir) / "curves.png"}')
-    parallel.wait()
-    return state
 
 
 def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[str, Any]:
