@@ -8,6 +8,7 @@ from typing import Any
 
 import h5py
 import pytest
+from commands import ROOT
 
 from reproduction.results import (
     content_of,
@@ -15,6 +16,7 @@ from reproduction.results import (
     other_settings,
     read_epoch_times,
     read_results,
+    run_of,
     schedule_of,
     write_result,
 )
@@ -23,6 +25,8 @@ from reproduction.tables import make_tables
 from taclnet_jax.config import run_settings
 from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
+
+SHOWN = read_results(ROOT / 'results')
 
 
 def test_results_are_read_as_they_were_written(result, tmp_path):
@@ -78,6 +82,15 @@ def test_other_settings_are_found_and_places_are_none(result):
     made['config'] |= {'phase_two.learning_rate': 1.0}
     (line,) = other_settings(config, made)
     assert line.startswith('phase_two.learning_rate: ') and line.endswith(' here, 1.0 there')
+
+
+@pytest.mark.parametrize(
+    'found', read_results(ROOT / 'results'), ids=lambda found: run_of(found).key
+)
+def test_what_the_tables_show_was_made_with_the_settings_that_systems_have(found):
+    run = run_of(found)
+    config = run_config(read_config_file(run.dataset), run, found['schedule'])
+    assert not other_settings(config, found)
 
 
 def test_the_schedule_is_that_of_most_results(result):
