@@ -95,9 +95,10 @@ def train(training: Training, workdir: str | Path, validate: Validate | None = N
                     if scores and (phase_two or settings.training.phase_two.epochs == 0):
                         checkpoints.offer(host, scores)
                     # The first validation may come before anything could be learnt.
-                    judged = last or (scores and epoch >= settings.evaluate.every_epochs)
-                    if judged and (warning := warning_of(host.losses, epoch + 1, constant())):
-                        reporter.print(warning)
+                    if last or (scores and epoch >= settings.evaluate.every_epochs):
+                        warning = warning_of(host.losses, epoch + 1, constant(phase_two))
+                        if warning:
+                            reporter.print(warning)
 
                 # --- Checkpoint; a signal may have come to one process, or while it validated.
                 stopped = parallel.of_any(signals[0] if signals else 0)
@@ -166,10 +167,10 @@ def train_epoch(
     return state, times
 
 
-def loss_of_a_constant(training: Training) -> float:
+def loss_of_a_constant(training: Training, phase_two: bool) -> float:
     """What the same probability everywhere costs; infinite where more comes on top of the loss."""
     settings, loader = training.settings.losses, training.loader
-    if settings.topological_loss.weight or settings.perceptual_loss.weight:
+    if phase_two and (settings.topological_loss.weight or settings.perceptual_loss.weight):
         return math.inf
     return constant_loss(LOSSES[settings.loss], loader.volume, loader.samples)
 
