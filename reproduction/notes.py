@@ -8,7 +8,7 @@ from typing import Any
 from reproduction.comparison import Row
 from reproduction.results import Result, run_of
 from reproduction.systems import SYSTEMS
-from taclnet_jax.metrics.maps import MAPS, TITLES
+from taclnet_jax.metrics.maps import CLOSED_MAPS, TITLES
 
 _ON_SETTINGS: dict[str, dict[Any, str]] = {
     'downsample': {2: 'Networks see half the resolution in y and x; scored is the whole.'},
@@ -60,8 +60,8 @@ def closing_notes(results: Sequence[Result]) -> list[str]:
     left = [
         f'{TITLES[name]}, of {SYSTEMS[result["system"]].title}, fold {result["fold"]}'
         for result in results
-        for name in MAPS
-        if name.endswith('_closed') and result[name]['closing'] is None
+        for name in CLOSED_MAPS
+        if result[name]['closing'] is None
     ]
     if left:
         notes.append(

@@ -13,7 +13,7 @@ from reproduction.notes import COMPARED, closing_notes, notes_below, sections_he
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
 from taclnet_jax.metrics import COLUMNS
-from taclnet_jax.metrics.maps import TITLES
+from taclnet_jax.metrics.maps import CLOSED_MAPS, TITLES
 
 # Title and decimals, as the poster has them.
 _POSTER = {
@@ -152,7 +152,7 @@ def _closed_membranes(results: Sequence[Result], where: str) -> list[Table]:
             for name in SYSTEMS
             if any(result['system'] == name for result in results)
         ]
-        for map_ in ('P_closed', 'P_hat_closed')
+        for map_ in CLOSED_MAPS
     }
     both = [row for pair in zip(*rows.values(), strict=True) for row in pair]
     tables = _score_tables(f'{CLOSED} on {where}', both, _POSTER)

@@ -26,8 +26,6 @@ from taclnet_jax.config import run_settings
 from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
 
-SHOWN = read_results(ROOT / 'results')
-
 
 def test_results_are_read_as_they_were_written(result, tmp_path):
     made = result(voi=[None, 0.5])
