@@ -23,10 +23,10 @@ from typing import Any
 from taclnet_jax.commandline import allow_callbacks, with_messages
 from taclnet_jax.config import flagship_config
 from taclnet_jax.files import write_text
+from taclnet_jax.metrics.maps import CLOSED_MAPS
 
 SECTIONS = (0, 20)
 ROTATIONS = (1, 2, 3)
-MAPS = ('P_closed', 'P_hat_closed')
 SCORES = ('ari', 'voi', 'betti_error', 'dice')
 
 BASE: dict[str, Any] = {
@@ -111,7 +111,7 @@ def scored(config: Any, updates: float, folder: Path) -> dict[str, Any]:
         make(config, updates, folder)
     results = json.loads(path.read_text())
     # Without validation sections it is the last checkpoint that is scored.
-    return {'updates': results['step'], **{name: results[name]['mean'] for name in MAPS}}
+    return {'updates': results['step'], **{name: results[name]['mean'] for name in CLOSED_MAPS}}
 
 
 def make(config: Any, updates: float, folder: Path) -> None:
@@ -151,7 +151,7 @@ def main() -> None:
 
 def table(results: dict[str, dict[int, dict[str, Any]]], minutes: float) -> str:
     """Means over the rotations that there are."""
-    titles = [f'{score} {name.split("_closed")[0]}' for name in MAPS for score in SCORES]
+    titles = [f'{score} {name.split("_closed")[0]}' for name in CLOSED_MAPS for score in SCORES]
     lines = [
         f'{minutes:g} minutes of one core each',
         '',
@@ -162,7 +162,7 @@ def table(results: dict[str, dict[int, dict[str, Any]]], minutes: float) -> str:
         updates = '-'.join(str(n) for n in sorted({run['updates'] for run in runs.values()}))
         cells = [
             f'{mean(run[name][score] for run in runs.values()):.3f}'
-            for name in MAPS
+            for name in CLOSED_MAPS
             for score in SCORES
         ]
         lines.append(

@@ -57,8 +57,10 @@ def notes_below(rows: Sequence[Row]) -> list[str]:
 def closing_notes(results: Sequence[Result]) -> list[str]:
     """How the closing of membranes was chosen."""
     notes = _on_setting(results, 'evaluate.threshold_from', _ON_CLOSING)
+    several = len({result['seed'] for result in results}) > 1
     left = [
         f'{TITLES[name]}, of {SYSTEMS[result["system"]].title}, fold {result["fold"]}'
+        + (f', seed {result["seed"]}' if several else '')
         for result in results
         for name in CLOSED_MAPS
         if result[name]['closing'] is None

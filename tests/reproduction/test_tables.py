@@ -134,6 +134,13 @@ def test_closed_membranes_have_a_table_of_the_systems_that_have_a_run(result):
     made['P_closed']['closing'] = None
     (closed,) = [t for t in make_tables(1, 'isbi12', [made]) if 'closed' in t.title]
     assert f'{left}P, closed, of TACLNet, fold {made["fold"]}.' in closed.notes
+    again = result('taclnet', seed=1)
+    (closed,) = [t for t in make_tables(1, 'isbi12', [made, again]) if 'closed' in t.title]
+    both = '; '.join(
+        f'{map_}, closed, of TACLNet, fold {made["fold"]}, seed {seed}'
+        for seed, map_ in ((0, 'P'), (1, 'P'), (1, 'P_hat'))
+    )
+    assert f'{left}{both}.' in closed.notes
 
 
 def test_without_a_run_the_posters_table_stands_alone():
