@@ -82,11 +82,11 @@ def fill_column(rows: Sequence[Row], metric: str) -> None:
 
 
 def fold_differences(one: Row, other: Row, metric: str) -> dict[int, float]:
-    """One minus the other in each fold, over the sections and seeds that both have."""
+    """One minus the other in each fold, over the sections that both have; means of their seeds."""
     first, second = _by_section(one, metric), _by_section(other, metric)
     found: dict[int, list[float]] = defaultdict(list)
     for key in sorted(first.keys() & second.keys()):
-        found[key[0]].append(first[key] - second[key])
+        found[key[0]].append(fmean(first[key].values()) - fmean(second[key].values()))
     return {fold: fmean(differences) for fold, differences in found.items()}
 
 
@@ -99,23 +99,23 @@ def interval(differences: Mapping[int, float], confidence: float = 0.95) -> floa
     return quantile * stdev(differences.values()) / math.sqrt(n)
 
 
-def _by_section(row: Row, metric: str) -> dict[tuple[int, int, int], float]:
-    return {
-        (result['fold'], result['seed'], section): value
-        for result in row.results
-        for section, value in zip(
-            result['sections'],
-            result[row.map]['scores'].get(metric, [None] * len(result['sections'])),
-            strict=True,
-        )
-        if value is not None
-    }
+def _by_section(row: Row, metric: str) -> dict[tuple[int, int], dict[int, float]]:
+    """By fold and section, by seed."""
+    found: dict[tuple[int, int], dict[int, float]] = defaultdict(dict)
+    for result in row.results:
+        sections = result['sections']
+        values = result[row.map]['scores'].get(metric, [None] * len(sections))
+        for section, value in zip(sections, values, strict=True):
+            if value is not None:
+                found[result['fold'], section][result['seed']] = value
+    return found
 
 
 def _mean_over_folds(row: Row, metric: str) -> Cell:
     of_runs: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for (fold, seed, _), value in _by_section(row, metric).items():
-        of_runs[fold][seed].append(value)
+    for (fold, _), seeds in _by_section(row, metric).items():
+        for seed, value in seeds.items():
+            of_runs[fold][seed].append(value)
     of_folds = [fmean(map(fmean, seeds.values())) for seeds in of_runs.values()]
     if not of_folds:
         return Cell(None, None)

@@ -74,7 +74,7 @@ def make_model(base: ConfigDict, fold: int, results: Path, workdir: Path, folder
     model = replace(model, chosen=cuts, resolution_nm=resolution_nm)
     target = folder / NAMES.get(dataset, dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    export(model, target, card(model, behind))
+    export(model, target, card(model, behind), overwrite=True)
     return target
 
 

@@ -93,7 +93,7 @@ def _on_setting(results: Iterable[Result], key: str, says: Mapping[Any, str]) ->
 def _on_system(system: str, results: Sequence[Result]) -> list[str]:
     if not results:
         return []
-    title, settings, note, _ = SYSTEMS[system]
+    title, settings, note = SYSTEMS[system][:3]
     notes = [note] if note else []
     random = any(not result['config']['perceptual_loss.vgg19'] for result in results)
     if settings['perceptual_loss.weight'] and random:

@@ -6,6 +6,8 @@ import json
 import os
 import secrets
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,14 @@ def replacing(target: Path) -> Iterator[Path]:
 
     Args:
         target: a file or a folder. An older one of the same kind is replaced, with all that is in
-            it; a file never replaces a folder, nor a folder a file.
+            it; a file never replaces a folder, nor a folder a file. A link stays, and what it leads
+            to is replaced.
 
     Yields:
         A name that is not taken, for a file or a folder, beside the target or in the nearest folder
         above it that exists.
     """
+    target = target.resolve()
     partial = _nearest_folder(target) / f'.{target.name}.{secrets.token_hex(4)}.partial'
     try:
         yield partial
@@ -81,6 +85,19 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError('its brackets lie too deep') from error
+
+
+DAMAGED_ARRAYS = (
+    OSError,
+    ValueError,
+    EOFError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy raises when it reads a damaged .npz."""
 
 
 def stamp(path: str) -> str:

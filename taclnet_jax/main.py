@@ -105,7 +105,7 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     """Scores the best checkpoint of a run; see `load_run` and `evaluation.evaluate`."""
     from taclnet_jax.data import load_volume
     from taclnet_jax.evaluation.evaluate import evaluate
-    from taclnet_jax.training.setup import check_same_data
+    from taclnet_jax.training.data_identity import check_same_data
 
     model = load_run(config, workdir)
     volume = load_volume(model.settings.data)
@@ -113,8 +113,8 @@ def evaluate_run(config: Mapping[str, Any] | None, workdir: str | Path) -> dict[
     return evaluate(model, volume, workdir)
 
 
-def export_run(workdir: str | Path, folder: str | Path) -> None:
-    """Makes a folder of the best network of an evaluated run, to hand out.
+def export_run(workdir: str | Path, folder: str | Path, overwrite: bool = False) -> None:
+    """Makes a folder of the best network of an evaluated run, or of fold 0, to hand out.
 
     Raises:
         InputError: there is no such run, or the folder is something else.
@@ -123,7 +123,7 @@ def export_run(workdir: str | Path, folder: str | Path) -> None:
     from taclnet_jax.inference import export, load
 
     model = load(workdir)
-    export(model, folder, model_card(model, workdir))
+    export(model, folder, model_card(model, workdir), overwrite)
 
 
 def join_segments(input_path: str | None, output: str, options: Mapping[str, Any]) -> str:
@@ -245,7 +245,8 @@ def run() -> None:
         elif mode.value == 'export':
             if not output.value:
                 raise InputError('Expected --output, the folder of the model. See --help.')
-            export_run(place, output.value)
+            chosen = {flag.name: flag.value for flag in of_prediction}
+            export_run(place, output.value, chosen['overwrite'])
             print(f'Written: {output.value}')
         else:
             if not input_path.value:

@@ -19,7 +19,7 @@ _TAKEN = {
     'mask_dataset resample force overwrite scratch workers worker_command dry_run',
     'segment': 'input output input_dataset mask mask_dataset format overwrite join_threshold',
     'view': 'input host port voxel_nm',
-    'export': 'workdir output',
+    'export': 'workdir output overwrite',
 }
 MODES = {mode: names.split() for mode, names in _TAKEN.items()}
 """Which flags a mode takes, beside --mode and --strict."""
@@ -85,7 +85,7 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
         flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
         flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
         flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
-        flags.DEFINE_bool('overwrite', False, 'Replace the predictions in --output.'),
+        flags.DEFINE_bool('overwrite', False, 'Replace what an earlier call left in --output.'),
         flags.DEFINE_string(
             'scratch', '', 'Folder of unfinished work; beside --output by default.'
         ),

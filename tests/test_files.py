@@ -197,3 +197,17 @@ def test_json_of_whatever_origin_is_parsed_or_refused() -> None:
     for text in ('{', '[' * 10**5, b'{"a": ' * 10**5, b'\xff'):
         with pytest.raises(ValueError):
             files.parse_json(text)
+
+
+def test_what_a_link_leads_to_is_replaced(tmp_path: Path) -> None:
+    write_folder(tmp_path / 'disk', 'old')
+    (tmp_path / 'folder').symlink_to('disk')
+    with files.replacing(tmp_path / 'folder') as partial:
+        write_folder(partial, 'new')
+    (tmp_path / 'file').write_text('old')
+    (tmp_path / 'other').symlink_to('file')
+    files.write_text(tmp_path / 'other', 'new')
+    assert (tmp_path / 'folder').is_symlink() and (tmp_path / 'other').is_symlink()
+    assert set(tree(tmp_path / 'disk').values()) == {'', 'new'}
+    assert (tmp_path / 'file').read_text() == 'new'
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['disk', 'file', 'folder', 'other']

@@ -11,7 +11,7 @@ from scipy.special import pdtrc
 # Remainder of the exponential series that float32 does not notice.
 _SERIES_ERROR = 2.0**-27
 # Beyond this the series takes more terms than it saves.
-_MAX_SCORE = 64.0
+MAX_SCORE = 64.0
 
 
 def topological_attention(
@@ -56,9 +56,9 @@ def topological_attention(
             f'got {query.shape}, {keys.shape} and {values.shape}.'
         )
     max_score = float(keys.shape[-3] if max_score is None else max_score)
-    if not 0 <= max_score <= _MAX_SCORE:
+    if not 0 <= max_score <= MAX_SCORE:
         raise ValueError(
-            f'max_score must be in [0, {_MAX_SCORE:g}], got {max_score}: '
+            f'max_score must be in [0, {MAX_SCORE:g}], got {max_score}: '
             'blockwise_attention takes any score.'
         )
     a, b = query.astype(jnp.float32), jnp.sum(keys, axis=-3, dtype=jnp.float32)

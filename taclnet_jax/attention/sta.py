@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from taclnet_jax.attention.linear import linear_attention
+from taclnet_jax.attention.linear import MAX_SCORE, linear_attention
 from taclnet_jax.topology import critical_map
 
 
@@ -78,6 +78,8 @@ def sta_attention(
             f'prob must have the shape [..., slices, height, width], got {prob.shape}.'
         )
     slices = prob.shape[-3]
+    if slices > MAX_SCORE:
+        raise ValueError(f'prob must have at most {MAX_SCORE:g} slices, got {slices}.')
     target = slices // 2 if target is None else target
     if not -slices <= target < slices:
         raise ValueError(f'target must be one of {slices} slices, got {target}.')

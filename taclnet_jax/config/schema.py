@@ -162,7 +162,7 @@ def _typed(key: str, value: Any, hint: Any) -> Any:
     if origin is Literal:
         if value not in inside or isinstance(value, bool) != isinstance(inside[0], bool):
             raise _not_among(key, value, inside)
-        return value
+        return inside[inside.index(value)]  # the 3 that 3.0 equals
     if origin is tuple:
         if isinstance(value, list | tuple):
             if inside[1:] == (...,):

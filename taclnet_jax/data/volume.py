@@ -20,7 +20,7 @@ OTHER_SIZE = 1.5
 SAME_SIZE = 1.01
 """Up to here two voxel sizes are one, rounded."""
 
-_SUMMED = 8  # sections
+_SUMMED = 8  # sections, of a stack that is not in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +119,17 @@ class Volume:
         return dataclasses.replace(self, **read)
 
     def identity(self) -> str:
-        """A sum of its shape and of sections spread over it: the same data, wherever they lie."""
+        """A sum of its shape and contents: the same data, wherever they lie.
+
+        Of what is read section by section eight sections count, spread over it.
+        """
         digest = hashlib.sha256(f'{self.shape} {self.resolution_nm}'.encode())
         known = self.labelled(range(self.shape[0]))
-        for place in sorted(set(np.linspace(0, len(known) - 1, _SUMMED, dtype=int).tolist())):
+        spread = set(np.linspace(0, len(known) - 1, _SUMMED, dtype=int).tolist())
+        for place, z in enumerate(known):
             for _, stack in self.stacks():
-                digest.update(np.ascontiguousarray(stack[known[place]]))
+                if isinstance(stack, np.ndarray) or place in spread:
+                    digest.update(np.ascontiguousarray(stack[z]))
         return digest.hexdigest()
 
     def stacks(self) -> Iterator[tuple[str, Sections]]:

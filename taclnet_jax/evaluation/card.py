@@ -17,7 +17,7 @@ def model_card(model: Model, workdir: str | Path) -> str:
 
     Args:
         model: of a run.
-        workdir: the run, evaluated.
+        workdir: the run, evaluated; or of fold 0, which holds out nothing to be scored on.
 
     Raises:
         InputError: it was not evaluated, or its results.json is damaged.
@@ -26,6 +26,8 @@ def model_card(model: Model, workdir: str | Path) -> str:
     try:
         return _of_run(model, parse_json(path.read_text()))
     except FileNotFoundError:
+        if model.settings.sampling.fold == 0:
+            return _of_all(model)
         found = 'no such file'
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         found = f'something else ({type(error).__name__}: {error})'
@@ -33,6 +35,16 @@ def model_card(model: Model, workdir: str | Path) -> str:
         f'Expected the scores of an evaluated run in {path}, found {found}; evaluate it first with '
         '--mode=evaluate.'
     )
+
+
+def _of_all(model: Model) -> str:
+    dataset = model.settings.data.dataset
+    data = (
+        f'{dataset}. All of its labelled sections were trained on, and nothing was held out. Cite '
+        'the data set, and mind its terms.'
+    )
+    scores = 'Not scored. Say here what networks of the same settings reached on other folds.\n'
+    return format_card(model, dataset, 'THIS_FOLDER', data, scores)
 
 
 def _of_run(model: Model, results: dict[str, Any]) -> str:
@@ -57,9 +69,8 @@ def format_card(model: Model, dataset: str, place: str, data: str, scores: str) 
         scores: tables.
     """
     settings = model.settings
-    assert model.resolution_nm is not None  # of evaluated runs alone
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''
-    data = f'{data} Voxels have {shown_nm(model.resolution_nm)} (z, y, x).{seen}'
+    data = f'{data} Voxels have {shown_nm(model.voxel_size())} (z, y, x).{seen}'
     count = model.parameter_count
     return f"""# A model of {dataset}
 

@@ -24,42 +24,34 @@ from taclnet_jax.inference.cut import known_cut, known_voxel_size
 from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
-from taclnet_jax.models.exported import (
-    AGAIN,
-    CARD,
-    DESCRIPTION,
-    PARAMETERS,
-    is_exported,
-    read_files,
-)
+from taclnet_jax.models.exported import AGAIN, CARD, DESCRIPTION, PARAMETERS, read_files
+from taclnet_jax.volumes.sections import listed
 
 
-def export(model: Model, folder: str | Path, card: str) -> None:
+def export(model: Model, folder: str | Path, card: str, overwrite: bool = False) -> None:
     """Writes a model for others: parameters in float16, settings, cuts and a card.
 
     Of its data it says the voxel size and the name of the data set, no paths.
 
     Args:
-        model: evaluated, so that its cuts are known.
-        folder: that is made; one of `export` is replaced.
+        model: with known cuts: evaluated, or of a fixed threshold.
+        folder: that is made.
         card: what it was trained on, how well it does, what it is not for; Markdown.
+        overwrite: replace an older model in the folder, card and all.
 
     Raises:
         InputError: it was not evaluated, or the folder is something else or cannot be written.
     """
     target = Path(folder)
-    if target.exists() and not is_exported(target):
-        raise InputError(
-            f'Expected {target} not to exist, or to be an exported model; found something else. '
-            'Choose another --output.'
-        )
+    if target.exists():
+        _check_replaceable(target, overwrite)
     arrays = flatten_dict(jax.device_get(model.variables), sep='/')
     content = save({name: _small(name, x) for name, x in arrays.items()})
     description = {
         'settings': _settings(model),
         'step': model.step,
         'cuts': {name: model.cut(name) for name in MAPS},
-        'resolution_nm': model.resolution_nm,
+        'resolution_nm': model.voxel_size(),
         'sha256': hashlib.sha256(content).hexdigest(),
     }
     with explained(target), replacing(target) as partial:
@@ -90,6 +82,20 @@ def read_exported(folder: Path) -> Model:
     model = Model(settings, network, variables, step, cuts, voxel, folder)
     _check_shapes(model, folder)
     return model
+
+
+def _check_replaceable(folder: Path, overwrite: bool) -> None:
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    if others := sorted(there - {PARAMETERS, DESCRIPTION, CARD}):
+        raise InputError(
+            f'Expected {folder} to be new, or the folder of an exported model; found something '
+            f'else ({listed(others, 3)}). Choose another --output.'
+        )
+    if there and not overwrite:
+        raise InputError(
+            f'{folder} holds a model, or its card. Choose another --output, or replace them with '
+            '--overwrite.'
+        )
 
 
 def _small(name: str, x: NDArray[np.float32]) -> NDArray[Any]:

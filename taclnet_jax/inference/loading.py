@@ -12,6 +12,7 @@ from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
 from taclnet_jax.models.exported import is_exported, model_folder
 from taclnet_jax.training.checkpoints import best_variables
+from taclnet_jax.training.data_identity import DATA
 
 
 def load(place: str | Path) -> Model:
@@ -39,7 +40,16 @@ def _of_run(folder: Path) -> Model:
     step, variables = best_variables(folder)
     network = create_model(settings.model, settings.precision)
     chosen, resolution_nm = _scored(folder / 'results.json')
+    resolution_nm = resolution_nm or _of_data(folder / DATA)
     return Model(settings, network, variables, step, chosen, resolution_nm, folder)
+
+
+def _of_data(path: Path) -> tuple[float, float, float] | None:
+    """The voxel size that training left, which needs no evaluation."""
+    try:
+        return known_voxel_size(parse_json(path.read_text())['resolution_nm'])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
 
 
 def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:

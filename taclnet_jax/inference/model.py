@@ -97,6 +97,19 @@ class Model:
             'segments': segments,
         }
 
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Of what it was trained on, (z, y, x) in nm.
+
+        Raises:
+            InputError: it is not known.
+        """
+        if self.resolution_nm is None:
+            raise InputError(
+                f'Expected the voxel size of what {self.place} was trained on, found none; '
+                'evaluate the run first with --mode=evaluate.'
+            )
+        return self.resolution_nm
+
     def cut(self, name: str) -> Cut:
         """How one of `MAPS` becomes membrane: by the fixed threshold, or as evaluation chose.
 
@@ -109,6 +122,7 @@ class Model:
         if name not in self.chosen:
             raise InputError(
                 'Expected the threshold that evaluation chooses, found none; evaluate the run '
-                'first with --mode=evaluate.'
+                'first with --mode=evaluate, or, where nothing was held out, give one with '
+                '--config and --config.evaluate.threshold_from=fixed.'
             )
         return self.chosen[name]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Keeps the logarithm finite where a probability is exactly 0 or 1; 1 - 1e-7 is still below 1.
+# Keeps the logarithm finite where a probability is exactly 0 or 1; in float32 1 - 1e-7 is below 1.
 EPSILON = 1e-7
 # Of `membrane_probability`. Inside of EPSILON and 1 - EPSILON, beyond which losses are flat.
 _NEAREST = 1e-6
@@ -34,7 +34,8 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array,
 
 def labelled_mean(values: jax.Array, valid: jax.Array, axis_name: str | None = None) -> jax.Array:
     """Mean of values weighted by `valid`, on all devices of the axis together; 0 without weight."""
-    return _sum(valid * values, axis_name) / jnp.maximum(_sum(valid, axis_name), 1)
+    total = _sum(valid, axis_name)
+    return _sum(valid * values, axis_name) / jnp.where(total > 0, total, 1)
 
 
 def cross_entropy(
@@ -48,6 +49,7 @@ def cross_entropy(
         valid: 1 where there is a label, 0 elsewhere, the same shape. Other numbers are weights.
         axis_name: of the devices that have a part of the pixels each, where there are several.
     """
+    prob = prob.astype(jnp.promote_types(prob.dtype, jnp.float32))  # where it is of fewer bits
     prob = jnp.clip(prob, EPSILON, 1 - EPSILON)
     membrane, valid = membrane.astype(prob.dtype), valid.astype(prob.dtype)
     nats = -(membrane * jnp.log(prob) + (1 - membrane) * jnp.log1p(-prob))

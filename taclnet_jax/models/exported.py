@@ -28,11 +28,14 @@ def shipped_names() -> list[str]:
 def model_folder(place: str | Path) -> Path:
     """The folder that a path, or the name of a model that comes with the package, stands for.
 
+    A folder of that name is meant only where it holds a model or a run: raw data and predictions
+    are called so as well.
+
     Raises:
         InputError: neither is there.
     """
     folder, names = Path(place), shipped_names()
-    if not folder.exists() and str(place) in names:
+    if str(place) in names and not (is_exported(folder) or _is_run(folder)):
         return SHIPPED / str(place)
     if not folder.exists():
         raise InputError(
@@ -40,6 +43,10 @@ def model_folder(place: str | Path) -> Path:
             f'{", ".join(names)}; {folder} does not exist. Train one with --mode=train.'
         )
     return folder
+
+
+def _is_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ('config.json', 'checkpoints'))
 
 
 def is_exported(folder: Path) -> bool:

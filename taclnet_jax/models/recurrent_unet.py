@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from taclnet_jax.errors import InputError
 from taclnet_jax.models.convlstm import ConvLSTMLayer
 from taclnet_jax.models.unet import UNet, UNetBody, unet_reach_px
 
@@ -58,6 +59,15 @@ class RecurrentUNet(UNet):
     features: Sequence[int] = (16, 32, 64, 96)
 
     body: ClassVar[type[UNetBody]] = RecurrentUNetBody
+
+    @classmethod
+    def from_settings(cls, settings: Any, dtype: Any, axis_name: str | None) -> Self:
+        if settings.features and settings.features[-1] < 2:
+            raise InputError(
+                'Expected two channels or more at the deepest level of recurrent_unet, one for '
+                f'each direction; found config.model.features={settings.features}.'
+            )
+        return super().from_settings(settings, dtype, axis_name)
 
     def reach_px(self, slices: int) -> int:
         """The ConvLSTM adds a pixel of the deepest level for each section."""

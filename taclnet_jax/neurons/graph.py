@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import replacing
+from taclnet_jax.files import DAMAGED_ARRAYS, replacing
 from taclnet_jax.volumes import Sections
 
 REACH = 3
@@ -71,7 +70,7 @@ class RegionGraph:
         try:
             with path.open('rb') as file, np.load(file) as arrays:
                 return cls(**arrays)
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except DAMAGED_ARRAYS as error:
             raise InputError(
                 f'Expected the region graph {path}, found a file that is damaged or something '
                 'else; remove it, and it is made again.'

@@ -79,10 +79,12 @@ def masked(segments: StoredArray, mask: StoredArray) -> Sections:
     return LazySections(segments.shape, segments.dtype, read)
 
 
-def identity(path: str, dataset: str) -> list[Any]:
+def identity(array: StoredArray | None) -> list[Any]:
     """What tells an array from another one, or from itself after it was written again.
 
-    Of what lies at an address nothing does: the last entry is ''.
+    Of what lies at an address nothing does: the last entry is ''. So are all without an array.
     """
-    place = absolute_path(path)
-    return [place, dataset, stamp(place)]
+    if array is None:
+        return ['', '', '']
+    place = absolute_path(array.path)
+    return [place, array.dataset, stamp(place)]

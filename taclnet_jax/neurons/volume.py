@@ -2,10 +2,12 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 import taclnet_jax
 from taclnet_jax.data.cremi_file import IDS
@@ -18,7 +20,14 @@ from taclnet_jax.neurons.joining import joined
 from taclnet_jax.neurons.page import neurons_page
 from taclnet_jax.neurons.source import identity, masked, open_segments
 from taclnet_jax.progress import with_progress
-from taclnet_jax.volumes import ENDINGS, LazySections, Sections, open_array, write_array
+from taclnet_jax.volumes import (
+    ENDINGS,
+    LazySections,
+    Sections,
+    check_array,
+    open_array,
+    write_array,
+)
 from taclnet_jax.volumes.sections import Geometry, listed, shown
 
 ABOUT = 'neurons.json'
@@ -77,15 +86,11 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     """
     folder = Path(output)
     source, geometry = open_segments(input_path, options.input_dataset)
-    _check_format(options.format, geometry, input_path)
+    stored = _checked_format(options.format, source.shape, geometry)
     before = _older(folder, options.overwrite)
-    segments: Sections = source
-    if options.mask:
-        segments = masked(source, open_array(options.mask, 'mask', options.mask_dataset))
-    made_of = {
-        'input': identity(input_path, options.input_dataset),
-        'mask': identity(options.mask, options.mask_dataset),
-    }
+    mask = open_array(options.mask, 'mask', options.mask_dataset) if options.mask else None
+    segments: Sections = masked(source, mask) if mask else source
+    made_of = {'input': identity(source), 'mask': identity(mask)}
     # What lies at an address may have been written again, without a trace.
     known = all(made[-1] or not made[0] for made in made_of.values())
     same = known and all(before.get(key) == value for key, value in made_of.items())
@@ -104,7 +109,7 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         graph.save(partial / _GRAPH)
         places = doubtful_places(segments, graph, neurons)
         write_places(partial / _DOUBTFUL, places)
-        _write(partial / name, joined(segments, graph, neurons), options.format, geometry)
+        _write(partial / name, joined(segments, graph, neurons), options.format, stored)
         about = {
             **made_of,
             'files': files,
@@ -120,18 +125,17 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     return Segmented({what: str(folder / file) for what, file in files.items()}, *counts)
 
 
-def _check_format(format: str, geometry: Geometry, input_path: str) -> None:
-    """Before the work."""
+def _checked_format(format: str, shape: Sequence[int], geometry: Geometry) -> Geometry:
+    """What the format can hold of the geometry; checked before the work."""
     if format == 'png':
         raise InputError(
             'PNG cannot hold the numbers of neurons, which have 32 bits or more; choose another '
             '--format.'
         )
-    if format == 'precomputed' and geometry.resolution_nm is None:
-        raise InputError(
-            f'Precomputed needs a voxel size, which {input_path} does not say; choose another '
-            'format.'
-        )
+    # What TIFF cannot hold stands in neurons.json.
+    stored = geometry._replace(offset_nm=None) if format == 'tiff' else geometry
+    check_array('neurons', shape, np.uint32, format, **stored._asdict())
+    return stored
 
 
 def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:
@@ -167,11 +171,5 @@ def _write(path: Path, neurons: LazySections, format: str, geometry: Geometry) -
     """With progress."""
     with shown(neurons, 'writing neurons') as read:
         write_array(
-            path,
-            read,
-            format=format,
-            dataset=IDS if format == 'hdf5' else '',
-            resolution_nm=geometry.resolution_nm,
-            # What TIFF cannot hold stands in neurons.json.
-            offset_nm=None if format == 'tiff' else geometry.offset_nm,
+            path, read, format=format, dataset=IDS if format == 'hdf5' else '', **geometry._asdict()
         )

@@ -1,17 +1,16 @@
 """Arrays of a job on disk, written block by block and read in any part."""
 
 import itertools
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import tensorstore as ts
 from numpy.typing import DTypeLike, NDArray
 
 from taclnet_jax.errors import InputError, disk_is_full
+from taclnet_jax.files import DAMAGED_ARRAYS
 from taclnet_jax.volumes.sections import LazySections
 
 
@@ -79,16 +78,7 @@ def load_kept(path: Path, *names: str) -> dict[str, NDArray[Any]]:
     try:
         with path.open('rb') as file, np.load(file) as found:
             return {name: found[name] for name in names}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        TypeError,
-        LookupError,
-        RuntimeError,
-        BadZipFile,
-        zlib.error,
-    ) as error:
+    except DAMAGED_ARRAYS as error:
         raise lost(path) from error
 
 

@@ -266,10 +266,11 @@ def _meet(
             one, two, low, real = edges(lists, count, i)
             one, two = _followed(parent, one, two)
             joins = real & (one != two)
-            place = jnp.where(joins, kept + jnp.cumsum(joins) - 1, lists[0].shape[0])
+            rank = jnp.cumsum(joins, dtype=jnp.int32)  # of JAX's own choice it may be int64
+            place = jnp.where(joins, kept + rank - 1, lists[0].shape[0])
             pairs = zip(lists, (one, two, low), strict=True)
             lists = tuple(x.at[place].set(new, mode='drop') for x, new in pairs)
-            return lists, kept + jnp.sum(joins)
+            return lists, kept + jnp.sum(joins, dtype=jnp.int32)
 
         return *over_parts(count, keep, (lists, 0 * count)), parent, saddle
 

@@ -18,7 +18,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from taclnet_jax.config.settings import CheckpointSettings
-from taclnet_jax.errors import InputError
+from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.metrics import HIGHER_IS_BETTER
 from taclnet_jax.training import parallel
 from taclnet_jax.training.state import TrainState
@@ -58,7 +58,14 @@ class Checkpoints:
         self._phase_one = _manager(self.folder / 'phase_one', 1)
         self._best_score = -np.inf
         if (step := self._best.latest_step()) is not None:
-            self._best_score = _info(self.folder / 'best', step)['score']
+            info = _info(self.folder / 'best', step)
+            if _judged_by(info['config']) == _judged_by(config):
+                self._best_score = info['score']
+            else:
+                doubt(
+                    f'{self.folder / "best"} was chosen by another metric or threshold; whatever '
+                    'is validated next takes its place.'
+                )
 
     def save(self, state: TrainState) -> None:
         """Saves a state that is on the host, whole or not at all, in the background.
@@ -199,6 +206,14 @@ def restore_phase_one(folder: str, template: TrainState) -> tuple[TrainState, di
         )
     state = _state(path, step, template.replace(memory=None))
     return state.replace(memory=template.memory), _info(path, step)['config']
+
+
+def _judged_by(config: dict[str, Any]) -> tuple[Any, ...]:
+    """What makes the scores of two validations comparable."""
+    names = ('threshold', 'threshold_from', 'threshold_sections')
+    patches = ('betti_patch', 'betti_patches', 'betti_seed')
+    checkpoint, evaluate = config.get('checkpoint', {}), config.get('evaluate', {})
+    return checkpoint.get('best_metric'), *(evaluate.get(name) for name in names + patches)
 
 
 def _manager(folder: Path, keep: int) -> ocp.CheckpointManager:

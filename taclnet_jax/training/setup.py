@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +31,18 @@ from taclnet_jax.data.windows import (
     split_sections,
 )
 from taclnet_jax.errors import InputError
-from taclnet_jax.files import parse_json, write_text
+from taclnet_jax.files import write_text
 from taclnet_jax.lock import locked
 from taclnet_jax.models import Network, create_model
-from taclnet_jax.models.exported import is_exported, model_folder, read_files
 from taclnet_jax.topology import check_callbacks_can_run
 from taclnet_jax.training import parallel
-from taclnet_jax.training.checkpoints import (
-    Checkpoints,
-    best_variables,
-    restore_phase_one,
-    stored_config,
-)
+from taclnet_jax.training.beginning import first_state
+from taclnet_jax.training.checkpoints import Checkpoints, stored_config
+from taclnet_jax.training.data_identity import check_same_data, keep_data
 from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
 from taclnet_jax.training.step import Step, create_step
-
-_DATA = 'data.json'
-"""In a workdir: which data it was begun with."""
 
 
 @dataclass(frozen=True)
@@ -161,9 +155,11 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
             what `start_from` or `initialise_from` names cannot be used; then nothing is changed.
     """
     settings, folder = training.settings, Path(workdir)
+    steps = training.loader.steps_per_epoch
+    beginning = partial(first_state, settings, training.volume, training.new, steps)
     # Before the workdir is made. A run that goes on from its own checkpoint needs no other.
     begun = (folder / 'checkpoints').exists()
-    first = None if begun else first_state(settings, training.new)
+    first = None if begun else beginning()
     check_workdir(settings, folder)
     folder.mkdir(parents=True, exist_ok=True)
     busy = (
@@ -175,14 +171,14 @@ def opened(training: Training, workdir: str | Path) -> Iterator[tuple[Checkpoint
         if parallel.is_first():
             check_workdir(settings, folder)  # another training may just have begun there
             check_same_data(training.volume, folder)
-            write_text(folder / _DATA, json.dumps({'sha256': training.volume.identity()}) + '\n')
+            keep_data(training.volume, folder)
             write_text(folder / 'config.json', json.dumps(config, indent=2) + '\n')
         parallel.wait()  # for what refuses the folder
         check_processes(training, folder)
         checkpoints, lost = Checkpoints(folder, settings.checkpoint, config), False
         try:
             state = checkpoints.restore_last(training.new)
-            yield checkpoints, state or first or first_state(settings, training.new)
+            yield checkpoints, state or first or beginning()
         except jax.errors.JaxRuntimeError:
             # Perhaps another process is gone, for which Orbax would wait.
             lost = jax.process_count() > 1
@@ -219,24 +215,6 @@ def _settings_there(folder: Path) -> RunSettings | None:
             f'{folder} has no config.json, and the settings in its checkpoints cannot be used: '
             f'{error} Choose another --workdir.'
         ) from error
-
-
-def check_same_data(volume: Volume, folder: str | Path) -> None:
-    """Refuses a volume that is another one than a run was begun with, wherever either lies."""
-    try:
-        known = parse_json(Path(folder, _DATA).read_text())['sha256']
-    except FileNotFoundError:
-        return
-    except (ValueError, LookupError, TypeError) as error:
-        raise InputError(
-            f'{Path(folder, _DATA)} is damaged ({error}). Remove it if the data are the same.'
-        ) from error
-    if known != volume.identity():
-        raise InputError(
-            f'{folder} holds the run of other data than {volume.name}: sections or labels have '
-            'changed since it was begun. Give the data that it was trained on, or choose another '
-            '--workdir.'
-        )
 
 
 def check_processes(training: Training, folder: Path) -> None:
@@ -292,33 +270,6 @@ def check_same_run(
         raise InputError(
             f'{folder} holds the run of another configuration ({"; ".join(found)}). {advice}'
         )
-
-
-def first_state(settings: RunSettings, new: TrainState) -> TrainState:
-    """What a run begins with: the end of another's phase one, another's parameters, or new."""
-    folder, other = settings.training.start_from, settings.training.initialise_from
-    if other:
-        source = model_folder(other)
-        read = read_files if is_exported(source) else best_variables
-        _, variables = read(source)
-        there, here = (jax.tree.map(np.shape, x) for x in (variables, new.variables))
-        if there != here:
-            raise InputError(
-                f'Expected config.initialise_from to name a model of the same network; {other} has '
-                'other parameters. Give config.model and config.slices the values in its '
-                'config.json, or model.json.'
-            )
-        average = None if new.average is None else variables
-        return new.replace(variables=variables, average=average)
-    if not folder:
-        return new
-    state, config = restore_phase_one(folder, new)
-    if found := differences(settings, run_settings(config), in_phase_one=True):
-        raise InputError(
-            f'The phase one of {folder} had other settings ({"; ".join(found)}); '
-            'runs can share it only if nothing but attention, phase two and its losses differ.'
-        )
-    return state
 
 
 def check_memory(samples: int, crop: tuple[int, int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from taclnet_jax.errors import InputError, doubt
 
 _LARGEST_CHUNK = 2**31  # bytes; all of it is in memory at once
-_PRECOMPUTED = re.compile(r'(\d+-\d+_){2}\d+-\d+(\.gz)?')
+_PRECOMPUTED = re.compile(r'(-?\d+--?\d+_){2}-?\d+--?\d+(\.gz)?')
 
 
 def check_chunk(chunk: Sequence[int], dtype: np.dtype, what: str, name: str) -> None:

@@ -1,8 +1,9 @@
 """Images in 8 bits; what follows normalises each section anyway."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.padding import flat
@@ -13,6 +14,7 @@ _CLIPPED = 0.001
 # Of larger volumes some sections are looked at, of these some blocks along each side.
 _SAMPLE_VOXELS = 2**24
 _SAMPLE_SECTIONS, _SAMPLE_BLOCKS, _BLOCK_PX = 16, 4, 256
+_FEWEST = 2**16  # voxels of tissue in these blocks; with fewer, all of the volume is looked at
 
 
 def as_uint8_sections(stored: Sections, name: str) -> Sections:
@@ -21,7 +23,8 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
     uint8 stays as it is. uint16 is stretched, by one rule for the whole volume: the value below
     which 0.1 % of the voxels lie becomes 0, the one above which 0.1 % lie 255. Voxels of value 0
     and other padding (`padding.flat`) do not count. Of more than 2^24 voxels, 256 blocks of 256 x
-    256 on a regular grid are looked at. Floats must lie in [0, 1] and are multiplied by 255.
+    256 on a regular grid are looked at, and all where these are mostly padding. Floats must lie in
+    [0, 1] and are multiplied by 255.
 
     Args:
         stored: the image.
@@ -79,10 +82,9 @@ def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:
 
 def _stretch(image: Sections) -> np.ndarray:
     """The 8-bit value of each 16-bit one."""
-    counts = np.zeros(2**16, np.int64)
-    for block in _sample(image):
-        counts += np.bincount(block[~flat(block)], minlength=2**16)
-    counts[0] = 0
+    counts = _counted(_sample(image))
+    if counts.sum() < _FEWEST:  # tissue may lie between what was looked at
+        counts = _counted(image[z] for z in range(image.shape[0]))
     below = np.cumsum(counts)
     if below[-1] == 0:
         return np.zeros(2**16, np.uint8)
@@ -91,6 +93,15 @@ def _stretch(image: Sections) -> np.ndarray:
     high = int(np.argmax(below >= below[-1] - clipped))
     values = (np.arange(2**16) - low) * (255 / max(high - low, 1))
     return np.rint(np.clip(values, 0, 255)).astype(np.uint8)
+
+
+def _counted(blocks: Iterable[np.ndarray]) -> NDArray[np.int64]:
+    """How often there is each value outside of padding; of 0, never."""
+    counts = np.zeros(2**16, np.int64)
+    for block in blocks:
+        counts += np.bincount(block[~flat(block)], minlength=2**16)
+    counts[0] = 0
+    return counts
 
 
 def _sample(image: Sections) -> Iterator[np.ndarray]:

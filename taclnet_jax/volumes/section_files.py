@@ -105,7 +105,7 @@ def write_png_sections(path: Path, content: Content) -> None:
 
 def _section_files(folder: Path) -> list[Path]:
     def natural(path: Path) -> list[tuple[bool, int, str]]:
-        parts = re.split(r'(\d+)', path.name)
+        parts = re.split(r'(\d+)', path.name.lower())
         return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
     files = (path for path in folder.iterdir() if not path.name.startswith('.'))

@@ -345,3 +345,8 @@ def test_shapes_that_do_not_fit_are_named() -> None:
     for attend in (topological_attention, dense_attention, blockwise_attention):
         with pytest.raises(ValueError, match=r'\(4, 5\).*\(2, 4, 6\)'):
             attend(np.zeros((4, 5)), np.zeros((2, 4, 6)), np.zeros((4, 5)))
+
+
+def test_more_slices_than_the_series_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match='at most 64 slices, got 65'):
+        sta_attention(jnp.zeros((65, 8, 8)))

@@ -176,3 +176,8 @@ def test_a_block_alone_is_checked_where_it_is_made() -> None:
 def test_settings_that_contradict_each_other(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=words):
         run_settings(small_config(**changes))
+
+
+def test_a_choice_that_is_equal_has_the_type_of_the_choices() -> None:
+    fold = run_settings(small_config().to_dict() | {'fold': 3.0}).sampling.fold
+    assert fold == 3 and type(fold) is int

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from commands import Run, run
 from flax.traverse_util import flatten_dict
-from made_up import image, model, tiny
+from made_up import image, model, tiny, write_run
 from safetensors.numpy import load_file, save_file
 
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Model, export, load, predict_sections
+from taclnet_jax.main import export_run
 from taclnet_jax.models import exported as module
 from taclnet_jax.volumes import open_array, read_whole, write_array
 
@@ -190,9 +191,6 @@ def test_nothing_else_is_replaced(used: Model, folder: Path, tmp_path: Path) -> 
     with pytest.raises(InputError, match='something else'):
         export(used, there, '')
     assert [path.name for path in there.iterdir()] == ['thesis.tex']
-    again = copy(folder, tmp_path)
-    export(used, again, 'new')
-    assert (again / 'README.md').read_text() == 'new'
 
 
 def test_what_was_not_evaluated_is_not_handed_out(tmp_path: Path) -> None:
@@ -231,3 +229,55 @@ def test_the_command_line_exports_and_predicts_with_it(tmp_path: Path, trained: 
         assert status == 2 and 'without --workdir and --config' in output
     status, output = run(*predict, f'--model={made}')
     assert status == 2 and 'Expected --output' in output
+
+
+def test_a_model_and_its_card_are_replaced_only_when_told(
+    used: Model, folder: Path, tmp_path: Path
+) -> None:
+    there = copy(folder, tmp_path)
+    (there / 'README.md').write_text('mine')
+    with pytest.raises(InputError, match='replace them with --overwrite'):
+        export(used, there, 'new')
+    assert (there / 'README.md').read_text() == 'mine'
+    export(used, there, 'new', overwrite=True)
+    assert (there / 'README.md').read_text() == 'new'
+    (there / 'thesis.tex').write_text('x')
+    with pytest.raises(InputError, match='something else .thesis.tex.'):
+        export(used, there, '', overwrite=True)
+    assert (there / 'thesis.tex').exists()
+    (tmp_path / 'empty').mkdir()
+    export(used, tmp_path / 'empty', '')
+    assert load(tmp_path / 'empty').step == used.step
+
+
+def test_a_run_that_held_out_nothing_is_handed_out_without_scores(tmp_path: Path) -> None:
+    whole = {'fold': 0, 'validation_sections': 0, 'evaluate__threshold_from': 'fixed'}
+    run_folder = write_run(tmp_path / 'run', tiny(evaluate__threshold=0.6, **whole))
+    (run_folder / 'results.json').unlink()
+    with pytest.raises(InputError, match='Expected the voxel size'):
+        export_run(run_folder, tmp_path / 'model')
+    (run_folder / 'data.json').write_text(json.dumps({'resolution_nm': (40, 4, 4)}))
+    export_run(run_folder, tmp_path / 'model')
+    model = load(tmp_path / 'model')
+    assert model.resolution_nm == (40, 4, 4) and model.cut('P_closed') == (0.6, 0.3)
+    card = (tmp_path / 'model' / 'README.md').read_text()
+    assert 'nothing was held out' in card and 'Not scored' in card
+    held_out = write_run(tmp_path / 'other', tiny(evaluate__threshold_from='fixed'))
+    (held_out / 'results.json').unlink()
+    with pytest.raises(InputError, match='evaluate it first'):
+        export_run(held_out, tmp_path / 'again')
+
+
+@pytest.mark.parametrize('inside', [None, 'stack.tif'])
+def test_a_folder_of_data_hides_no_shipped_model(
+    inside: str | None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / 'shipped' / 'tissue')
+    monkeypatch.setattr(module, 'SHIPPED', tmp_path / 'shipped')
+    monkeypatch.chdir(tmp_path)
+    Path('tissue').mkdir()
+    if inside:
+        Path('tissue', inside).touch()
+    assert load('tissue').place == tmp_path / 'shipped' / 'tissue'
+    shutil.copytree(folder, tmp_path / 'tissue', dirs_exist_ok=True)
+    assert load('tissue').place == Path('tissue')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -186,3 +188,21 @@ def test_a_form_is_named_in_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ATTENTION_FORMS, 'sharp', lambda loss, p, p_hat, o: loss(p))
     loss = attention_loss('sharp', cross_entropy, *attend(LOGITS), MEMBRANE, VALID)
     assert loss == cross_entropy(PROB, MEMBRANE, VALID)
+
+
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize('name', LOSSES)
+def test_probabilities_of_few_bits_have_the_loss_of_float32(name: str, dtype: Any) -> None:
+    prob = jnp.where(jnp.arange(15) % 5 == 0, jnp.float32(MEMBRANE), PROB).astype(dtype)
+    expected, there = value_and_grad[name](prob.astype(jnp.float32), MEMBRANE, VALID)
+    found, gradient = value_and_grad[name](prob, MEMBRANE, VALID)
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+    assert gradient.dtype == dtype and np.isfinite(np.float32(gradient)).all()
+    np.testing.assert_allclose(np.float32(gradient), there, rtol=0.1, atol=0.01)
+
+
+def test_weights_may_sum_to_less_than_1() -> None:
+    prob, membrane = jnp.array([0.5, 0.25]), jnp.array([1, 0])
+    expected = (0.1 * np.log(2) - 0.3 * np.log(0.75)) / 0.4
+    found = cross_entropy(prob, membrane, jnp.array([0.1, 0.3]))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

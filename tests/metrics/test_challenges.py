@@ -369,3 +369,14 @@ def test_cl_dice_is_symmetric_bounded_and_perfect_on_itself(masks):
     assert metrics.cl_dice(a, b) == pytest.approx(metrics.cl_dice(b, a))
     assert 0 <= metrics.cl_dice(a, b) <= 1
     assert metrics.cl_dice(a, a) == 1
+
+
+def test_ids_of_64_bits_stay_apart_beside_small_ones():
+    true = np.ones((2, 8, 12), np.uint64)
+    true[1, :, :6], true[1, :, 6:] = 2, 3
+    merged = np.minimum(true, 2)
+    expected = metrics.cremi_score(true, merged, (40, 4, 4), border_nm=0)
+    assert expected.voi_merge > 0.4
+    large = np.array([0, 1, 720_000_000_000_000_001, 720_000_000_000_000_002], np.uint64)
+    found = metrics.cremi_score(large[true], large[merged], (40, 4, 4), border_nm=0)
+    np.testing.assert_allclose(found, expected)

@@ -267,3 +267,8 @@ def test_unknown_model_is_refused() -> None:
     message = "config.model.name to be one of convlstm, recurrent_unet.*; found 'resnet'"
     with pytest.raises(InputError, match=message):
         create_model(SimpleNamespace(name='resnet'), 'float32')
+
+
+def test_one_channel_at_the_deepest_level_is_refused() -> None:
+    with pytest.raises(InputError, match='two channels or more at the deepest level'):
+        create_model(ModelSettings(name='recurrent_unet', features=(8, 1)), 'float32')

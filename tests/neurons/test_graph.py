@@ -125,3 +125,18 @@ def test_what_are_no_segments_is_refused(stack: np.ndarray, told: str) -> None:
 def test_numbers_may_fall_from_section_to_section() -> None:
     graph = region_graph(np.array([[[9, 8]], [[3, 3]], [[5, 1]]]))
     assert graph.ids.tolist() == [8, 9, 3, 1, 5]
+
+
+def test_a_flipped_bit_ends_in_one_message_or_in_a_graph(tmp_path: Path) -> None:
+    graph = region_graph(numbered_through(np.ones((3, 2, 2), np.int64)))
+    graph.save(tmp_path / 'graph.npz')
+    whole, refused = (tmp_path / 'graph.npz').read_bytes(), 0
+    for place in np.random.default_rng(0).integers(0, 8 * len(whole), 300).tolist():
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        (tmp_path / 'graph.npz').write_bytes(damaged)
+        try:
+            RegionGraph.load(tmp_path / 'graph.npz')
+        except InputError:
+            refused += 1
+    assert refused > 100

@@ -203,7 +203,10 @@ def test_a_damaged_graph_is_refused_and_made_again_without_it(
         (['--input={maps}'], 'found float32'),
         (['--input={again}'], 'found id 1 in sections 0 and 1'),
         (['--input={folder}/none'], 'no such file or folder'),
-        (['--input={again}', '--format=precomputed'], 'Precomputed needs a voxel size'),
+        (
+            ['--input={again}', '--format=precomputed'],
+            'Expected a voxel size for neurons: precomputed',
+        ),
         (['--input='], 'Expected --input'),
         (['--output='], 'Expected --output'),
     ],
@@ -244,3 +247,30 @@ def test_bad_predictions(
     (tmp_path / 'predictions').mkdir()
     (tmp_path / 'predictions' / 'prediction.json').write_text(about)
     assert told in refused(*command(tmp_path / 'predictions', tmp_path / 'out', *flags))
+
+
+def test_neurons_inside_of_their_prediction_keep_their_graph(
+    segments: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = segments.parent
+    about = {'files': {'segments': segments.name}, 'resolution_nm': NM, 'offset_nm': OFFSET_NM}
+    (folder / 'prediction.json').write_text(json.dumps(about))
+    again = command(folder, folder / 'neurons')
+    assert run_command(*again)[0] == 0
+    monkeypatch.setattr(volume, 'region_graph', None)
+    status, output = run_command(*again, '--join_threshold=1', '--overwrite')
+    assert status == 0, output
+
+
+def test_what_a_format_cannot_hold_is_told_before_the_work(
+    tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = {'resolution_nm': NM, 'offset_nm': (0.0, 1.0, 1.0)}
+    write_array(tmp_path / 'segments.h5', STACK, dataset=IDS, **odd)
+    monkeypatch.setattr(volume, 'region_graph', None)
+    told = refused(
+        *command(tmp_path / 'segments.h5', tmp_path / 'out', '--format=precomputed'),
+        f'--input_dataset={IDS}',
+    )
+    assert 'as whole voxels, which precomputed needs' in told
+    assert not (tmp_path / 'out').exists()

@@ -15,7 +15,8 @@ from reproduction.results import write_result
 from taclnet_jax.config import run_settings
 from taclnet_jax.errors import InputError
 from taclnet_jax.inference import load
-from taclnet_jax.training.setup import first_state, prepare
+from taclnet_jax.training.beginning import first_state
+from taclnet_jax.training.setup import prepare
 
 
 @pytest.fixture
@@ -54,7 +55,9 @@ def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
     base.update({'initialise_from': str(folder), 'fold': 0, 'validation_sections': 0})
     base.evaluate.threshold_from = 'training'
     settings = run_settings(base)
-    state = first_state(settings, prepare(settings).new)
+    training = prepare(settings)
+    steps = training.loader.steps_per_epoch
+    state = first_state(settings, training.volume, training.new, steps)
     jax.tree.map(np.testing.assert_array_equal, state.variables, model.variables)
 
     status, output = run('--mode=evaluate', f'--workdir={run_folder}')

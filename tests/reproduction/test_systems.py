@@ -37,3 +37,11 @@ def test_systems_have_the_same_time():
             own = config[f'phase_{phase}'].epochs
             assert abs(own * cost - epochs) <= cost / 2, (name, phase)
     assert SYSTEMS['flagship'].cost[0] == 1
+
+
+def test_a_number_of_sections_can_have_a_rate_of_its_own():
+    base = read_config_file('isbi12')
+    for slices, rate in ((1, 3e-2), (3, 3e-2), (5, 1e-1)):
+        config = run_config(base, Run('isbi12', 'taclnet', 3, 0, slices), {})
+        assert config.phase_one.learning_rate == rate
+        assert config.phase_two.learning_rate == rate / 10

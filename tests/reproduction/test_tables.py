@@ -97,6 +97,13 @@ def test_a_single_fold_has_no_interval(result):
     assert cells(table, 'U-Net')['ARI'].text == '-0.1000 (3)'
 
 
+def test_differences_are_those_of_the_rows_where_seeds_differ(result):
+    made = [closed(result('unet'), ari=0.7)]
+    made += [closed(result('flagship', seed=n), ari=ari) for n, ari in enumerate((0.9, 0.6, 0.3))]
+    (table,) = [t for t in make_tables(1, 'isbi12', made) if 'Differences' in t.title]
+    assert cells(table, 'U-Net')['ARI'].text == '+0.1000 (3)'
+
+
 def test_rows_of_other_folds_stand_apart(result):
     results = [result('taclnet', fold, dice=[value, value]) for fold, value in ((1, 0.8), (3, 0.8))]
     results += [result('convlstm_sta', fold, dice=[0.7, 0.7]) for fold in (1, 3)]

@@ -372,3 +372,13 @@ def test_a_backend_is_named_in_one_place(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_wrong_arguments_are_named(prob: np.ndarray, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         persistence_pairs(prob, **options)
+
+
+def test_64_bit_jax_finds_the_same_pairs() -> None:
+    image = smooth((40, 33), seed=3)
+    expected = persistence_pairs(jnp.asarray(image, jnp.float32), backend='xla')
+    with jax.enable_x64(True):
+        found = persistence_pairs(jnp.asarray(image, jnp.float32), backend='xla')
+        jax.tree.map(np.testing.assert_array_equal, found, expected)
+        found = jax.jit(functools.partial(persistence_pairs, backend='xla'))(jnp.asarray(image))
+        assert all(np.asarray(x).size for x in jax.tree.leaves(found))

@@ -439,3 +439,21 @@ def test_a_reader_follows_a_best_that_is_replaced(tmp_path: Path) -> None:
         seen.append(step)
     writer.join()
     assert seen == sorted(seen) and best_variables(tmp_path)[0] == 11
+
+
+def test_the_best_by_another_metric_gives_its_place(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    best = tmp_path / 'checkpoints' / 'best'
+    scores = {'voi': 2.0, 'ari': 0.6}
+    for step, metric, change, kept in (
+        (1, 'ari', {}, 1),
+        (2, 'voi', {'voi': 1.0}, 2),
+        (3, 'voi', {'voi': 1.5, 'ari': 0.9}, 2),
+    ):
+        settings = CheckpointSettings(best_metric=metric)
+        checkpoints = Checkpoints(tmp_path, settings, {'checkpoint': {'best_metric': metric}})
+        checkpoints.offer(state(step), scores | change)
+        checkpoints.close()
+        assert steps(best) == [kept]
+    assert caplog.text.count('chosen by another metric') == 1

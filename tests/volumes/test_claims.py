@@ -185,3 +185,10 @@ def test_metadata_of_other_types_end_in_one_message(tmp_path, format, name, key,
         np.testing.assert_array_equal(read_whole(open_array(path)), STACK)
     except InputError as error:
         assert str(path) in str(error)
+
+
+def test_chunks_below_the_origin_are_not_lost(tmp_path, caplog):
+    place = {'resolution_nm': (40, 4, 4), 'offset_nm': (-80, -8, 0)}
+    write_array(tmp_path / 'a', STACK, format='precomputed', **place)
+    np.testing.assert_array_equal(read_whole(open_array(tmp_path / 'a')), STACK)
+    assert not caplog.records

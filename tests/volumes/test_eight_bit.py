@@ -175,3 +175,13 @@ def test_usable_volumes_pass_with_a_warning_where_they_are_suspicious(
     warnings = caplog.messages
     assert len(warnings) == bool(message)
     assert all('a.h5' in warning and message in warning for warning in warnings)
+
+
+def test_tissue_between_the_blocks_that_are_looked_at_is_found():
+    image = np.zeros((2, 4096, 4096), np.uint16)
+    tissue = np.random.default_rng(0).integers(900, 3000, (2, 980, 980))
+    image[:, 1560:2540, 1560:2540] = tissue
+    found = as_uint8_sections(image, 'a')[0, 1560:2540, 1560:2540]
+    alone = as_uint8_sections(tissue.astype(np.uint16), 'a')[0, :, :]
+    assert np.unique(found).size == 256
+    np.testing.assert_array_equal(found, alone)

@@ -157,6 +157,7 @@ def sections(folder: Path, names: list[str]) -> Path:
         ([f'{n:03}.png' for n in (0, 1, 2, 4, 5, 8)], (0, 1, 2, 4, 5, 8), (3, 5)),
         ([f'vol2_z{n}_4nm.png' for n in (0, 40, 80, 160)], (0, 40, 80, 160), (3,)),
         ([f'{c}.png' for c in 'abcd'], None, ()),
+        (['z0.png', 'Z1.png', 'z2.png', 'Z3.png'], (0, 1, 2, 3), ()),
     ],
 )
 def test_numbers_in_names_tell_of_gaps(tmp_path, caplog, names, numbers, gaps):
