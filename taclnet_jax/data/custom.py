@@ -199,13 +199,20 @@ def _region(
 def _check_same_region(
     image: StoredArray, other: StoredArray, what: str, resolution_nm: Triple
 ) -> None:
-    """Refuses two arrays of other places or numbers of sections."""
+    """Refuses two arrays of other places or numbers of sections, and says where one is unknown."""
     if None not in (image.offset_nm, other.offset_nm) and not np.allclose(
         image.offset_nm or 0, other.offset_nm or 0, atol=0.5 * min(resolution_nm)
     ):
         raise InputError(
             f'Expected image and {what} of the same region; by their offsets the image begins at '
             f'{image.offset_nm} nm and the {what} at {other.offset_nm} nm (z, y, x). Crop one.'
+        )
+    known = image.offset_nm or other.offset_nm or ()
+    if None in (image.offset_nm, other.offset_nm) and any(known):
+        silent = image.path if image.offset_nm is None else other.path
+        doubt(
+            f'Of image and {what} one begins at {known} nm (z, y, x), and {silent} does not say '
+            'where it begins. They are taken to begin at the same place.'
         )
     numbers = zip(image.numbers or (), other.numbers or (), strict=False)
     if unlike := next((pair for pair in numbers if pair[0] != pair[1]), None):

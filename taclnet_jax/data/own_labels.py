@@ -118,11 +118,14 @@ def _ids(custom: CustomSettings, labels: StoredArray) -> LazySections:
             wrong &= ~ignored
         if wrong.any():
             found = crop[wrong][0]
+            advice = f'set --config.custom.ignore_ids="({found},)"'
+            if not np.isfinite(found) or found != np.rint(found):
+                advice = 'store it as a whole number, and name that in config.custom.ignore_ids'
             raise InputError(
                 f'Expected integer instance ids from 0 to {largest} in {labels.path}; found '
                 f'{found} in section {z} (counted from 0). If that stands for what nobody '
-                f'labelled, set --config.custom.ignore_ids="({found},)"; if it is a mask, set '
-                'config.custom.label_kind to membrane or interior.'
+                f'labelled, {advice}; if it is a mask, set config.custom.label_kind to membrane or '
+                'interior.'
             )
         return crop.astype(np.int64) if floats else crop
 

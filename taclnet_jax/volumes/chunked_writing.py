@@ -189,6 +189,12 @@ def _check_replaceable(folder: Path, format_: str, dataset: str) -> None:
                 f'Cannot write {place(str(folder), dataset)}: there is a group or folder of that '
                 'name; choose another dataset.'
             )
+        for above in [str(p) for p in Path(dataset).parents if p != Path('.')]:
+            if (group := store.node(above)) is not None and group.array is not None:
+                raise InputError(
+                    f'Cannot write {place(str(folder), dataset)}: {above} is an array, and holds '
+                    'no others; choose another dataset.'
+                )
         if root.array is not None:
             raise InputError(
                 f'Cannot write the dataset {dataset!r} into {folder}, which is an array itself; '

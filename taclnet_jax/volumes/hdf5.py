@@ -5,7 +5,7 @@ import io
 import posixpath
 import shutil
 import weakref
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
@@ -144,6 +144,12 @@ def _has_others(path: Path, dataset: str) -> bool:
                 f'Cannot write {place(str(path), dataset)}: there is a group of that name; choose '
                 'another dataset.'
             )
+        for above in map(str, PurePosixPath(dataset).parents):
+            if isinstance(file.get(above), h5py.Dataset):
+                raise InputError(
+                    f'Cannot write {place(str(path), dataset)}: {above} is a dataset, and holds no '
+                    'others; choose another dataset.'
+                )
         return any(other.name.strip('/') != dataset for other in _datasets(file))
 
 

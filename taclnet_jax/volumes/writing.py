@@ -196,7 +196,12 @@ def _checked(
 def _triple(values: Sequence[float] | None) -> Triple | None:
     if values is None:
         return None
-    z, y, x = (float(value) for value in values)
+    try:
+        z, y, x = (float(value) for value in values)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f'Expected voxel size and offset as three numbers (z, y, x) in nm, found {values}.'
+        ) from error
     return z, y, x
 
 

@@ -254,6 +254,26 @@ def test_offsets_must_agree(tmp_path: Path):
         load_volume(settings(tmp_path / 'image.h5', tmp_path / 'labels.h5'))
 
 
+def test_an_offset_of_one_alone_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    write_array(tmp_path / 'image.h5', TISSUE.image, resolution_nm=RESOLUTION)
+    for offset, told in ((0.0, False), (400.0, True)):
+        place = {'resolution_nm': RESOLUTION, 'offset_nm': (offset, 0.0, 0.0)}
+        write_array(tmp_path / 'labels.h5', IDS, **place)
+        load_volume(settings(tmp_path / 'image.h5', tmp_path / 'labels.h5'))
+        assert ('does not say where it begins' in caplog.text) == told
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, 2.5])
+def test_what_is_no_whole_number_is_not_advised_as_an_id(tmp_path: Path, value: float):
+    labels = np.asarray(IDS, np.float32)
+    labels[3, 4, 5] = value
+    write_array(tmp_path / 'image.h5', TISSUE.image, resolution_nm=RESOLUTION)
+    write_array(tmp_path / 'labels.h5', labels, resolution_nm=RESOLUTION)
+    with pytest.raises(InputError, match='store it as a whole number') as error:
+        load_volume(settings(tmp_path / 'image.h5', tmp_path / 'labels.h5'))
+    assert 'ignore_ids="' not in str(error.value)
+
+
 def test_a_resolution_has_to_come_from_somewhere(tmp_path: Path):
     for what, array in (('image', TISSUE.image), ('labels', IDS.astype(np.uint16))):
         write_array(tmp_path / what, array, format='png')

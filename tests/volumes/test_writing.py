@@ -205,6 +205,23 @@ def test_other_hdf5_files_and_groups_are_left_alone(tmp_path: Path):
         assert file.attrs['note'] == 'keep me'
 
 
+@pytest.mark.parametrize('name', ['a.h5', 'a.zarr', 'a.n5'])
+def test_no_dataset_inside_of_another(tmp_path: Path, name: str):
+    write(tmp_path / name, None, dataset='raw')
+    before = tree(tmp_path)
+    with pytest.raises(InputError, match='raw is an? (dataset|array), and holds no others'):
+        write(tmp_path / name, None, dataset='raw/more')
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize('wrong', [(4, 4), (40, 4, 4, 4), 'abc', (40, 4, None)])
+@pytest.mark.parametrize('name', ['resolution_nm', 'offset_nm'])
+def test_places_are_three_numbers(tmp_path: Path, name: str, wrong: Any):
+    with pytest.raises(InputError, match='as three numbers'):
+        write_array(tmp_path / 'a.h5', IMAGE, **{'resolution_nm': (40, 4, 4), name: wrong})
+    assert not (tmp_path / 'a.h5').exists()
+
+
 @pytest.mark.parametrize('version', [2, 3])
 def test_other_arrays_of_a_container_are_left_alone(tmp_path: Path, version: int):
     path, format = tmp_path / 'a.zarr', f'zarr{version}'
