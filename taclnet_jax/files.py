@@ -42,7 +42,7 @@ def replacing(target: Path) -> Iterator[Path]:
         A name that is not taken, for a file or a folder, beside the target or in the nearest folder
         above it that exists.
     """
-    target = target.resolve()
+    target = Path(os.path.realpath(target))
     partial = _nearest_folder(target) / f'.{target.name}.{secrets.token_hex(4)}.partial'
     try:
         yield partial

@@ -12,7 +12,7 @@ from commands import ROOT, environment
 
 PACKAGE = ROOT / 'taclnet_jax'
 MODULES = sorted(PACKAGE.rglob('*.py'))
-ALL_SETTINGS = ('config/', 'main.py', 'training/setup.py')
+ALL_SETTINGS = ('config/', 'main.py', 'training/setup.py', 'training/beginning.py')
 MODEL = ('inference/', 'evaluation/', 'prediction/', 'main.py')
 
 

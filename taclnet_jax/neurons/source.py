@@ -79,12 +79,14 @@ def masked(segments: StoredArray, mask: StoredArray) -> Sections:
     return LazySections(segments.shape, segments.dtype, read)
 
 
-def identity(array: StoredArray | None) -> list[Any]:
+def identity(path: str, dataset: str, array: StoredArray | None) -> list[Any]:
     """What tells an array from another one, or from itself after it was written again.
 
-    Of what lies at an address nothing does: the last entry is ''. So are all without an array.
+    Of what lies at an address nothing does: the last entry is ''.
+
+    Args:
+        path, dataset: as they were given; '' where there is none.
+        array: what was found there, such as one of the files of a prediction.
     """
-    if array is None:
-        return ['', '', '']
-    place = absolute_path(array.path)
-    return [place, array.dataset, stamp(place)]
+    written = stamp(absolute_path(array.path)) if array is not None else ''
+    return [absolute_path(path), dataset, written]

@@ -89,8 +89,11 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     stored = _checked_format(options.format, source.shape, geometry)
     before = _older(folder, options.overwrite)
     mask = open_array(options.mask, 'mask', options.mask_dataset) if options.mask else None
-    segments: Sections = masked(source, mask) if mask else source
-    made_of = {'input': identity(source), 'mask': identity(mask)}
+    segments: Sections = masked(source, mask) if mask is not None else source
+    made_of = {
+        'input': identity(input_path, options.input_dataset, source),
+        'mask': identity(options.mask, options.mask_dataset, mask),
+    }
     # What lies at an address may have been written again, without a trace.
     known = all(made[-1] or not made[0] for made in made_of.values())
     same = known and all(before.get(key) == value for key, value in made_of.items())
