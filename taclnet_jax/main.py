@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taclnet_jax import commandline, mode_flags
-from taclnet_jax.errors import InputError, be_strict
+from taclnet_jax.errors import InputError, be_strict, doubt
 
 # JAX and its company are imported late: they take seconds that --help and mistakes need not wait
 # for, and the command line sets what they read when they start.
@@ -75,6 +75,11 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     # Else it would be said after hours.
     check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
     check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
+    if not split.test and evaluation.threshold_from != 'fixed':
+        doubt(
+            'Nothing is held out to be scored, so that no threshold will be chosen. Predict with '
+            'one that is given: --config.evaluate.threshold_from=fixed.'
+        )
     state = train(training, workdir, create_validation(training) if split.validation else None)
     if parallel.is_first():
         if split.test:

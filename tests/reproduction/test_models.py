@@ -33,12 +33,15 @@ def results(result, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_model_of_all_sections(results: Path, tmp_path: Path) -> None:
+def test_a_model_of_all_sections(
+    results: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     base = small_config()
     base.crop = (48, 48)  # 12 crops in all
     base.evaluate.threshold_from = 'validation'  # as those of real data
     folder = make_model(base, 0, results, tmp_path / 'runs', tmp_path / 'models')
     assert folder == tmp_path / 'models' / 'synthetic'
+    assert 'no threshold will be chosen' in caplog.text
     run_folder = tmp_path / 'runs' / 'synthetic_flagship_fold0_seed0_slices3'
     assert not (run_folder / 'results.json').exists()
     config = json.loads((run_folder / 'config.json').read_text())
