@@ -62,6 +62,10 @@ def test_a_model_of_all_sections(
     steps = training.loader.steps_per_epoch
     state = first_state(settings, training.volume, training.new, steps)
     jax.tree.map(np.testing.assert_array_equal, state.variables, model.variables)
+    assert 'it has seen sections' not in caplog.text
+    scored = run_settings(base.to_dict() | {'fold': 3, 'validation_sections': 3})
+    first_state(scored, training.volume, training.new, steps)
+    assert 'it has seen sections on which fold 3 is scored' in caplog.text
 
     status, output = run('--mode=evaluate', f'--workdir={run_folder}')
     assert status == 2 and 'config.fold=0 trains on all' in output
