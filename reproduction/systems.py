@@ -69,9 +69,11 @@ def _network(name: str, learning_rate: float, normalise: bool = False) -> dict[s
         'model.features': (),
         'model.normalise': normalise,
         'model.iterations': 0,
-        'phase_one.learning_rate': learning_rate,
-        'phase_two.learning_rate': learning_rate / 10,
-    }
+    } | _rates(learning_rate)
+
+
+def _rates(learning_rate: float) -> dict[str, float]:
+    return {'phase_one.learning_rate': learning_rate, 'phase_two.learning_rate': learning_rate / 10}
 
 
 # The form of the loss that trains better than the poster's (docs/findings.md).
@@ -177,9 +179,9 @@ def run_config(base: ConfigDict, run: Run, schedule: Mapping[str, Any]) -> Confi
     """
     config = copy.deepcopy(base)
     system = SYSTEMS[run.system]
-    config.update_from_flattened_dict({**system.settings, **schedule})
-    if rate := system.rates.get(run.slices):
-        config.phase_one.learning_rate, config.phase_two.learning_rate = rate, rate / 10
+    rate = system.rates.get(run.slices)
+    own = system.settings | (_rates(rate) if rate else {})
+    config.update_from_flattened_dict({**own, **schedule})
     one, two = system.cost
     config.phase_one.epochs = _of_equal_time(config.phase_one.epochs, one)
     config.phase_one.halve_every = _of_equal_time(config.phase_one.halve_every, one)

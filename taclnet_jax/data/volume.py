@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,7 @@ class Volume:
         read: dict[str, Any] = {name: read_whole(stack) for name, stack in self.stacks()}
         return dataclasses.replace(self, **read)
 
+    @cached_property
     def identity(self) -> str:
         """A sum of its shape and contents: the same data, wherever they lie.
 

@@ -13,7 +13,7 @@ DATA = 'data.json'
 
 def keep_data(volume: Volume, folder: Path) -> None:
     """Writes down what a run is begun with."""
-    told = {'sha256': volume.identity(), 'resolution_nm': volume.resolution_nm}
+    told = {'sha256': volume.identity, 'resolution_nm': volume.resolution_nm}
     write_text(folder / DATA, json.dumps(told) + '\n')
 
 
@@ -35,7 +35,7 @@ def check_same_data(
         raise InputError(
             f'{Path(folder, DATA)} is damaged ({error}). Remove it if the data are the same.'
         ) from error
-    if known != volume.identity():
+    if known != volume.identity:
         raise InputError(
             f'{folder} holds the run of other data than {volume.name}: sections or labels have '
             f'changed since it was begun. Give the data that it was trained on, or {otherwise}.'

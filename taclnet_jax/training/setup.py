@@ -223,7 +223,7 @@ def check_processes(training: Training, folder: Path) -> None:
         return
     places = ('data_dir', 'prepared_dir', 'custom.image', 'custom.labels', 'custom.ignore')
     settings = {k: v for k, v in sorted(flatten(training.settings).items()) if k not in places}
-    said = f'{settings} {training.volume.identity()} {taclnet_jax.__version__} {jax.__version__}'
+    said = f'{settings} {training.volume.identity} {taclnet_jax.__version__} {jax.__version__}'
     sees = bytes([_appears(folder / 'config.json')])
     rows = parallel.of_each(np.frombuffer(sees + hashlib.sha256(said.encode()).digest(), np.uint8))
     if blind := np.flatnonzero(rows[:, 0] == 0).tolist():

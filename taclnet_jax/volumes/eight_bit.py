@@ -1,5 +1,6 @@
 """Images in 8 bits; what follows normalises each section anyway."""
 
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -82,8 +83,9 @@ def as_uint8_image(stack: np.ndarray, name: str) -> np.ndarray:
 
 def _stretch(image: Sections) -> np.ndarray:
     """The 8-bit value of each 16-bit one."""
-    counts = _counted(_sample(image))
-    if counts.sum() < _FEWEST:  # tissue may lie between what was looked at
+    large = math.prod(image.shape) > _SAMPLE_VOXELS
+    counts = _counted(_sample(image) if large else ())
+    if counts.sum() < _FEWEST:  # in a large one tissue may lie between what was looked at
         counts = _counted(image[z] for z in range(image.shape[0]))
     below = np.cumsum(counts)
     if below[-1] == 0:
@@ -106,10 +108,6 @@ def _counted(blocks: Iterable[np.ndarray]) -> NDArray[np.int64]:
 
 def _sample(image: Sections) -> Iterator[np.ndarray]:
     depth, height, width = image.shape
-    if depth * height * width <= _SAMPLE_VOXELS:
-        for z in range(depth):
-            yield image[z]
-        return
     for z in _starts(depth, 1, _SAMPLE_SECTIONS):
         for y in _starts(height, _BLOCK_PX, _SAMPLE_BLOCKS):
             for x in _starts(width, _BLOCK_PX, _SAMPLE_BLOCKS):

@@ -58,11 +58,11 @@ def test_data_that_were_moved_are_the_same_and_others_are_not(
 
 def test_of_a_stack_in_memory_every_section_counts() -> None:
     volume = synthetic_volume(1, (30, 32, 32))
-    known = volume.identity()
+    known = volume.identity
     for z in range(30):
         image = np.array(volume.image)
         image[z, 3, 4] ^= 1
-        assert dataclasses.replace(volume, image=image).identity() != known
+        assert dataclasses.replace(volume, image=image).identity != known
 
 
 def test_phase_one_of_other_data_is_refused(tmp_path: Path) -> None:
