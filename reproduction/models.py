@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from reproduction.comparison import Row, fill_column
 from reproduction.results import Result, read_results, schedule_of
-from reproduction.systems import Run, run_config
+from reproduction.systems import SLICES, Run, run_config
 from reproduction.tables import entry
 from taclnet_jax import metrics
 from taclnet_jax.data import load_volume
@@ -81,13 +81,15 @@ def make_model(base: ConfigDict, fold: int, results: Path, workdir: Path, folder
 def results_behind(dataset: str, fold: int, results: Path) -> list[Result]:
     """The flagship's results that stand for a model: those of its fold, or all for fold 0.
 
+    Runs with another number of sections in a window are of other networks.
+
     Raises:
         InputError: there is none.
     """
     found = [
         result
         for result in read_results(results)
-        if (result['dataset'], result['system']) == (dataset, 'flagship')
+        if (result['dataset'], result['system'], result['slices']) == (dataset, 'flagship', SLICES)
         and fold in (0, result['fold'])
     ]
     if not found:
@@ -121,11 +123,18 @@ def _median_cut(results: Sequence[Result], name: str) -> Cut:
 
 def _held_out(fold: int, results: Sequence[Result]) -> str:
     if fold == 0:
-        folds = ', '.join(sorted({str(result['fold']) for result in results}))
+        folds = sorted({str(result['fold']) for result in results})
+        behind = (
+            f'a network of the same settings, trained without fold {folds[0]} and scored there. '
+            'This model has its thresholds.'
+            if len(results) == 1
+            else f'networks of the same settings, each trained without one fold '
+            f'({", ".join(folds)}) and scored there, at thresholds of its own. This model has '
+            'their medians, which the table lists.'
+        )
         return (
             'All sections were trained on, and nothing was held out: the scores below are of '
-            f'networks of the same settings, each trained without one fold ({folds}) and scored '
-            'there, at thresholds of its own. This model has their medians, which the table lists.'
+            + behind
         )
     first, last = results[0]['sections'][0], results[0]['sections'][-1]
     chosen = results[0]['config']['validation_sections']

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import run, small_config
 
-from reproduction.models import make_model
+from reproduction.models import card, make_model
 from reproduction.results import write_result
 from taclnet_jax.config import run_settings
 from taclnet_jax.errors import InputError
@@ -21,7 +21,7 @@ from taclnet_jax.training.setup import prepare
 
 @pytest.fixture
 def results(result, tmp_path: Path) -> Path:
-    """Of three folds, whose networks had 12 updates in 6 epochs."""
+    """Of three folds, whose networks had 12 updates in 6 epochs; one of another network."""
     schedule = {'phase_one.epochs': 4, 'phase_two.epochs': 2}
     for fold, threshold in ((1, 0.3), (2, 0.6), (3, 0.5)):
         made = result(
@@ -29,6 +29,9 @@ def results(result, tmp_path: Path) -> Path:
         )
         made['P_hat_closed'] |= {'threshold': threshold, 'closing': threshold / 2}
         write_result(tmp_path / 'results', made)
+    other = result('flagship', 1, slices=1, settings=schedule, dataset='synthetic', voi=[9.0, 9.0])
+    other['P_hat_closed'] |= {'threshold': 0.9, 'closing': 0.9}
+    write_result(tmp_path / 'results', other)
     return tmp_path / 'results'
 
 
@@ -50,10 +53,10 @@ def test_a_model_of_all_sections(
     assert model.step == 12  # one step an epoch: 8 epochs and 4
     assert model.cut('P_hat_closed') == (0.5, 0.25)  # medians
     assert model.resolution_nm is not None
-    card = (folder / 'README.md').read_text().replace('\n', ' ')
-    assert '--model=synthetic ' in card
-    assert 'each trained without one fold (1, 2, 3) and scored there' in card
-    assert '| P_hat | 0.40 | 0.5000 ± 0.0000 |' in card and '2.0000 ± 1.0000' in card
+    text = (folder / 'README.md').read_text().replace('\n', ' ')
+    assert '--model=synthetic ' in text
+    assert 'each trained without one fold (1, 2, 3) and scored there' in text
+    assert '| P_hat | 0.40 | 0.5000 ± 0.0000 |' in text and '2.0000 ± 1.0000' in text
 
     base.update({'initialise_from': str(folder), 'fold': 0, 'validation_sections': 0})
     base.evaluate.threshold_from = 'training'
@@ -69,6 +72,12 @@ def test_a_model_of_all_sections(
 
     status, output = run('--mode=evaluate', f'--workdir={run_folder}')
     assert status == 2 and 'config.fold=0 trains on all' in output
+
+
+def test_the_card_of_a_model_that_one_fold_stands_for(result, tmp_path: Path) -> None:
+    model = load('isbi12')
+    text = card(model, [result('flagship', 3, dataset='isbi12')]).replace('\n', ' ')
+    assert 'a network of the same settings, trained without fold 3 and scored there. This' in text
 
 
 def test_it_needs_results_of_the_flagship(result, tmp_path: Path) -> None:
