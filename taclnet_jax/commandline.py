@@ -175,11 +175,10 @@ def with_messages(main: Callable[[], object]) -> None:
         print(error, file=sys.stderr)
         sys.exit(128 + error.signal)
     except KeyboardInterrupt as error:
-        number = _signal_of(error)
-        stopped = f'Stopped by {signal.Signals(number).name}.'
-        print(stopped, *getattr(error, '__notes__', ()), file=sys.stderr)
-        sys.exit(128 + number)
+        _stopped(error)
     except Exception as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # h5py fails to close what it stopped
+            _stopped(error.__context__)
         if disk_is_full(error):
             fail(f'The disk is full ({error}); make room and start the same command again.')
         if message := memory_message(error):
@@ -190,6 +189,13 @@ def with_messages(main: Callable[[], object]) -> None:
                 'Choose another one.'
             )
         raise
+
+
+def _stopped(interrupt: KeyboardInterrupt) -> NoReturn:
+    number = _signal_of(interrupt)
+    stopped = f'Stopped by {signal.Signals(number).name}.'
+    print(stopped, *getattr(interrupt, '__notes__', ()), file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def fail(message: str) -> NoReturn:

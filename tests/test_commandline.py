@@ -22,6 +22,13 @@ from taclnet_jax.config import get_config, run_settings
 from taclnet_jax.errors import InputError, Interrupted
 
 
+def _hiding(interrupt: KeyboardInterrupt) -> RuntimeError:
+    """As h5py raises, where it cannot close a file whose writing was interrupted."""
+    error = RuntimeError("Can't decrement id ref count")
+    error.__context__ = interrupt
+    return error
+
+
 @pytest.mark.parametrize(
     ('error', 'status', 'words'),
     [
@@ -35,6 +42,7 @@ from taclnet_jax.errors import InputError, Interrupted
         (Interrupted(signal.SIGTERM, 'Stopped, and saved.'), 143, 'Stopped, and saved.'),
         (KeyboardInterrupt(), 130, 'Stopped by SIGINT.'),
         (KeyboardInterrupt(signal.SIGTERM), 143, 'Stopped by SIGTERM.'),
+        (_hiding(KeyboardInterrupt(signal.SIGTERM)), 143, 'Stopped by SIGTERM.'),
     ],
 )
 def test_errors_become_one_line(
