@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 from reproduction import poster
 from reproduction.comparison import Cell, Row, fill_column, fold_differences, interval
-from reproduction.notes import COMPARED, closing_notes, notes_below, sections_held_out
+from reproduction.notes import (
+    COMPARED,
+    EPOCH_TIMES,
+    SHARED_FOLDS,
+    closing_notes,
+    notes_below,
+    sections_held_out,
+)
 from reproduction.results import Result
 from reproduction.systems import BACKBONES, SLICES, SYSTEMS
 from taclnet_jax.metrics import COLUMNS
@@ -78,6 +85,8 @@ def make_tables(
     where = TITLE_OF.get(dataset, dataset)
     if any(result['content'] == 'synthetic' for result in results) and dataset != 'synthetic':
         where += ' layout, SYNTHETIC CONTENT'
+    if number != 3:
+        results = [result for result in results if result['slices'] == SLICES]
     if number == 1:
         rows = [
             _row(results, system, poster=poster.TABLE_1.get(dataset, {}).get(system, {}))
@@ -169,6 +178,8 @@ def _systems_of(results: Sequence[Result]) -> list[str]:
 
 def _slices_tables(results: Sequence[Result], system: str, where: str, theirs: str) -> list[Table]:
     published = poster.TABLE_3 if system == 'taclnet' else {}
+    own = [result for result in results if result['system'] == system]
+    results = _of_shared_folds(own)
     all_rows = [
         _row(results, system, slices=n, title=f'{n}s', poster=published.get(n, {}))
         for n in poster.HOURS_PER_EPOCH
@@ -186,7 +197,18 @@ def _slices_tables(results: Sequence[Result], system: str, where: str, theirs: s
             if published:
                 entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
         table.notes += sections_held_out(rows)
+        if any(row.results for row in rows):
+            table.notes += [EPOCH_TIMES] + ([SHARED_FOLDS] if len(results) < len(own) else [])
     return tables
+
+
+def _of_shared_folds(results: Sequence[Result]) -> list[Result]:
+    """Those of the folds that each number of sections has; all where there is no such fold."""
+    folds: dict[int, set[int]] = {}
+    for result in results:
+        folds.setdefault(result['slices'], set()).add(result['fold'])
+    shared = set.intersection(*folds.values()) if folds else set()
+    return [result for result in results if result['fold'] in shared or not shared]
 
 
 def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:

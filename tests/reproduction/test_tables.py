@@ -148,6 +148,10 @@ def test_closed_membranes_have_a_table_of_the_systems_that_have_a_run(result):
         for seed, map_ in ((0, 'P'), (1, 'P'), (1, 'P_hat'))
     )
     assert f'{left}{both}.' in closed.notes
+    other = result('taclnet', slices=5)  # of table 3, which was closed nowhere
+    made['P_closed']['closing'] = 0.2
+    (closed,) = [t for t in make_tables(1, 'isbi12', [made, other]) if 'closed' in t.title]
+    assert not any(left in note for note in closed.notes)
 
 
 def test_without_a_run_the_posters_table_stands_alone():
@@ -183,6 +187,24 @@ def test_the_number_of_sections_with_time_per_epoch(result):
     ours = cells(epochs, 'a GPU')
     assert [ours[f'l = {n}'].text for n in (1, 3, 5)] == ['0.01 h', '0.02 h', '0.04 h']
     assert ours['l = 5 / l = 1'].text == '4.00' and ours['poster / here, l = 3'].text == '60'
+
+
+def test_numbers_of_sections_are_compared_on_the_folds_that_all_have(result):
+    made = [result(fold=fold, ari=[0.1 * fold] * 2) for fold in (1, 2, 3)]
+    alone, *others = make_tables(3, 'isbi12', made)
+    assert not others and cells(alone, '3s')['ARI'].text.startswith('0.2000')
+    assert not any('each number of sections' in note for note in alone.notes)
+    made.append(result(fold=3, slices=5, ari=[0.5] * 2))
+    table, *others = make_tables(3, 'isbi12', made)
+    assert not others and [entries[0].text for entries in table.body] == ['1s', '3s', '5s']
+    assert cells(table, '3s')['ARI'].text == '0.3000'
+    assert cells(table, '5s')['ARI'].text == '0.5000' and cells(table, '5s')['ARI'].bold
+    assert any('each number of sections' in note for note in table.notes)
+
+
+def test_numbers_of_sections_without_a_shared_fold_stand_apart(result):
+    made = [result(fold=1), result(fold=2, slices=5)]
+    assert len(make_tables(3, 'isbi12', made)) == 2
 
 
 def test_times_of_different_hardware_are_not_mixed(result):
