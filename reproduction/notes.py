@@ -34,7 +34,7 @@ COMPARED = (
     'et al. 2019): made by other code, under a protocol that the poster does not repeat.'
 )
 
-SHARED_FOLDS = 'Of the folds that each number of sections has, so that rows compare.'
+SHARED_RUNS = 'Of the folds and seeds that all rows have, so that rows compare.'
 EPOCH_TIMES = (
     'Times per epoch are those of the runs, beside other work and on different processors; '
     'benchmarks/epoch.py has times that compare.'

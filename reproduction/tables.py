@@ -12,7 +12,7 @@ from reproduction.comparison import Cell, Row, fill_column, fold_differences, in
 from reproduction.notes import (
     COMPARED,
     EPOCH_TIMES,
-    SHARED_FOLDS,
+    SHARED_RUNS,
     closing_notes,
     notes_below,
     sections_held_out,
@@ -127,6 +127,8 @@ def _ablation(
     results: Sequence[Result], backbone: str, systems: Sequence[str], where: str, theirs: str
 ) -> list[Table]:
     published = poster.TABLE_2 if backbone == 'ConvLSTM' else {}
+    own = [result for result in results if result['system'] in systems]
+    results = _of_shared_seeds(own, 'system')
     rows = [_row(results, system, poster=published.get(system, {})) for system in systems]
     both = [
         _row(results, system, map_, title=f'{training} / {test}')
@@ -137,6 +139,8 @@ def _ablation(
     if any(row.results for row in rows):
         title = f'Attention in training / at test on {where}, {backbone}'
         tables += _score_tables(title, both, _POSTER)
+    for table in tables:
+        table.notes += [SHARED_RUNS] if len(results) < len(own) else []
     return tables
 
 
@@ -179,7 +183,7 @@ def _systems_of(results: Sequence[Result]) -> list[str]:
 def _slices_tables(results: Sequence[Result], system: str, where: str, theirs: str) -> list[Table]:
     published = poster.TABLE_3 if system == 'taclnet' else {}
     own = [result for result in results if result['system'] == system]
-    results = _of_shared_folds(own)
+    results = _of_shared_seeds(_of_shared_folds(own), 'slices')
     all_rows = [
         _row(results, system, slices=n, title=f'{n}s', poster=published.get(n, {}))
         for n in poster.HOURS_PER_EPOCH
@@ -198,7 +202,7 @@ def _slices_tables(results: Sequence[Result], system: str, where: str, theirs: s
                 entries.append(Entry(f'{poster.HOURS_PER_EPOCH[row.slices]:.2f} h'))
         table.notes += sections_held_out(rows)
         if any(row.results for row in rows):
-            table.notes += [EPOCH_TIMES] + ([SHARED_FOLDS] if len(results) < len(own) else [])
+            table.notes += [EPOCH_TIMES] + ([SHARED_RUNS] if len(results) < len(own) else [])
     return tables
 
 
@@ -209,6 +213,23 @@ def _of_shared_folds(results: Sequence[Result]) -> list[Result]:
         folds.setdefault(result['slices'], set()).add(result['fold'])
     shared = set.intersection(*folds.values()) if folds else set()
     return [result for result in results if result['fold'] in shared or not shared]
+
+
+def _of_shared_seeds(results: Sequence[Result], row: str) -> list[Result]:
+    """Of each fold those of the seeds that all its rows have; all where there is no such seed.
+
+    `row` is what rows differ in: 'system' or 'slices'.
+    """
+    seeds: dict[int, dict[Any, set[int]]] = {}
+    for result in results:
+        of_fold = seeds.setdefault(result['fold'], {})
+        of_fold.setdefault(result[row], set()).add(result['seed'])
+    shared = {fold: set.intersection(*of_rows.values()) for fold, of_rows in seeds.items()}
+    return [
+        result
+        for result in results
+        if result['seed'] in shared[result['fold']] or not shared[result['fold']]
+    ]
 
 
 def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:

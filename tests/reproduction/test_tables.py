@@ -193,13 +193,33 @@ def test_numbers_of_sections_are_compared_on_the_folds_that_all_have(result):
     made = [result(fold=fold, ari=[0.1 * fold] * 2) for fold in (1, 2, 3)]
     alone, *others = make_tables(3, 'isbi12', made)
     assert not others and cells(alone, '3s')['ARI'].text.startswith('0.2000')
-    assert not any('each number of sections' in note for note in alone.notes)
+    assert not any('that all rows have' in note for note in alone.notes)
     made.append(result(fold=3, slices=5, ari=[0.5] * 2))
     table, *others = make_tables(3, 'isbi12', made)
     assert not others and [entries[0].text for entries in table.body] == ['1s', '3s', '5s']
     assert cells(table, '3s')['ARI'].text == '0.3000'
     assert cells(table, '5s')['ARI'].text == '0.5000' and cells(table, '5s')['ARI'].bold
-    assert any('each number of sections' in note for note in table.notes)
+    assert any('that all rows have' in note for note in table.notes)
+
+
+def test_ablations_compare_seeds_that_all_rows_have(result):
+    made = [result('flagship_sta', ari=[0.9] * 2), result('flagship_sta', seed=1, ari=[0.1] * 2)]
+    made += [result('flagship_sta', fold=1, seed=seed, ari=[0.9] * 2) for seed in (1, 2)]
+    made.append(result('flagship_ita', ari=[0.8] * 2))
+    made.append(result('flagship_ita', fold=1, seed=2, ari=[0.8] * 2))
+    whole, *_ = make_tables(1, 'isbi12', made)
+    assert cells(whole, SYSTEMS['flagship_sta'].title)['ARI'].text.startswith('0.7000')
+    table = next(t for t in make_tables(2, 'isbi12', made) if t.title.endswith('flagship'))
+    assert cells(table, SYSTEMS['flagship_sta'].title)['ARI'].text.startswith('0.9000')
+    assert cells(table, SYSTEMS['flagship_ita'].title)['ARI'].text.startswith('0.8000')
+    assert any('that all rows have' in note for note in table.notes)
+    other = [result(slices=5, ari=[0.5] * 2), result(ari=[0.7] * 2), result(seed=1, ari=[0.1] * 2)]
+    (table,) = make_tables(3, 'isbi12', other)
+    assert cells(table, '3s')['ARI'].text == '0.7000'
+    assert any('that all rows have' in note for note in table.notes)
+    apart = [result(slices=5), result(seed=1)]
+    (table,) = make_tables(3, 'isbi12', apart)
+    assert not any('that all rows have' in note for note in table.notes)
 
 
 def test_numbers_of_sections_without_a_shared_fold_stand_apart(result):
