@@ -41,6 +41,7 @@ from taclnet_jax import commandline
 from taclnet_jax.config.schema import MOST
 from taclnet_jax.config.shipped import read_config_file
 from taclnet_jax.errors import InputError
+from taclnet_jax.volumes import local_folder
 
 _TABLE = flags.DEFINE_integer('table', None, '1, 2 or 3. With --only-tables all, if not given.')
 _FIGURE = flags.DEFINE_integer('figure', None, '1, 4 or 5, instead of a table.')
@@ -100,7 +101,8 @@ _TAKEN = {
 def main() -> None:
     """Makes one table or figure; see the module's docstring."""
     _check_flags()
-    results, workdir = Path(_RESULTS.value), Path(_WORKDIR.value)
+    results = local_folder(_RESULTS.value, '--results')
+    workdir = local_folder(_WORKDIR.value, '--workdir')
     table, figure, dataset = _TABLE.value, _FIGURE.value, _DATASET.value
     if _ONLY_TABLES.value or dataset is None:
         _write_tables(results, [table] if table else [1, 2, 3], dataset)

@@ -96,7 +96,7 @@ def _epochs(workdir: Path, settings: RunSettings, volume: Volume) -> tuple[NDArr
             f'{workdir}.'
         )
     config.start_from = phase_one_of(workdir, config.start_from)
-    config.checkpoint.keep = config.phase_two.epochs
+    config.checkpoint.keep = 2 * config.phase_two.epochs  # interrupts leave some of their own
     config.checkpoint.every_epochs = 1
     # Only its parameters are of interest.
     config.evaluate.every_epochs = config.phase_one.epochs + config.phase_two.epochs
@@ -124,8 +124,9 @@ def _epochs(workdir: Path, settings: RunSettings, volume: Volume) -> tuple[NDArr
         prob = jax.nn.sigmoid(logits)
         return prob[:, slices // 2], sta_attention(prob, **settings.attention.options).attention
 
-    steps = sorted((folder / 'checkpoints' / 'last').glob('[0-9]*'), key=lambda p: int(p.name))
+    kept, per_epoch = folder.absolute() / 'checkpoints' / 'last', training.loader.steps_per_epoch
+    ends = [training.steps - k * per_epoch for k in reversed(range(config.phase_two.epochs))]
     with ocp.StandardCheckpointer() as reader:
-        outputs = [attend(reader.restore(step.absolute() / 'variables')) for step in steps]
+        outputs = [attend(reader.restore(kept / str(step) / 'variables')) for step in ends]
     prob = np.stack([np.asarray(prob) for prob, _ in outputs])
     return prob, np.stack([np.asarray(attention) for _, attention in outputs])

@@ -99,7 +99,8 @@ def segmentations(path: Path, networks: Sequence[Network], section: int | None) 
     rows, columns = _middle(volume)
     z = target[0]
     assert volume.membrane is not None
-    ignore = None if volume.ignore is None else volume.ignore[z, rows, columns]
+    ignored = volume.ignored(z)
+    ignore = None if ignored is None else ignored[rows, columns]
     truth = metrics.true_segments(
         volume.membrane[z, rows, columns],
         None if volume.ids is None else volume.ids[z, rows, columns],

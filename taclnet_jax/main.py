@@ -61,18 +61,21 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         Interrupted: SIGTERM or SIGINT came.
     """
     from taclnet_jax.config import run_settings
+    from taclnet_jax.data.windows import check_slices
     from taclnet_jax.evaluation.evaluate import evaluate
     from taclnet_jax.evaluation.scoring import check_scored
     from taclnet_jax.inference import load
     from taclnet_jax.training import parallel
     from taclnet_jax.training.loop import train
     from taclnet_jax.training.setup import check_workdir, prepare
+    from taclnet_jax.volumes import local_folder
 
-    settings = run_settings(config)
-    check_workdir(settings, Path(workdir))  # before what takes time
+    settings, folder = run_settings(config), local_folder(workdir, '--workdir')
+    check_workdir(settings, folder)  # before what takes time
     training = prepare(settings)
     split, evaluation = training.split, settings.evaluate
     # Else it would be said after hours.
+    check_slices(split.test, settings.sampling.slices)
     check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
     check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
     if not split.test and evaluation.threshold_from != 'fixed':
@@ -80,11 +83,11 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
             'Nothing is held out to be scored, so that no threshold will be chosen. Predict with '
             'one that is given: --config.evaluate.threshold_from=fixed.'
         )
-    state = train(training, workdir, create_validation(training) if split.validation else None)
+    state = train(training, folder, create_validation(training) if split.validation else None)
     if parallel.is_first():
         if split.test:
-            evaluate(load(workdir), training.volume, workdir)
-        print(f'Training curves: {Path(workdir) / "curves.png"}')
+            evaluate(load(folder), training.volume, folder)
+        print(f'Training curves: {folder / "curves.png"}')
     parallel.wait()
     return state
 
@@ -208,7 +211,7 @@ def run() -> None:
         'output',
         '',
         'Folder, or gs:// or s3:// address, of predictions, <workdir>/predictions by default; '
-        'or folder of the neurons, or of a model.',
+        'or a folder of this machine for neurons, or for a model.',
     )
     together = mode_flags.define_processes()
     of_prediction = mode_flags.define_prediction()
@@ -239,9 +242,12 @@ def run() -> None:
                 'Expected --model without --workdir and --config: it has the settings that it was '
                 'trained with. See --help.'
             )
-        place = model.value or workdir.value
-        if not place:
+        named = model.value or workdir.value
+        if not named:
             raise InputError('Expected --workdir, the folder of the run. See --help.')
+        from taclnet_jax.volumes import local_folder
+
+        place = local_folder(named, '--model' if model.value else '--workdir')
         if mode.value == 'train':
             settings = commandline.required(config)
             train_together(lambda: train_and_evaluate(settings, place), together)
@@ -267,7 +273,7 @@ def run() -> None:
                 return
             if model.value and not output.value:
                 raise InputError('Expected --output, the folder of the predictions. See --help.')
-            folder = output.value or Path(place) / 'predictions'
+            folder = output.value or place / 'predictions'
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *files.values(), sep='\n  ')
 

@@ -50,6 +50,8 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
         (['--workdir=x', '--config=synthetic', '--config.foo=1'], "'foo'"),
         (['--workdir=x', '--config=synthetic', '--config.fold=two'], 'two'),
         (['--workdir=x', '--mode=evaluate'], 'x does not exist'),
+        (['--workdir=gs://a/b', '--config=synthetic'], '--workdir to be a folder of this machine'),
+        (['--model=s3://a/b', '--mode=predict', '--input=y.tif'], 'found the address s3://a/b'),
         (['--workdir=x', '--mode=predict', '--input=y.tif'], 'x does not exist'),
         (['--workdir=x', '--mode=predict'], '--input'),
         # Of other modes.
@@ -109,6 +111,9 @@ def test_modes_take_what_they_use() -> None:
         ({'slices': 5, 'validation_sections': 5}, 'config.validation_sections'),
         ({'crop': (49, 49)}, '48 x 48'),
         ({'batch_size': 21}, 'at most 20'),
+        # Sections 0 and 1 would be scored, after the training.
+        ({'synthetic.shape': (8, 48, 48), 'fold': 1, 'batch_size': 1}, 'there are only 2 (from'),
+        ({'perceptual_loss.weight': 1.0, 'perceptual_loss.vgg19': '/no.npz'}, '/no.npz to be an'),
         ({'dataset': 'isbi21'}, 'isbi12'),
         ({'dataset': 'isbi12', 'data_dir': '/no/such/folder'}, '/no/such/folder'),
     ],

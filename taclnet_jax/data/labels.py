@@ -4,6 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from taclnet_jax.volumes import LazySections, Sections
+from taclnet_jax.volumes.sections import alike
 
 
 def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
@@ -31,7 +32,7 @@ def membranes_from_ids(ids: Sections, dilation_px: int = 1) -> LazySections:
             touching = ndimage.binary_dilation(touching, iterations=dilation_px)
         return (touching | (section == 0))[inner]
 
-    return LazySections(ids.shape, bool, read)
+    return alike(ids, bool, read)
 
 
 def unlabelled_far_from_ids(ids: Sections, beyond_px: float) -> LazySections:
@@ -55,7 +56,7 @@ def unlabelled_far_from_ids(ids: Sections, beyond_px: float) -> LazySections:
             return far[inner]
         return (ndimage.distance_transform_edt(~far) <= beyond_px)[inner]
 
-    return LazySections(ids.shape, bool, read)
+    return alike(ids, bool, read)
 
 
 def _widened(rows: slice, columns: slice, halo: int) -> tuple[list[slice], tuple[slice, ...]]:

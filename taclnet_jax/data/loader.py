@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from functools import lru_cache, partial
 import numpy as np
 
 from taclnet_jax.config.data import AugmentSettings
+from taclnet_jax.cores import available_cores
 from taclnet_jax.data.augmentation import degrade, grey_tables, random_corner, random_symmetry
 from taclnet_jax.data.deformation import (
     elastic_displacement,
@@ -33,7 +33,7 @@ from taclnet_jax.volumes import section_shape
 Batch = dict[str, np.ndarray]
 
 # Threads that make batches: most of their time is spent in NumPy, without the interpreter's lock.
-WORKERS = min(8, max(2, (os.cpu_count() or 2) // 2))
+WORKERS = min(8, max(2, len(available_cores()) // 2))
 
 
 @dataclass(eq=False)

@@ -77,7 +77,7 @@ def targets_of(
 def window_sections(target: int, stretch: range, slices: int) -> list[int]:
     """The `slices` consecutive sections around `target`; the stretch's end sections are repeated.
 
-    An odd number, and at most as many as the stretch has, which `check_slices` sees to.
+    An odd number; at most as many as the stretch has where `check_slices` saw to it.
     """
     if target not in stretch:
         raise ValueError(

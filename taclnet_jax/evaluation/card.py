@@ -50,6 +50,8 @@ def _of_all(model: Model) -> str:
 def _of_run(model: Model, results: dict[str, Any]) -> str:
     if model.resolution_nm is None:  # of whatever else there is, nothing was taken
         raise ValueError('no cuts and voxel size')
+    if results['step'] != model.step:
+        raise ValueError(f'scores of step {results["step"]}, not of {model.step}')
     first, last = results['sections'][0], results['sections'][-1]
     data = (
         f'{results["dataset"]}. Sections {first} to {last} were held out and give the scores '

@@ -30,7 +30,7 @@ def scored_targets(
     targets = targets_of(stretches, limit, volume.labelled)
     scored = [(z, stretch) for z, stretch in targets if volume.has_cells(z)]
     empty = sorted({z for z, _ in targets} - {z for z, _ in scored})
-    if targets and not scored:
+    if stretches and not scored:
         raise _nothing_to_score(targets, what)
     if empty:
         doubt(
@@ -48,10 +48,13 @@ def check_scored(volume: Volume, stretches: Stretches, limit: int, what: str) ->
 
 
 def _nothing_to_score(targets: Sequence[tuple[int, range]], what: str) -> InputError:
+    where = f'the sections ({what}), of which none is labelled'
+    if targets:
+        first, last = targets[0][0], targets[-1][0]
+        where = f'{len(targets)} sections from {first} to {last} (counted from 0; {what})'
     return InputError(
-        f'Expected labelled cells with an interior in one of {len(targets)} sections from '
-        f'{targets[0][0]} to {targets[-1][0]} (counted from 0; {what}), found none. Label one, '
-        'draw thinner membranes with config.membrane_dilation_px, or choose another '
+        f'Expected labelled cells with an interior in one of {where}, found none. Label one, draw '
+        'thinner membranes with config.membrane_dilation_px, or choose another '
         'config.fold, or other sections with config.sections; if few are labelled, name them '
         'with config.custom.boxes.'
     )

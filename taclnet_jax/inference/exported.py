@@ -25,6 +25,7 @@ from taclnet_jax.inference.model import Model
 from taclnet_jax.metrics.maps import MAPS
 from taclnet_jax.models import create_model
 from taclnet_jax.models.exported import AGAIN, CARD, DESCRIPTION, PARAMETERS, read_files
+from taclnet_jax.volumes import local_folder
 from taclnet_jax.volumes.sections import listed
 
 
@@ -42,7 +43,7 @@ def export(model: Model, folder: str | Path, card: str, overwrite: bool = False)
     Raises:
         InputError: it was not evaluated, or the folder is something else or cannot be written.
     """
-    target = Path(folder)
+    target = local_folder(folder, '--output of a model')
     if target.exists():
         _check_replaceable(target, overwrite)
     arrays = flatten_dict(jax.device_get(model.variables), sep='/')

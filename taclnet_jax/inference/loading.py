@@ -39,7 +39,7 @@ def _of_run(folder: Path) -> Model:
     settings = read_settings(folder)
     step, variables = best_variables(folder)
     network = create_model(settings.model, settings.precision)
-    chosen, resolution_nm = _scored(folder / 'results.json')
+    chosen, resolution_nm = _scored(folder / 'results.json', step)
     resolution_nm = resolution_nm or _of_data(folder / DATA)
     return Model(settings, network, variables, step, chosen, resolution_nm, folder)
 
@@ -52,10 +52,15 @@ def _of_data(path: Path) -> tuple[float, float, float] | None:
         return None
 
 
-def _scored(path: Path) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
-    """What evaluation left; nothing where it did not, or its file is damaged, which is said."""
+def _scored(path: Path, step: int) -> tuple[dict[str, Cut], tuple[float, float, float] | None]:
+    """What evaluation left of the network of a step.
+
+    Nothing where it left none; of another network, or damaged, it is not used, which is said.
+    """
     try:
         results = parse_json(path.read_text())
+        if results['step'] != step:
+            raise ValueError(f'it is of step {results["step"]}, the best network now of {step}')
         cuts = {
             name: known_cut(results[name]['threshold'], results[name]['closing']) for name in MAPS
         }

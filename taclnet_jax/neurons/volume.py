@@ -25,6 +25,7 @@ from taclnet_jax.volumes import (
     LazySections,
     Sections,
     check_array,
+    local_folder,
     open_array,
     write_array,
 )
@@ -84,7 +85,7 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     Raises:
         InputError: the segments, the mask or the output cannot be used.
     """
-    folder = Path(output)
+    folder = local_folder(output, '--output of neurons')
     source, geometry = open_segments(input_path, options.input_dataset)
     stored = _checked_format(options.format, source.shape, geometry)
     before = _older(folder, options.overwrite)

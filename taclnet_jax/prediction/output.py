@@ -73,7 +73,7 @@ def create_output(output: str | Path, format: str) -> Output:
     wrong = '\0' in name or '\\' in name or name.encode(errors='replace').decode() != name
     if wrong or re.match('(gs|s3|https?|file):(?!//)', name, re.IGNORECASE):
         raise InputError(
-            'Expected --output as a path in UTF-8 without \\\\, or as an address such as '
+            'Expected --output as a path in UTF-8 without \\, or as an address such as '
             f's3://bucket/folder; found {name!r}.'
         )
     if '://' not in name:

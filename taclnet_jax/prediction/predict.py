@@ -15,7 +15,7 @@ import numpy as np
 
 from taclnet_jax.config.schema import as_nested
 from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE
-from taclnet_jax.data.windows import check_slices
+from taclnet_jax.data.windows import check_slices, cut
 from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
 from taclnet_jax.inference import SEGMENTED, Model
@@ -32,6 +32,7 @@ from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.source import fingerprint, open_image
 from taclnet_jax.prediction.unchanged import check_unchanged, stamps
 from taclnet_jax.volumes import StoredArray, absolute_path, check_axis_order, open_array
+from taclnet_jax.volumes.sections import listed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ def predict_volume(
     command = _words(options.worker_command)
     job = describe(model, input_path, options)
     scratch = Path(options.scratch or place.scratch).resolve()
+    if not scratch.name:
+        raise InputError(f'Expected --scratch as a folder with a name, found {scratch}.')
     export = Export(job, options.format)
     busy = (
         f'Expected {scratch} for this command alone; {{holder}} is working in it. Wait until that '
@@ -166,7 +169,15 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         )
     source = open_array(input_path, 'image', options.input_dataset)
     check_axis_order(source.shape, source.resolution_nm, input_path)
-    check_slices([range(source.shape[0])], model.settings.sampling.slices)
+    slices, depth = model.settings.sampling.slices, source.shape[0]
+    check_slices([range(depth)], slices)
+    if short := [p for p in cut(range(depth), source.gaps) if len(p) < slices]:
+        where = listed([f'{p.start} to {p.stop - 1}' for p in short], 5)
+        doubt(
+            f'Between missing sections of {input_path} lie fewer than the {slices} that the '
+            f'network sees together: {where} (counted from 0). What lacks is repeated to predict '
+            'these, which no training saw.'
+        )
     zoom = _zoom(model, source, options)
     if 'segments' in names:
         model.cut(SEGMENTED)  # or says how it is chosen

@@ -38,7 +38,7 @@ from taclnet_jax.data.synthetic import SyntheticTissue
 from taclnet_jax.errors import InputError
 from taclnet_jax.files import explained, replacing
 from taclnet_jax.progress import with_progress
-from taclnet_jax.volumes import LazySections, write_array
+from taclnet_jax.volumes import LazySections, local_folder, write_array
 from taclnet_jax.volumes.sections import Triple, cropped
 
 Voxels = tuple[int, int, int]  # (z, y, x), as all triples here
@@ -107,7 +107,7 @@ def synthesize(
         padded = '_padded' if any(padding) else ''
         names = [f'sample_{sample}{padded}_20160501.hdf' for sample in samples]
         seeds = [seed + SAMPLES.index(sample) for sample in samples]
-    folder = Path(output, below)
+    folder = local_folder(output, '--output') / below
     if folder.is_file() or folder.is_dir() and any(folder.iterdir()):
         found = 'a folder with files in it' if folder.is_dir() else 'a file'
         raise InputError(

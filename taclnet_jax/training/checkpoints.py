@@ -80,8 +80,13 @@ class Checkpoints:
         value = validation[self._metric]
         score = value if HIGHER_IS_BETTER[self._metric] else -value
         if parallel.of_first(score > self._best_score):  # of which each has computed its own
-            self._best_score = score
+            self._best.wait_until_finished()
+            # One of this step or a later one, which a run has left that goes on from an older
+            # state: Orbax would keep it, and save nothing.
+            for step in [step for step in self._best.all_steps() if step >= int(state.step)]:
+                self._best.delete(step)
             self._write(self._best, state, score)
+            self._best_score = score
 
     def save_phase_one(self, state: TrainState) -> None:
         """Keeps the state as the end of phase one."""

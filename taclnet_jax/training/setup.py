@@ -43,6 +43,7 @@ from taclnet_jax.training.objective import create_objective
 from taclnet_jax.training.optimizer import create_optimizer
 from taclnet_jax.training.state import ITAMemory, TrainState, create_train_state
 from taclnet_jax.training.step import Step, create_step
+from taclnet_jax.training.vgg19 import load_vgg19
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     settings = config if isinstance(config, RunSettings) else run_settings(config)
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
+    perceptual = settings.losses.perceptual_loss
+    if perceptual.weight:
+        load_vgg19(perceptual.vgg19)  # used in phase two, and refused before phase one
     volume = volume or load_volume(settings.data)
     split = split_sections(volume, sampling)
     seen = training_volume(volume, settings.data.downsample)

@@ -90,10 +90,13 @@ def warning_of(losses: EpochLoss, epoch: int, constant: float) -> str:
 def constant_loss(loss_fn: Loss, volume: Volume, samples: Samples) -> float:
     """The loss of predicting the training targets' mean everywhere, which takes no image."""
 
+    assert volume.membrane is not None
+    membranes, ignore = volume.membrane, volume.ignore
+
     def targets() -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for z in np.unique(samples.section).tolist():
-            membrane, _, ignored = volume.labels(z)
-            valid = np.ones(membrane.shape, bool) if ignored is None else ~ignored
+            membrane = membranes[z]
+            valid = np.ones(membrane.shape, bool) if ignore is None else ~ignore[z]
             yield membrane.astype(np.float32), valid
 
     sums = np.sum([(m[valid].sum(dtype=float), valid.sum()) for m, valid in targets()], axis=0)

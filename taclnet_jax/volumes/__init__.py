@@ -4,6 +4,7 @@ from taclnet_jax.volumes.axes import check_axis_order as check_axis_order
 from taclnet_jax.volumes.eight_bit import as_uint8_image as as_uint8_image
 from taclnet_jax.volumes.eight_bit import as_uint8_sections as as_uint8_sections
 from taclnet_jax.volumes.opening import absolute_path as absolute_path
+from taclnet_jax.volumes.opening import local_folder as local_folder
 from taclnet_jax.volumes.opening import local_path as local_path
 from taclnet_jax.volumes.opening import open_array as open_array
 from taclnet_jax.volumes.sections import LazySections as LazySections

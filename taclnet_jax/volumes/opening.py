@@ -26,6 +26,21 @@ def local_path(path: str) -> str:
     return unquote(path.removeprefix('file://')) if path.startswith('file:///') else path
 
 
+def local_folder(path: str | os.PathLike[str], what: str) -> Path:
+    """A folder of this machine, which is there or is to be made.
+
+    Raises:
+        InputError: it is an address; `what` says what of.
+    """
+    name = local_path(os.fspath(path))
+    if '://' in name:
+        raise InputError(
+            f'Expected {what} to be a folder of this machine, found the address {name}. Choose a '
+            'folder, and copy it there.'
+        )
+    return Path(name)
+
+
 def absolute_path(path: str) -> str:
     """A path from the root; an address, and no path, as they are."""
     local = local_path(path)

@@ -7,7 +7,6 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from logging.handlers import BufferingHandler
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -278,12 +277,20 @@ def _ome_resolution_nm(xml: str) -> Triple | None:
 @contextlib.contextmanager
 def _tifffile_complaints() -> Iterator[list[logging.LogRecord]]:
     """Collects what tifffile logs as errors: it reads cut-off files as far as they go."""
-    logger, handler = logging.getLogger('tifffile'), BufferingHandler(2**20)
-    handler.setLevel(logging.ERROR)
-    propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
+    _complaints.records = []
     try:
-        yield handler.buffer
+        yield _complaints.records
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagate
+        _complaints.records = None
+
+
+def _collect(record: logging.LogRecord) -> bool:
+    """Keeps what is logged from whoever else hears it, where this thread collects it."""
+    records = getattr(_complaints, 'records', None)
+    if records is not None and record.levelno >= logging.ERROR:
+        records.append(record)
+    return records is None
+
+
+_complaints = threading.local()
+logging.getLogger('tifffile').addFilter(_collect)

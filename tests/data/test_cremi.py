@@ -14,12 +14,13 @@ import pytest
 from file_server import FileServer
 
 from taclnet_jax.config.data import CremiSettings, DataSettings
-from taclnet_jax.data import builder, cremi
+from taclnet_jax.data import builder, cremi, training_volume
 from taclnet_jax.data.cremi_file import IDS, RAW, write_cremi
+from taclnet_jax.data.deformation import read_mirrored
 from taclnet_jax.data.labels import membranes_from_ids, unlabelled_far_from_ids
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import read_whole
+from taclnet_jax.volumes import read_whole, section_shape
 
 
 def load_cremi(raw: Any, prepared: Any, **options: Any) -> Volume:
@@ -197,6 +198,17 @@ def test_samples_of_different_size_keep_it(raw: Path, prepared: Path):
     np.testing.assert_array_equal(volume.image[6], image[0, :80])
     np.testing.assert_array_equal(volume.ids[6], ids[0, :80])
     assert volume.membrane[5].shape == volume.membrane[12].shape == (96, 80)
+    membrane = membranes_from_ids(ids[:, :80])
+    np.testing.assert_array_equal(volume.membrane[6], membrane[0])
+    # As misaligned sections are read, mirrored beyond their own border.
+    size = section_shape(volume.membrane, 6)
+    assert size == (80, 80)
+    crop = read_mirrored(volume.membrane, 6, (60, 60), (32, 32))
+    mirrored = np.pad(membrane[0], ((0, 40), (0, 40)), mode='reflect')
+    np.testing.assert_array_equal(crop, mirrored[60:92, 60:92])
+    halves = training_volume(volume, 2)
+    for z in range(volume.shape[0]):
+        assert halves.membrane[z].shape == halves.image[z].shape
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from taclnet_jax.data import load_volume
 from taclnet_jax.data.synthetic import synthetic_volume
 from taclnet_jax.data.windows import split_sections
 from taclnet_jax.errors import InputError
+from taclnet_jax.evaluation.scoring import check_scored
 from taclnet_jax.volumes import read_whole, write_array
 
 TISSUE = synthetic_volume(3, (15, 64, 56))
@@ -244,6 +245,14 @@ def test_no_window_reaches_across_a_gap(tmp_path: Path):
     split = split_sections(volume, SamplingSettings())
     assert split.train == (range(0, 5),) and split.validation == (range(7, 10),)
     assert split.test == (range(10, 15),)
+
+
+def test_a_gap_that_leaves_nothing_labelled_to_score_is_said(tmp_path: Path):
+    volume = load_volume(folders(tmp_path, range(15), range(15)))
+    boxes = ((2, 6, 0, 64, 0, 56), (12, 15, 0, 64, 0, 56))
+    volume = dataclasses.replace(volume, gaps=(12,), boxes=boxes)
+    with pytest.raises(InputError, match=r'one of the sections \(test sections\), of which none'):
+        check_scored(volume, (range(8, 12),), 0, 'test sections')
 
 
 def test_offsets_must_agree(tmp_path: Path):

@@ -245,6 +245,10 @@ def test_a_model_and_its_card_are_replaced_only_when_told(
     with pytest.raises(InputError, match='something else .thesis.tex.'):
         export(used, there, '', overwrite=True)
     assert (there / 'thesis.tex').exists()
+    with pytest.raises(InputError, match='a folder of this machine, found the address gs://'):
+        export(used, 'gs://bucket/model', '')
+    export(used, (tmp_path / 'by address').as_uri(), '')
+    assert load(tmp_path / 'by address').step == used.step
     (tmp_path / 'empty').mkdir()
     export(used, tmp_path / 'empty', '')
     assert load(tmp_path / 'empty').step == used.step

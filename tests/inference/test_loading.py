@@ -49,7 +49,7 @@ def test_damaged_results_are_as_none_and_named(
     used = 0
     for content in damaged(whole):
         path.write_text(json.dumps(content))
-        found = loading._scored(path)
+        found = loading._scored(path, STEP)
         said = capsys.readouterr().err
         if found == ({}, None):
             assert f'{path} cannot be used' in said
@@ -63,10 +63,28 @@ def test_damaged_results_are_as_none_and_named(
     assert used == len(MAPS)
     for text in ('', '{"P": ', '\x00', '[' * 10**5):
         path.write_text(text)
-        assert loading._scored(path) == ({}, None)
+        assert loading._scored(path, STEP) == ({}, None)
         assert f'{path} cannot be used' in capsys.readouterr().err
     path.unlink()
-    assert loading._scored(path) == ({}, None) and not capsys.readouterr().err
+    assert loading._scored(path, STEP) == ({}, None) and not capsys.readouterr().err
+
+
+def test_scores_of_an_older_network_are_not_those_of_the_best(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / 'run', tiny())
+    path = run / 'results.json'
+    results = json.loads(path.read_text())
+    means = dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.5)
+    results |= {name: results[name] | {'mean': means, 'std': means} for name in MAPS}
+    results |= {'dataset': 'synthetic', 'fold': 3, 'sections': [8, 9], 'step': STEP - 1}
+    path.write_text(json.dumps(results))
+    model = load(run)
+    assert f'it is of step {STEP - 1}, the best network now of {STEP}' in capsys.readouterr().err
+    assert not model.chosen
+    path.with_name('data.json').write_text(json.dumps({'resolution_nm': RESOLUTION_NM}))
+    with pytest.raises(InputError, match=f'scores of step {STEP - 1}, not of {STEP}.*evaluate it'):
+        model_card(load(run), run)
 
 
 def test_no_card_without_cuts_and_voxel_size(tmp_path: Path) -> None:

@@ -160,6 +160,8 @@ def test_something_else_is_never_replaced(
     (tmp_path / 'other' / 'neurons.json').write_text('[]')
     assert 'something else' in refused(*command(segments, tmp_path / 'other', '--overwrite'))
     assert 'is a file' in refused(*command(segments, segments, '--overwrite'))
+    assert 'a folder of this machine' in refused(*command(segments, 'gs://bucket/neurons'))
+    assert not (tmp_path / 'gs:').exists() and not Path('gs:').exists()
     assert (neurons / 'mine.txt').read_text() == 'mine'
 
 

@@ -68,7 +68,7 @@ def write_run(folder: Path, used: Model) -> Path:
     folder.mkdir(parents=True)
     (folder / 'config.json').write_text(json.dumps(as_nested(used.settings)))
     scores: dict[str, Any] = {name: cut._asdict() for name, cut in used.chosen.items()}
-    scores['resolution_nm'] = used.resolution_nm
+    scores |= {'resolution_nm': used.resolution_nm, 'step': STEP}
     (folder / 'results.json').write_text(json.dumps(scores))
     variables = jax.tree.map(np.asarray, used.variables)
     state = TrainState(np.array(STEP), variables, None, np.zeros(1), None, EpochLoss.create())

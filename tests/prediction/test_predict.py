@@ -269,6 +269,14 @@ def test_no_window_reaches_across_missing_sections(tmp_path: Path) -> None:
         np.testing.assert_allclose(whole[first:stop], part['membrane'], atol=1e-6)
 
 
+def test_pieces_shorter_than_a_window_are_told(tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / 'sections').mkdir()
+    for number in (0, 1, 2, 5, 7, 8, 9, 12, 13):
+        tifffile.imwrite(tmp_path / 'sections' / f'{number:02}.tif', image((1, 8, 8))[0])
+    predict.describe(tiny(), str(tmp_path / 'sections'), Options())
+    assert 'than the 3 that the network sees together: 3 to 3, 7 to 8 (' in caplog.text
+
+
 def test_strict_refuses_a_volume_with_lost_chunks(
     tmp_path: Path, run_folder: Path, refused: Callable[..., str]
 ) -> None:

@@ -231,6 +231,7 @@ def test_a_failure_keeps_the_file_that_was_there(tmp_path: Path) -> None:
         ({'shape': (3, 40)}, r'\(3, 40\)'),
         ({'shape': (0, 40, 40)}, r'\(0, 40, 40\)'),
         ({'seed': -1}, 'found -1'),
+        ({'output': 'gs://bucket/tissue'}, 'found the address gs://bucket/tissue'),
         ({'resolution_nm': (40, 4, 0)}, r'\(40, 4, 0\)'),
         ({'resolution_nm': (40, 4, float('nan'))}, 'nan'),
         ({'padding': (-1, 0, 0)}, r'\(-1, 0, 0\)'),

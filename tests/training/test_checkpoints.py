@@ -105,6 +105,24 @@ def test_a_run_that_goes_on_remembers_how_good_its_best_was(tmp_path: Path) -> N
         assert steps(best) == [kept]
 
 
+def test_a_best_that_is_later_than_where_a_run_goes_on_gives_its_place(tmp_path: Path) -> None:
+    # It was killed after a validation whose step is after that of the last checkpoint.
+    best = tmp_path / 'checkpoints' / 'best'
+    by_voi, by_ari = ({'checkpoint': {'best_metric': metric}} for metric in ('voi', 'ari'))
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(best_metric='voi'), by_voi)
+    checkpoints.offer(state(100), {'voi': 1.0})
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, CheckpointSettings(best_metric='ari'), by_ari)
+    for step, ari, kept in ((100, 0.6, 100), (90, 0.8, 90), (100, 0.7, 90), (110, 0.9, 110)):
+        checkpoints.offer(state(step), {'ari': ari})
+        checkpoints._best.wait_until_finished()
+        assert steps(best) == [kept]
+        if step == 100 and kept == 100:
+            # The same parameters, chosen by the metric that is asked for now.
+            assert checkpoints_module._info(best, step)['config'] == by_ari
+    checkpoints.close()
+
+
 def test_a_moving_average_is_what_is_used_after_training(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, CheckpointSettings(), {})
     averaged = state(4).replace(average={'w': np.full((2, 3), 0.5, np.float32)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -132,13 +133,18 @@ def test_only_steps_in_a_row_end_a_run() -> None:
 
 
 @pytest.mark.parametrize('ignored', [False, True])
-def test_the_loss_of_a_constant_is_the_entropy_of_the_targets(ignored: bool) -> None:
+@pytest.mark.parametrize('unscored', [False, True])
+def test_the_loss_of_a_constant_is_the_entropy_of_the_targets(
+    ignored: bool, unscored: bool
+) -> None:
     membrane = np.zeros((6, 48, 48), bool)
     membrane[:, :, :12] = True
     ignore = np.zeros(membrane.shape, bool) if ignored else None
     if ignore is not None:
         ignore[:, :, 24:] = True
     volume = Volume('halves', membrane.astype(np.uint8), membrane, None, (40.0, 4.0, 4.0), ignore)
+    if unscored:  # but trained on
+        volume = dataclasses.replace(volume, unscored=~membrane)
     share = 0.5 if ignored else 0.25
     entropy = -share * np.log(share) - (1 - share) * np.log(1 - share)
     samples = prepare(small_settings(**PLAIN)).loader.samples

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +137,38 @@ def test_cut_off_files_are_refused(
     path.write_bytes(data[: int(part * len(data))])
     with pytest.raises(InputError, match=r'cut\.tif'):
         read_stack(path)
+
+
+def test_what_threads_read_at_once_is_told_apart(tmp_path: Path, stack: np.ndarray):
+    for name in ('whole', 'cut'):
+        tifffile.imwrite(tmp_path / f'{name}.tif', stack, photometric='minisblack', metadata=None)
+    data = (tmp_path / 'cut.tif').read_bytes()
+    (tmp_path / 'cut.tif').write_bytes(data[: len(data) // 2])
+    barrier, heard = threading.Barrier(8), []
+    logger, handler = logging.getLogger('tifffile'), logging.Handler()
+    handler.emit = heard.append
+    logger.addHandler(handler)
+
+    def read(number: int) -> str:
+        barrier.wait()
+        for _ in range(20):
+            try:
+                read_stack(tmp_path / ('cut.tif' if number % 2 else 'whole.tif'))
+                found = ''
+            except InputError as error:
+                found = str(error)
+            if bool(found) != bool(number % 2):
+                return found or 'read'
+        return ''
+
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(read, range(8))) == [''] * 8
+        assert logger.propagate and not heard
+        logger.error('of another program')
+        assert [record.getMessage() for record in heard] == ['of another program']
+    finally:
+        logger.removeHandler(handler)
 
 
 def test_a_cut_off_imagej_file_is_read_only_if_all_pixels_are_there(
