@@ -18,4 +18,3 @@ from taclnet_jax.volumes.writing import ENDINGS as ENDINGS
 from taclnet_jax.volumes.writing import FORMATS as FORMATS
 from taclnet_jax.volumes.writing import check_array as check_array
 from taclnet_jax.volumes.writing import write_array as write_array
-from taclnet_jax.volumes.writing import write_stack as write_stack

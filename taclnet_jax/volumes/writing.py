@@ -139,13 +139,6 @@ def check_array(
     _checked(path, tuple(shape), np.dtype(dtype), name, '', resolution_nm, offset_nm)
 
 
-def write_stack(
-    path: str | os.PathLike[str], array: Sections, resolution_nm: Sequence[float] | None = None
-) -> None:
-    """Writes a z stack as zlib-compressed TIFF, as `write_array` does it."""
-    write_array(path, array, format='tiff', resolution_nm=resolution_nm)
-
-
 def _format(path: Path, format_: str | None) -> str:
     chosen = format_ or _BY_SUFFIX.get(path.suffix.lower())
     if chosen is None:

@@ -10,7 +10,7 @@ import pytest
 from made_up import image, model, write_run
 
 from benchmarks.windows import largest_steps
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import write_array
 
 
 def test_steps_are_those_across_borders() -> None:
@@ -28,7 +28,7 @@ def test_steps_are_those_across_borders() -> None:
 @pytest.mark.slow
 def test_the_command(tmp_path: Path, run_command: Callable[..., tuple[int, str]]) -> None:
     run = write_run(tmp_path / 'run', model())
-    write_stack(tmp_path / 'a.tif', image((3, 128, 128)))
+    write_array(tmp_path / 'a.tif', image((3, 128, 128)))
     flags = [f'--run={run}', f'--input={tmp_path / "a.tif"}', '--sections=0,2']
     status, output = run_command(
         *flags, '--window_px=64', '--halo_px=8', module='benchmarks.windows'

@@ -12,7 +12,7 @@ from commands import run
 
 from taclnet_jax.data import isbi13
 from taclnet_jax.tools.synthesize import synthesize
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import write_array
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures('plain_pictures')]
 
@@ -63,7 +63,7 @@ def test_real_sections_of_isbi13_train_and_are_scored(data_dir: Path, tmp_path: 
     for name in (isbi13.IMAGE, isbi13.LABELS):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         part = tifffile.imread(data_dir / name, key=range(20))[:, :512, :512]
-        write_stack(tmp_path / name, part)
+        write_array(tmp_path / name, part)
     quick = ('--config.evaluate.views=1', '--config.evaluate.threshold_from=fixed')
     results = train(tmp_path, 'isbi13', tmp_path, *quick)
     assert results['sections'] == [16]

@@ -24,7 +24,7 @@ from taclnet_jax.data.builder import voxels_sha256
 from taclnet_jax.data.isbi12 import ARCHIVE, IMAGE, LABELS, VOXELS_SHA256
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import LazySections, write_stack
+from taclnet_jax.volumes import LazySections, write_array
 
 
 def load_isbi12(raw: Any, prepared: Any, **options: Any) -> Volume:
@@ -46,8 +46,8 @@ def write_raw(folder: Path, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     image = rng.integers(0, 256, (12, 21, 34)).astype(np.uint8)
     membrane = rng.random(image.shape) < 0.2
-    write_stack(folder / IMAGE, image)
-    write_stack(folder / LABELS, ~membrane)
+    write_array(folder / IMAGE, image)
+    write_array(folder / LABELS, ~membrane)
     return image, membrane
 
 
@@ -90,7 +90,7 @@ def test_changed_raw_files_are_prepared_anew(raw: Path, prepared: Path, changed:
     stack = tifffile.imread(raw / changed)
     stack[7, 20, 33] ^= 255
     status = (raw / changed).stat()
-    write_stack(raw / changed, stack)
+    write_array(raw / changed, stack)
     os.utime(raw / changed, ns=(status.st_atime_ns, status.st_mtime_ns))  # contents alone count
     after = load_isbi12(raw, prepared)
     for name, differs in (('image', changed == IMAGE), ('membrane', changed == LABELS)):
@@ -261,14 +261,14 @@ def test_unfit_raw_files_are_refused_before_anything_is_prepared(raw: Path, prep
     image = tifffile.imread(raw / IMAGE)
     membrane = tifffile.imread(raw / LABELS) == 0
     labels = np.where(membrane, 0, 255).astype(np.uint8)
-    write_stack(raw / LABELS, labels[:11])
+    write_array(raw / LABELS, labels[:11])
     refuse(r'\(12, 21, 34\) and membrane \(11, 21, 34\) differ in size')
-    write_stack(raw / LABELS, labels // 255)
+    write_array(raw / LABELS, labels // 255)
     refuse(r'0 \(membrane\) and 255 \(cell interior\) .* found 0, 1;')
-    write_stack(raw / LABELS, image)
+    write_array(raw / LABELS, image)
     refuse(r'found 0, 1, 2, 3, 4, 5, 6, 7 and 248 more;')
-    write_stack(raw / LABELS, labels)
-    write_stack(raw / IMAGE, np.full(image.shape, np.nan, np.float32))
+    write_array(raw / LABELS, labels)
+    write_array(raw / IMAGE, np.full(image.shape, np.nan, np.float32))
     refuse('NaN or infinity in sections 0, 1, ')
     (raw / IMAGE).write_bytes(b'no pixels')
     refuse('cannot be read as one')

@@ -31,7 +31,7 @@ from taclnet_jax.losses import ATTENTION_FORMS, LOSSES
 from taclnet_jax.models import MODELS
 from taclnet_jax.topology import BACKENDS
 from taclnet_jax.training.optimizer import OPTIMIZERS, SCHEDULES
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import write_array
 
 # Their code takes long.
 COMPILING = ['docs/attention.md', 'docs/extending.md']
@@ -248,7 +248,7 @@ def test_commands_run_or_parse(
         ('stack.tif', volume.image),
         ('labels.tif', volume.ids),
     ):
-        write_stack(tmp_path / name, array)
+        write_array(tmp_path / name, array)
     monkeypatch.chdir(tmp_path)
     for (module, _), (command, given, run) in jobs.items():
         with contextlib.nullcontext() if run else mock.patch.object(commandline, 'run', _check):

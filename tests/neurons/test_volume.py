@@ -15,7 +15,7 @@ from stacks import numbered_through
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.neurons import agglomerate, joined, region_graph, source, volume
 from taclnet_jax.prediction.predict import Options, predict_volume
-from taclnet_jax.volumes import FORMATS, open_array, read_whole, write_array, write_stack
+from taclnet_jax.volumes import FORMATS, open_array, read_whole, write_array
 
 RunCommand = Callable[..., tuple[int, str]]
 Refused = Callable[..., str]
@@ -33,7 +33,7 @@ def command(source: Path, output: Path, *flags: str) -> list[str]:
 
 @pytest.fixture
 def segments(tmp_path: Path) -> Path:
-    write_stack(tmp_path / 'segments.tif', STACK, NM)
+    write_array(tmp_path / 'segments.tif', STACK, resolution_nm=NM)
     return tmp_path / 'segments.tif'
 
 
@@ -93,7 +93,7 @@ def test_any_format_that_holds_the_numbers(
 
 @pytest.mark.parametrize('format', ['tiff', 'png', 'hdf5', 'zarr3'])
 def test_the_segments_of_a_prediction(format: str, tmp_path: Path, run_command: RunCommand) -> None:
-    write_stack(tmp_path / 'stack.tif', image((5, 40, 44)), NM)
+    write_array(tmp_path / 'stack.tif', image((5, 40, 44)), resolution_nm=NM)
     options = Options(names=('membrane', 'segments'), format=format)
     files = predict_volume(tiny(), str(tmp_path / 'stack.tif'), tmp_path / 'predicted', options)
     status, output = run_command(*command(tmp_path / 'predicted', tmp_path / 'neurons'))
@@ -223,7 +223,7 @@ def test_bad_input(
         'again': np.ones((2, 3, 3), np.uint8),
     }
     for name, stack in stacks.items():
-        write_stack(tmp_path / f'{name}.tif', stack)
+        write_array(tmp_path / f'{name}.tif', stack)
     paths = {name: tmp_path / f'{name}.tif' for name in stacks} | {'folder': tmp_path}
     given = [flag.format(**paths) for flag in flags]
     assert told in refused(*command(segments, tmp_path / 'out', *given))

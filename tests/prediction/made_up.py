@@ -21,7 +21,7 @@ from taclnet_jax.models import create_model
 from taclnet_jax.prediction.predict import Options, predict_volume
 from taclnet_jax.training.checkpoints import Checkpoints
 from taclnet_jax.training.state import EpochLoss, TrainState
-from taclnet_jax.volumes import open_array, read_whole, write_stack
+from taclnet_jax.volumes import open_array, read_whole, write_array
 
 CUT = Cut(0.5, 0.25)  # of the fixed threshold
 STEP = 7
@@ -84,7 +84,7 @@ def predicted(
     """What is predicted of `stack.tif` in a folder, which `stack` is written to before."""
     folder.mkdir(exist_ok=True)
     if stack is not None:
-        write_stack(folder / 'stack.tif', stack)
+        write_array(folder / 'stack.tif', stack)
     chosen = Options(**{'names': EVERY, 'dtype': 'float32', 'overwrite': True} | options)
     predict_volume(used, str(folder / 'stack.tif'), folder / 'out', chosen)
     return {name: read_whole(open_array(folder / 'out' / f'{name}.tif')) for name in chosen.names}

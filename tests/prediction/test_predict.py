@@ -34,7 +34,6 @@ from taclnet_jax.volumes import (
     open_array,
     read_whole,
     write_array,
-    write_stack,
 )
 
 SHAPE = (3, 64, 96)  # 2 x 3 windows
@@ -290,7 +289,7 @@ def test_strict_refuses_a_volume_with_lost_chunks(
 def test_places_that_lie_above_and_behind_links(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_stack(tmp_path / 'stack.tif', image((3, 16, 16)))
+    write_array(tmp_path / 'stack.tif', image((3, 16, 16)))
     (tmp_path / 'here').mkdir()
     (tmp_path / 'elsewhere').mkdir()
     (tmp_path / 'link').symlink_to('elsewhere')

@@ -19,7 +19,7 @@ from taclnet_jax.inference import Cut
 from taclnet_jax.prediction import predict
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.predict import Options, describe, predict_volume
-from taclnet_jax.volumes import open_array, read_whole, write_array, write_stack
+from taclnet_jax.volumes import open_array, read_whole, write_array
 
 STACK = image((3, 64, 64))
 MASK = np.ones(STACK.shape, np.uint8)
@@ -30,7 +30,7 @@ MASK[:, :32, 32:] = 0
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with work that was stopped before its last block."""
     folder = tmp_path_factory.mktemp('begun')
-    write_stack(folder / 'mask.tif', MASK)
+    write_array(folder / 'mask.tif', MASK)
 
     def stopped(passes: Passes, index: tuple[int, int, int]) -> None:
         if index == (0, 1, 1):
@@ -53,14 +53,14 @@ def go_on(folder: Path, stack: np.ndarray | None = None, **changes: Any) -> dict
 def test_another_volume_mask_or_network_is_refused(begun: Path) -> None:
     other = STACK.copy()
     other[1] = other[1, ::-1]  # of the same grey values
-    write_stack(begun / 'stack.tif', other)
+    write_array(begun / 'stack.tif', other)
     with pytest.raises(InputError, match=r'stack.tif has changed .* in section\(s\) 1\. To begin'):
         go_on(begun)
-    write_stack(begun / 'stack.tif', STACK)
-    write_stack(begun / 'mask.tif', MASK[:, ::-1])
+    write_array(begun / 'stack.tif', STACK)
+    write_array(begun / 'mask.tif', MASK[:, ::-1])
     with pytest.raises(InputError, match='mask.tif has changed'):
         go_on(begun)
-    write_stack(begun / 'mask.tif', MASK)
+    write_array(begun / 'mask.tif', MASK)
     with pytest.raises(InputError, match='other parameters'):
         go_on(begun, variables=tiny(scale=3).variables)
     with pytest.raises(InputError, match='other parameters'):
@@ -103,7 +103,7 @@ def test_files_that_were_written_again_go_on(
     begun: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is damaged of the results is found at the end alone."""
-    write_stack(begun / 'stack.tif', STACK)
+    write_array(begun / 'stack.tif', STACK)
     for name in ('borders/0_0_0.npz', 'segments/c/0/0/0'):
         path = begun / '.out.unfinished' / name
         kept = path.read_bytes()
@@ -146,7 +146,7 @@ def test_files_that_were_written_again_go_on(
 
 
 def test_places_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_stack(tmp_path / 'stack.tif', STACK)
+    write_array(tmp_path / 'stack.tif', STACK)
     (tmp_path / 'here').mkdir()
     monkeypatch.chdir(tmp_path / 'here')
     for output in ('.', '..', '/dev/shm' if os.path.ismount('/dev/shm') else '/'):

@@ -31,7 +31,7 @@ from taclnet_jax.training.loop import train
 from taclnet_jax.training.reporting import read_metrics
 from taclnet_jax.training.setup import check_workdir, prepare
 from taclnet_jax.training.state import EpochLoss, ITAMemory, TrainState
-from taclnet_jax.volumes import write_stack
+from taclnet_jax.volumes import write_array
 
 pytestmark = pytest.mark.usefixtures('plain_pictures', 'compiled_once')
 
@@ -180,7 +180,7 @@ def test_readers_write_nothing_into_checkpoints(
 ) -> None:
     before = listing(busy / 'checkpoints')
     stack = tmp_path / 'stack.tif'
-    write_stack(stack, synthetic_volume(seed=3, shape=(3, 32, 32)).image)
+    write_array(stack, synthetic_volume(seed=3, shape=(3, 32, 32)).image)
     commands = {
         'evaluate': ['--mode=evaluate', f'--workdir={busy}'],
         'predict': ['--mode=predict', f'--workdir={busy}', f'--input={stack}'],

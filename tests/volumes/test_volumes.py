@@ -15,7 +15,7 @@ import tifffile
 
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
-from taclnet_jax.volumes import read_stack, tiff, write_stack
+from taclnet_jax.volumes import read_stack, tiff, write_array
 
 RESOLUTION_NM = (40.0, 4.0, 4.0)
 
@@ -29,19 +29,19 @@ def stack() -> np.ndarray:
 @pytest.mark.parametrize('depth', [1, 3, 4, 5])
 def test_what_is_written_is_read_back(tmp_path: Path, stack: np.ndarray, dtype: str, depth: int):
     array = stack[:depth].astype(dtype)
-    write_stack(tmp_path / 'stack.tif', array, RESOLUTION_NM)
+    write_array(tmp_path / 'stack.tif', array, resolution_nm=RESOLUTION_NM)
     back = read_stack(tmp_path / 'stack.tif')
     assert back.dtype == array.dtype
     np.testing.assert_array_equal(back, array)
 
 
 def test_booleans_become_0_and_255(tmp_path: Path, stack: np.ndarray):
-    write_stack(tmp_path / 'mask.tif', stack > 100)
+    write_array(tmp_path / 'mask.tif', stack > 100)
     np.testing.assert_array_equal(read_stack(tmp_path / 'mask.tif'), (stack > 100) * 255)
 
 
 def test_imagej_sees_a_calibrated_z_stack(tmp_path: Path, stack: np.ndarray):
-    write_stack(tmp_path / 'stack.tif', stack, (50.0, 4.0, 8.0))
+    write_array(tmp_path / 'stack.tif', stack, resolution_nm=(50.0, 4.0, 8.0))
     with tifffile.TiffFile(tmp_path / 'stack.tif') as file:
         assert file.imagej_metadata is not None
         assert file.imagej_metadata['slices'] == 5
@@ -54,7 +54,7 @@ def test_imagej_sees_a_calibrated_z_stack(tmp_path: Path, stack: np.ndarray):
 
 def test_large_stacks_are_bigtiff(tmp_path: Path, stack: np.ndarray, monkeypatch):
     monkeypatch.setattr(tiff, '_BIGTIFF_BYTES', stack.nbytes)
-    write_stack(tmp_path / 'big.tif', stack, RESOLUTION_NM)
+    write_array(tmp_path / 'big.tif', stack, resolution_nm=RESOLUTION_NM)
     with tifffile.TiffFile(tmp_path / 'big.tif') as file:
         assert file.is_bigtiff
     np.testing.assert_array_equal(read_stack(tmp_path / 'big.tif'), stack)
@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
     tmp_path: Path, stack: np.ndarray, monkeypatch
 ):
     path = tmp_path / 'stack.tif'
-    write_stack(path, stack)
+    write_array(path, stack)
 
     def full(*args: object, **kwargs: object) -> None:
         args[0].write(b'half')  # type: ignore[attr-defined]
@@ -72,7 +72,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 
     monkeypatch.setattr(tifffile, 'imwrite', full)
     with pytest.raises(InputError, match=r'stack\.tif: No space left on device'):
-        write_stack(path, stack + 1)
+        write_array(path, stack + 1)
     np.testing.assert_array_equal(read_stack(path), stack)
     assert os.listdir(tmp_path) == ['stack.tif']
 
@@ -80,7 +80,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path, stack: np.ndarray):
     (tmp_path / 'file').write_text('no folder')
     with pytest.raises(InputError, match=r'Cannot write .*file/stack\.tif'):
-        write_stack(tmp_path / 'file' / 'stack.tif', stack)
+        write_array(tmp_path / 'file' / 'stack.tif', stack)
 
 
 def test_a_2d_file_is_one_section(tmp_path: Path, stack: np.ndarray):
