@@ -54,6 +54,7 @@ def run(
 
     def guarded(argv: Sequence[str]) -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
+        absl_logging.get_absl_handler().setFormatter(_Format())
         # Orbax logs every save, and the trace of every error, which it raises all the same.
         for name in ('absl', 'asyncio'):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -198,6 +199,15 @@ def _stopped(interrupt: KeyboardInterrupt) -> NoReturn:
     sys.exit(128 + number)
 
 
+class _Format(absl_logging.PythonFormatter):
+    """Shows warnings of ours as `complain` shows errors, others as absl does."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith('taclnet_jax.'):
+            return f'taclnet: {record.levelname.lower()}: {record.getMessage()}'
+        return str(super().format(record))
+
+
 def fail(message: str) -> NoReturn:
     """Ends the process with `taclnet: error: <message>` and exit status 2."""
     complain(message)
@@ -285,8 +295,12 @@ def _unusable(where: str, reason: str) -> str:
 
 def _mistake_of_flags(error: Exception) -> str:
     if isinstance(error, KeyError | AttributeError):
-        name = str(error).strip('"\'')
-        return f'The configuration has no setting {name!r}; docs/configuration.md lists all.'
+        # As ml_collections has it: its name in quotes, and perhaps a line on a similar one.
+        text = error.args[0].args[0] if isinstance(error.args[0], KeyError) else error.args[0]
+        name, _, hint = str(text).partition('\n')
+        name = name.strip('"\'')
+        told = f'The configuration has no setting {name!r}; docs/configuration.md lists all. {hint}'
+        return told.strip()
     return str(error).strip() or type(error).__name__
 
 

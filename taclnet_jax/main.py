@@ -197,7 +197,7 @@ def run() -> None:
     config = commandline.define_config()
     workdir = flags.DEFINE_string('workdir', None, 'Folder of the run: checkpoints, results.')
     model = flags.DEFINE_string(
-        'model', None, 'Predict with this instead: an exported folder, or a name that is shipped.'
+        'model', None, 'Predict with this instead: isbi12, snemi3d, or a folder that was exported.'
     )
     mode = flags.DEFINE_enum('mode', 'train', list(mode_flags.MODES), 'What to do.')
     input_path = flags.DEFINE_string(
@@ -228,13 +228,13 @@ def run() -> None:
     def main() -> None:
         mode_flags.check_given(mode.value, shown)
         be_strict(strict.value)
+        of_mode = mode_flags.MODES[mode.value]
+        several = [*of_prediction, *of_neurons, *of_view]
+        chosen = {flag.name: flag.value for flag in several if flag.name in of_mode}
         if mode.value == 'view':
-            view(input_path.value, {flag.name: flag.value for flag in of_view})
+            view(input_path.value, chosen)
             return
         if mode.value == 'segment':
-            names = mode_flags.MODES['segment']
-            taken = [flag for flag in [*of_prediction, *of_neurons] if flag.name in names]
-            chosen = {flag.name: flag.value for flag in taken}
             print(join_segments(input_path.value, output.value, chosen))
             return
         if model.value and (workdir.value or config.value is not None):
@@ -244,6 +244,11 @@ def run() -> None:
             )
         named = model.value or workdir.value
         if not named:
+            if mode.value == 'predict':
+                raise InputError(
+                    'Expected --model, a name such as isbi12 or a folder, or --workdir, that of a '
+                    'run. See --help.'
+                )
             raise InputError('Expected --workdir, the folder of the run. See --help.')
         from taclnet_jax.volumes import local_folder
 
@@ -256,7 +261,6 @@ def run() -> None:
         elif mode.value == 'export':
             if not output.value:
                 raise InputError('Expected --output, the folder of the model. See --help.')
-            chosen = {flag.name: flag.value for flag in of_prediction}
             export_run(place, output.value, chosen['overwrite'])
             print(f'Written: {output.value}')
         else:
@@ -264,7 +268,7 @@ def run() -> None:
                 raise InputError('Expected --input, the stack to predict. See --help.')
             from taclnet_jax.prediction.predict import Options, predict_volume
 
-            options = Options(**{flag.name: flag.value for flag in of_prediction})
+            options = Options(**chosen)
             used = load_run(config.value, place)
             if dry_run.value:
                 from taclnet_jax.prediction.estimate import estimate
@@ -275,7 +279,7 @@ def run() -> None:
                 raise InputError('Expected --output, the folder of the predictions. See --help.')
             folder = output.value or place / 'predictions'
             files = predict_volume(used, input_path.value, folder, options)
-            print('Written:', *files.values(), sep='\n  ')
+            print('Written:', *dict.fromkeys(files.values()), sep='\n  ')
 
     of_modes = [*together, *of_prediction, dry_run, *of_neurons, *of_view, strict]
     shown = [config, workdir, model, mode, input_path, output, *of_modes]

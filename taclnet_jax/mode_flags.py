@@ -16,8 +16,9 @@ _TAKEN = {
     'train': 'config workdir distributed coordinator num_processes process_index',
     'evaluate': 'config workdir',
     'predict': 'config workdir model input output input_dataset names dtype format box mask '
-    'mask_dataset resample force overwrite scratch workers worker_command dry_run',
-    'segment': 'input output input_dataset mask mask_dataset format overwrite join_threshold',
+    'mask_dataset voxel_nm resample force overwrite scratch workers worker_command dry_run',
+    'segment': 'input output input_dataset mask mask_dataset voxel_nm format overwrite '
+    'join_threshold',
     'view': 'input host port voxel_nm',
     'export': 'workdir output overwrite',
 }
@@ -83,6 +84,9 @@ def define_prediction() -> list[flags.FlagHolder[Any]]:
             'mask', '', 'Volume of the same size; blocks in which it is 0 throughout are left out.'
         ),
         flags.DEFINE_string('mask_dataset', '', 'Its dataset, inside HDF5, zarr or N5.'),
+        flags.DEFINE_list(
+            'voxel_nm', [], 'Voxel size of --input, z,y,x, where it says none, or a wrong one.'
+        ),
         flags.DEFINE_bool('resample', False, "Predict at the model's voxel size, and come back."),
         flags.DEFINE_bool('force', False, 'Predict in spite of another voxel size.'),
         flags.DEFINE_bool('overwrite', False, 'Replace what an earlier call left in --output.'),
@@ -109,7 +113,4 @@ def define_view() -> list[flags.FlagHolder[Any]]:
             'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'
         ),
         flags.DEFINE_integer('port', 0, '0 for any free one.', 0, 65535),
-        flags.DEFINE_list(
-            'voxel_nm', [], 'Size of a voxel, z,y,x, to view a volume that does not say its own.'
-        ),
     ]

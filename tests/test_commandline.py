@@ -205,10 +205,15 @@ def test_what_libraries_warn_of_is_heard() -> None:
     script = """
 import logging
 from taclnet_jax import commandline
-commandline.run(lambda: logging.getLogger('tifffile').warning('cut off'), '', [])
+def main():
+    logging.getLogger('tifffile').warning('cut off')
+    doubt('The voxel size is not said.')
+from taclnet_jax.errors import doubt
+commandline.run(main, '', [])
 """
     done = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
     assert done.returncode == 0 and 'cut off' in done.stderr, done.stderr
+    assert 'taclnet: warning: The voxel size is not said.\n' in done.stderr
 
 
 EVERYTHING = 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'

@@ -16,6 +16,7 @@ import pytest
 from commands import arguments, environment, isbi12, run_on_small_disk
 
 from taclnet_jax.mode_flags import MODES
+from taclnet_jax.models.exported import shipped_names
 from taclnet_jax.neurons import volume as neurons
 from taclnet_jax.prediction import predict
 from taclnet_jax.viewing import serving
@@ -34,7 +35,8 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
     )
     seconds = time.monotonic() - start
     assert done.returncode == 0 and seconds < 30  # far above what it takes: only a hang fails here
-    for word in ('train', 'evaluate', 'predict', '--config', '--workdir', '--input', '--output'):
+    of_modes = ('train', 'evaluate', 'predict', '--config', '--workdir', '--input', '--output')
+    for word in (*of_modes, *shipped_names()):
         assert word in done.stdout
     assert 'jax' not in [line.split('|')[-1].strip() for line in done.stderr.splitlines()]
 
@@ -48,6 +50,9 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
         (['--workdir=x', '--no_such_flag=1'], 'no_such_flag'),
         (['--workdir=x', '--config=no_such_file.py'], 'no_such_file.py'),
         (['--workdir=x', '--config=synthetic', '--config.foo=1'], "'foo'"),
+        (['--workdir=x', '--config=synthetic', '--config.folds=1'], 'Did you mean "fold" instead'),
+        (['--workdir=x', '--config=synthetic', '--config.atention.alpha=1'], "no setting 'atent"),
+        (['--mode=predict', '--input=y.tif'], 'Expected --model, a name such as'),
         (['--workdir=x', '--config=synthetic', '--config.fold=two'], 'two'),
         (['--workdir=x', '--mode=evaluate'], 'x does not exist'),
         (['--workdir=gs://a/b', '--config=synthetic'], '--workdir to be a folder of this machine'),

@@ -42,9 +42,9 @@ def sta_attention(
 
     Args:
         prob: probabilities of membrane `[..., slices, H, W]` in [0, 1], from any model.
-        target: index of the slice to refine; the middle one by default.
+        target: index of the slice to refine, from the end if below 0; the middle one by default.
         alpha: weight of the attention in the refined probability.
-        sigma: width of the critical maps' Gaussian in pixels.
+        sigma: width of the critical maps' Gaussian in pixels; a Python number, as the next.
         min_persistence: lowest persistence of a critical point.
         border, backend: 'membrane' or 'open', 'gudhi' or 'xla'; see `persistence_pairs`.
         history: the attention of the epoch before, `[..., H, W]`, or None; see
@@ -54,7 +54,7 @@ def sta_attention(
         `STAOutput` in `prob`'s dtype. Its gradient flows through the target slice's probability;
         critical maps are constants. A window whose target has no critical points gets an attention
         of 0. NaN in a slice: it has no critical points, attention is 0 at its NaN pixels, and NaN
-        stays where it was in `refined`.
+        stays where it was in `refined`. Derivatives are of reverse mode: `jax.grad`, not `jax.jvp`.
 
     Raises:
         ValueError: a shape, dtype or option is wrong.
@@ -82,7 +82,7 @@ def sta_attention(
         raise ValueError(f'prob must have at most {MAX_SCORE:g} slices, got {slices}.')
     target = slices // 2 if target is None else target
     if not -slices <= target < slices:
-        raise ValueError(f'target must be one of {slices} slices, got {target}.')
+        raise ValueError(f'target must be from 0 to {slices - 1}, got {target}.')
     shape = prob.shape[:-3] + prob.shape[-2:]
     if history is not None and jnp.shape(history) != shape:
         raise ValueError(

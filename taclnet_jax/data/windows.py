@@ -15,6 +15,7 @@ from taclnet_jax.config.data import SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.errors import InputError
 from taclnet_jax.volumes import Sections, section_shape
+from taclnet_jax.volumes.sections import listed
 
 Stretches = tuple[range, ...]
 """Stretches of consecutive sections; no window reaches from one into another."""
@@ -194,8 +195,8 @@ def check_slices(stretches: Sequence[range], slices: int) -> None:
         if len(stretch) < slices:
             raise InputError(
                 f'A window of {slices} slices needs as many consecutive sections, but there are '
-                f'only {len(stretch)} (from section {stretch.start}); use fewer slices or more '
-                'sections.'
+                f'only {len(stretch)} (from section {stretch.start}); give more sections, or train '
+                'with fewer slices.'
             )
 
 
@@ -251,10 +252,26 @@ def cut(stretch: range, gaps: Sequence[int]) -> list[range]:
 
 def _without_gaps(volume: Volume, settings: SamplingSettings) -> Split:
     train, test = fold_sections(volume, settings.fold)
-    total = sum(len(volume.labelled(stretch)) for stretch in train)
+    found = _held_out(volume, train, settings.validation_sections, settings.slices)
+    if found is None:
+        total = sum(len(volume.labelled(stretch)) for stretch in train)
+        can = [n for n in range(1, total) if _held_out(volume, train, n, settings.slices)]
+        raise InputError(
+            'Expected config.validation_sections to be 0, or so many of the last of the '
+            f'{total} labelled sections to train on that they, and those before them, are '
+            f'{settings.slices} (a window) or more in a row; found {settings.validation_sections}. '
+            f'Here it can be {listed([0, *can], 10)}.'
+        )
+    return Split(*found, test)
+
+
+def _held_out(
+    volume: Volume, train: Stretches, count: int, slices: int
+) -> tuple[Stretches, Stretches] | None:
+    """(what is left to train on, the last so many labelled sections); None where one is short."""
     kept = [*train]
     validation: list[range] = []
-    left = settings.validation_sections
+    left = count
     while left and kept:
         last = kept.pop()
         labelled = volume.labelled(last)
@@ -263,14 +280,10 @@ def _without_gaps(volume: Volume, settings: SamplingSettings) -> Split:
             kept.append(range(last.start, border))
         validation.insert(0, range(border, last.stop))
         left -= min(left, len(labelled))
-    short = [s for s in (*kept[-1:], *validation) if len(s) < settings.slices]
+    short = any(len(s) < slices for s in (*kept[-1:], *validation))
     if validation and (left or not kept or short):
-        raise InputError(
-            'Expected config.validation_sections to be 0, or so many of the last of the '
-            f'{total} labelled sections to train on that they, and those before them, are '
-            f'{settings.slices} (a window) or more in a row; found {settings.validation_sections}.'
-        )
-    return Split(tuple(kept), tuple(validation), test)
+        return None
+    return tuple(kept), tuple(validation)
 
 
 def read_window(

@@ -73,7 +73,8 @@ def format_card(model: Model, dataset: str, place: str, data: str, scores: str) 
     settings = model.settings
     seen = ' It sees half of that resolution in y and x.' if settings.data.downsample == 2 else ''
     data = f'{data} Voxels have {shown_nm(model.voxel_size())} (z, y, x).{seen}'
-    count = model.parameter_count
+    count, slices = model.parameter_count, settings.sampling.slices
+    together = 'single sections' if slices == 1 else f'{slices} sections together'
     return f"""# A model of {dataset}
 
 Membrane probabilities, topological attention and segments of electron-microscopy sections, by
@@ -85,7 +86,7 @@ taclnet --mode=predict --model={place} --input=stack.tif --output=predictions
 
 ## What it is
 
-{settings.model.name}, {count:,} parameters, {settings.sampling.slices} sections together, after
+{settings.model.name}, {count:,} parameters, {together}, after
 {model.step} updates. All settings are in model.json; parameters are kept in float16.
 
 ## What it was trained on

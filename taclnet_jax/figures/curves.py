@@ -67,7 +67,7 @@ def draw_curves(
     axis.set_xlabel(x_label, fontsize=font_points(0.9 * FONT_PX))
     axis.tick_params(labelsize=font_points(0.85 * FONT_PX))
     axis.margins(y=0.12)  # room for the names of the phases
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axis.spines[['top', 'right']].set_visible(False)
     axis.grid(axis='y', color='0.9')
     axis.set_axisbelow(True)

@@ -58,8 +58,8 @@ class Model:
         """Membranes and segments of a stack in memory.
 
         Args:
-            image: `[z, y, x]`, at least as many sections as the network sees together; uint8,
-                uint16 (stretched over the stack) or floats in [0, 1].
+            image: `[z, y, x]` of NumPy or JAX, at least as many sections as the network sees
+                together; uint8, uint16 (stretched over the stack) or floats in [0, 1].
 
         Returns:
             'membrane' (P), 'attention' (o) and 'refined' (P_hat), float32 in [0, 1]; 'segments',
@@ -68,18 +68,15 @@ class Model:
         Raises:
             InputError: another type, shape, or too few sections, or the cuts were not chosen yet.
         """
-        if (
-            not isinstance(image, np.ndarray)
-            or isinstance(image, np.ma.MaskedArray)
-            or image.ndim != 3
-            or not image.size
-        ):
+        masked = isinstance(image, np.ma.MaskedArray)
+        stack = np.asarray(image) if hasattr(image, '__array__') and not masked else None
+        if stack is None or stack.ndim != 3 or not stack.size:
             shape = f' of shape {image.shape}' if hasattr(image, 'shape') else ''
             raise InputError(
                 f'Expected a NumPy array [z, y, x], found {type(image).__name__}{shape}. Files '
                 'are predicted by predict_volume, see docs/volumes.md.'
             )
-        stack = as_uint8_image(image, 'given')
+        stack = as_uint8_image(stack, 'given')
         cut = self.cut(SEGMENTED)
         membrane, attention, refined = np.empty((3, *stack.shape), np.float32)
         segments, count = np.zeros(stack.shape, np.int32), 0

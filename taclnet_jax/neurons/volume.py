@@ -30,6 +30,7 @@ from taclnet_jax.volumes import (
     write_array,
 )
 from taclnet_jax.volumes.sections import Geometry, listed, shown
+from taclnet_jax.volumes.units import given_nm
 
 ABOUT = 'neurons.json'
 """Says what neurons are of, and which files are of them."""
@@ -44,6 +45,7 @@ class Options:
         input_dataset: of the segments, inside HDF5, zarr or N5.
         mask: a volume of the same size, '' for none; where it is 0, nothing is joined, and 0.
         mask_dataset: inside its file.
+        voxel_nm: (z, y, x), in place of what the segments' file says of it; () = that.
         join_threshold: the least IoU of two segments that are joined.
         format: of `taclnet_jax.volumes.FORMATS`, but png, whose numbers are too small.
         overwrite: replace older neurons; their graph is used where it is of the same segments.
@@ -52,6 +54,7 @@ class Options:
     input_dataset: str = ''
     mask: str = ''
     mask_dataset: str = ''
+    voxel_nm: Sequence[float | str] = ()
     join_threshold: float = THRESHOLD
     format: str = 'tiff'
     overwrite: bool = False
@@ -86,7 +89,9 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
         InputError: the segments, the mask or the output cannot be used.
     """
     folder = local_folder(output, '--output of neurons')
+    told = given_nm(options.voxel_nm)
     source, geometry = open_segments(input_path, options.input_dataset)
+    geometry = geometry._replace(resolution_nm=told or geometry.resolution_nm)
     stored = _checked_format(options.format, source.shape, geometry)
     before = _older(folder, options.overwrite)
     mask = open_array(options.mask, 'mask', options.mask_dataset) if options.mask else None

@@ -12,6 +12,7 @@ from taclnet_jax.cores import hardware
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.data.resolution import resampled
 from taclnet_jax.files import write_text
+from taclnet_jax.inference import Cut
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.older import ABOUT
@@ -75,6 +76,7 @@ class Export:
             'offset_nm': offset_nm,
             'model': job.model,
             'step': job.step,
+            'cut': job.cut and dict(zip(Cut._fields, job.cut, strict=True)),
             'version': taclnet_jax.__version__,
             'settings': job.settings,
         }
@@ -144,6 +146,7 @@ def _page(about: dict[str, Any], picture: Path) -> str:
         'offset (z, y, x)': shown_nm(about['offset_nm']),
         'written': ', '.join(about['files'].values()),
         'model': f'{about["model"]}, parameters of step {about["step"]}',
+        'segments': _shown_cut(about['cut']),
         'written on': hardware(),
         'version': about['version'],
     }
@@ -153,6 +156,14 @@ def _page(about: dict[str, Any], picture: Path) -> str:
         page.settings(about['settings']),
     ]
     return page.page(f'Prediction of {Path(about["input"]).name}', parts)
+
+
+def _shown_cut(cut: dict[str, Any] | None) -> str:
+    if cut is None:
+        return 'not asked for'
+    closing = cut['closing']
+    closed = 'not closed' if closing is None else f'closed (closing {closing:.3g})'
+    return f'P_hat from {cut["threshold"]:.3g} on is membrane, {closed}'
 
 
 def _back(stored: Sections, corner: list[int], job: Job, shape: tuple[int, ...]) -> Sections:

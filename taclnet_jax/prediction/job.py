@@ -33,7 +33,9 @@ class Job:
         box: first and end (exclusive) voxel along z, y and x, of the volume.
         mask: a volume of the same size, '' for none: blocks where it is 0 are left out.
         mask_dataset: in it.
+        voxel_nm: (z, y, x), in place of what the volume says; None = that.
         zoom: pixels of the model's own size in a pixel of the volume, along y and x.
+        cut: threshold and closing (`inference.Cut`) that make the segments; None without these.
         names: of `NAMES`.
         dtype: of `DTYPES`.
         attends: whether anything of these needs attention.
@@ -52,7 +54,9 @@ class Job:
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
     mask: str
     mask_dataset: str
+    voxel_nm: tuple[float, float, float] | None
     zoom: tuple[float, float]
+    cut: tuple[float, float | None] | None
     names: tuple[str, ...]
     dtype: str
     attends: bool
@@ -76,4 +80,6 @@ class Job:
         entries |= {
             name: tuple(entries[name]) for name in ('shape', 'gaps', 'zoom', 'names', 'block')
         }
+        for name in ('voxel_nm', 'cut'):
+            entries[name] = entries[name] and tuple(entries[name])
         return cls(**entries)

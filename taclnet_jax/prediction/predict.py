@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from taclnet_jax.config.schema import as_nested
-from taclnet_jax.data.volume import OTHER_SIZE, SAME_SIZE
 from taclnet_jax.data.windows import check_slices, cut
 from taclnet_jax.errors import InputError, doubt
 from taclnet_jax.files import replacing
@@ -29,10 +28,12 @@ from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.older import named_files, same_prediction
 from taclnet_jax.prediction.output import create_output
 from taclnet_jax.prediction.passes import Passes
-from taclnet_jax.prediction.source import fingerprint, open_image
+from taclnet_jax.prediction.source import fingerprint, open_image, open_volume
 from taclnet_jax.prediction.unchanged import check_unchanged, stamps
+from taclnet_jax.prediction.voxel_size import model_pixels
 from taclnet_jax.volumes import StoredArray, absolute_path, check_axis_order, open_array
 from taclnet_jax.volumes.sections import listed
+from taclnet_jax.volumes.units import given_nm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Options:
             it; attention and closing end with the windows that it has pixels in.
         mask: a volume of the same size; blocks in which it is 0 throughout are left out.
         mask_dataset: inside its file.
+        voxel_nm: (z, y, x), in place of what the volume says of its voxel size; () = that.
         resample: predict at the voxel size of the model's volume, and come back.
         force: predict in spite of another voxel size.
         overwrite: replace an older prediction, and unfinished work of another one.
@@ -66,6 +68,7 @@ class Options:
     box: str = ''
     mask: str = ''
     mask_dataset: str = ''
+    voxel_nm: Sequence[float | str] = ()
     resample: bool = False
     force: bool = False
     overwrite: bool = False
@@ -167,7 +170,8 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         raise InputError(
             f'Expected a block of at least 1 section and 1 window, found {options.block}.'
         )
-    source = open_array(input_path, 'image', options.input_dataset)
+    voxel_nm = given_nm(options.voxel_nm)
+    source = open_volume(input_path, options.input_dataset, voxel_nm)
     check_axis_order(source.shape, source.resolution_nm, input_path)
     slices, depth = model.settings.sampling.slices, source.shape[0]
     check_slices([range(depth)], slices)
@@ -178,9 +182,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
             f'network sees together: {where} (counted from 0). What lacks is repeated to predict '
             'these, which no training saw.'
         )
-    zoom = _zoom(model, source, options)
-    if 'segments' in names:
-        model.cut(SEGMENTED)  # or says how it is chosen
+    zoom = model_pixels(model, source, options.resample, options.force)
     if options.mask:
         _check_mask(source, open_array(options.mask, 'mask', options.mask_dataset))
     path, mask = absolute_path(input_path), absolute_path(options.mask)
@@ -196,7 +198,9 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         box=_box(options.box, source),
         mask=mask,
         mask_dataset=options.mask_dataset,
+        voxel_nm=voxel_nm,
         zoom=zoom,
+        cut=model.cut(SEGMENTED) if 'segments' in names else None,
         names=tuple(name for name in NAMES if name in names),
         dtype=options.dtype,
         attends=bool({'refined', 'attention', 'segments'} & set(names)),
@@ -256,7 +260,8 @@ def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int
     in_nm = marked[-1] and sum(marked) in (1, len(sides))
     if in_nm and source.resolution_nm is None:
         raise InputError(
-            f'Expected --box in voxels, as {source.name} does not say its voxel size; found {box}.'
+            f'Expected --box in voxels, as {source.name} does not say its voxel size; found {box}. '
+            'Or give that size with --voxel_nm.'
         )
     wrong = InputError(
         f'Expected --box=z0:z1,y0:y1,x0:x1 within the volume of {source.shape} voxels, each end '
@@ -281,38 +286,6 @@ def _box(box: str, source: StoredArray) -> tuple[tuple[int, int], tuple[int, int
     if not all(0 <= a < b <= n for (a, b), n in zip((z, y, x), source.shape, strict=True)):
         raise wrong
     return z, y, x
-
-
-def _zoom(model: Model, source: StoredArray, options: Options) -> tuple[float, float]:
-    """Pixels of the model's size in one of the volume, along y and x; (1, 1) without resampling."""
-    theirs, ours = source.resolution_nm, model.resolution_nm
-    if theirs is None or ours is None:
-        if options.resample:
-            missing = source.name if theirs is None else 'the run'
-            raise InputError(
-                f'Expected voxel sizes for --resample; {missing} does not say its own. Leave '
-                '--resample out, or evaluate the run, or store the volume with its voxel size.'
-            )
-        if ours is not None and not options.force:
-            doubt(
-                f'{source.name} does not say its voxel size. It is taken for that of the data '
-                f'that the model was trained on, {ours} nm (z, y, x).'
-            )
-        return 1.0, 1.0
-    ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-    checked = ratios[:1] if options.resample else ratios
-    if not options.force and max(max(r, 1 / r) for r in checked) >= OTHER_SIZE:
-        raise InputError(
-            f'Expected voxels of about {ours} nm (z, y, x), on which the model was trained; found '
-            f"{theirs} nm in {source.name}. Predict at the model's size in y and x with "
-            '--resample, or in spite of it with --force.'
-        )
-    if max(max(r, 1 / r) for r in checked) >= SAME_SIZE:
-        doubt(
-            f'The model was trained on voxels of {ours} nm (z, y, x), and those of {source.name} '
-            f'are of {theirs} nm. --resample predicts at the size of the model in y and x.'
-        )
-    return (ratios[1], ratios[2]) if options.resample else (1.0, 1.0)
 
 
 def _check_mask(source: StoredArray, mask: StoredArray) -> None:

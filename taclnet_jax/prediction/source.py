@@ -13,11 +13,19 @@ from taclnet_jax.errors import InputError
 from taclnet_jax.inference import Model, load
 from taclnet_jax.prediction.job import Job
 from taclnet_jax.volumes import Sections, StoredArray, as_uint8_sections, open_array
+from taclnet_jax.volumes.sections import Triple
+
+
+def open_volume(path: str, dataset: str, voxel_nm: Triple | None) -> StoredArray:
+    """A volume to be predicted; a voxel size that is given takes the place of its own."""
+    stored = open_array(path, 'image', dataset)
+    stored.resolution_nm = voxel_nm or stored.resolution_nm
+    return stored
 
 
 def open_input(job: Job) -> StoredArray:
-    """The volume."""
-    return open_array(job.input, 'image', job.dataset)
+    """The volume of a job."""
+    return open_volume(job.input, job.dataset, job.voxel_nm)
 
 
 def open_image(job: Job, stored: Sections | None = None) -> Sections:

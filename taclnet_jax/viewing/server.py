@@ -20,6 +20,7 @@ from taclnet_jax.viewing.layers import Layer, Look
 from taclnet_jax.volumes import Sections, read_whole
 from taclnet_jax.volumes.chunked import is_chunked
 from taclnet_jax.volumes.sections import Triple
+from taclnet_jax.volumes.units import given_nm
 
 # Of compressed sections, which are decoded whole.
 _CACHE_MB = 500
@@ -49,12 +50,13 @@ def serving(
         look: of `open_look`.
         host: address to listen at; by default programs of this machine alone reach it.
         port: 0 for any free one.
-        voxel_nm: its size (z, y, x) where the volume does not say it; without, voxels are cubes.
+        voxel_nm: its size (z, y, x), in place of what the volume says; voxels are cubes where
+            neither is known.
 
     Raises:
         InputError: Neuroglancer is not installed, or nothing can be served there.
     """
-    told = _size(voxel_nm)
+    told = given_nm(voxel_nm)
     try:
         import neuroglancer
     except ModuleNotFoundError as error:
@@ -70,23 +72,11 @@ def serving(
             f'Cannot listen at {host}, port {port} ({error}); choose others with --host and --port.'
         ) from error
     try:
-        _fill(viewer, look, look.resolution_nm or told)
+        _fill(viewer, look, told or look.resolution_nm)
         places = _serve_places(viewer, look) if look.places else ''
         yield Served(viewer.get_viewer_url(), places, viewer)
     finally:
         neuroglancer.stop()
-
-
-def _size(voxel_nm: Sequence[float | str]) -> Triple | None:
-    if not voxel_nm:
-        return None
-    with contextlib.suppress(ValueError):
-        z, y, x = (float(nm) for nm in voxel_nm)
-        if all(0 < nm < math.inf for nm in (z, y, x)):
-            return z, y, x
-    raise InputError(
-        f'Expected --voxel_nm=z,y,x, three sizes above 0 such as 50,4,4; found {voxel_nm}.'
-    )
 
 
 def _fill(viewer: Any, look: Look, resolution_nm: Triple | None) -> None:

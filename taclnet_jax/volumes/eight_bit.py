@@ -47,7 +47,7 @@ def as_uint8_sections(stored: Sections, name: str) -> Sections:
     if dtype.kind != 'f':
         raise InputError(
             f'Expected the image {name} as uint8, uint16 or floats in [0, 1], found {dtype}; '
-            'convert it.'
+            'stretch its grey values, from the lowest to the highest, to one of these.'
         )
 
     def read_float(z: int, rows: slice, columns: slice) -> np.ndarray:

@@ -111,6 +111,6 @@ def _kind(path: Path, what: str) -> str:
     if kind is None:
         raise InputError(
             f'Expected the {what} {path} as TIFF, HDF5 or PNG, found a file of another kind; '
-            'convert it to one of them, for instance with Fiji.'
+            'convert it to one of them, for instance with Fiji, or with tifffile.imwrite in Python.'
         )
     return kind

@@ -1,9 +1,11 @@
 """Lengths in nm, from the many ways in which files spell a unit."""
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from taclnet_jax.errors import InputError
 from taclnet_jax.volumes.sections import Triple
 
 _UNITS = {
@@ -49,6 +51,23 @@ def triple_nm(values: Any, units: Any = 'nm', *, positive: bool = True) -> Tripl
     if not all(math.isfinite(number) and (number > 0 or not positive) for number in numbers):
         return None
     return (z * z_nm, y * y_nm, x * x_nm) if z_nm and y_nm and x_nm else None
+
+
+def given_nm(voxel_nm: Sequence[float | str]) -> Triple | None:
+    """A voxel size (z, y, x) that a user gives as --voxel_nm; None where it is empty.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if not voxel_nm:
+        return None
+    with contextlib.suppress(ValueError):
+        z, y, x = (float(nm) for nm in voxel_nm)
+        if all(0 < nm < math.inf for nm in (z, y, x)):
+            return z, y, x
+    raise InputError(
+        f'Expected --voxel_nm=z,y,x, three sizes above 0 such as 50,4,4; found {voxel_nm}.'
+    )
 
 
 def shown_nm(lengths: Iterable[float] | None) -> str:

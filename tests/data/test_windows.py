@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from taclnet_jax.config.data import SamplingSettings
 from taclnet_jax.data.volume import Volume
 from taclnet_jax.data.windows import (
     balanced_weights,
@@ -17,6 +18,7 @@ from taclnet_jax.data.windows import (
     fold_sections,
     grid_samples,
     labelled_samples,
+    split_sections,
     targets_of,
     window_sections,
 )
@@ -95,6 +97,17 @@ def test_no_window_sees_a_section_of_another_fold(fold: int, slices: int):
                 assert set(sections) <= allowed
                 assert len(sections) == slices and sections[slices // 2] == target
                 assert max(np.diff(sections), default=0) <= 1  # none is skipped
+
+
+def test_numbers_of_validation_sections_that_can_be_are_said():
+    volume = tissue([range(12)])
+    with pytest.raises(InputError, match=r'found 1\. Here it can be 0, 3, 4, 5\.$'):
+        split_sections(volume, SamplingSettings(validation_sections=1))
+    for n in (3, 4, 5):
+        split = split_sections(volume, SamplingSettings(validation_sections=n))
+        assert split == ((range(8 - n),), (range(8 - n, 8),), (range(8, 12),))
+    with pytest.raises(InputError, match=r'Here it can be 0\.$'):
+        split_sections(tissue([range(8)]), SamplingSettings())
 
 
 def test_fold_0_trains_on_all_sections():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from commands import Run, run
@@ -97,6 +98,8 @@ def test_other_types_of_grey_values(folder: Path) -> None:
     used, stack = load(folder), image((3, 32, 32))
     of_floats = used.predict(stack / np.float32(255))
     np.testing.assert_array_equal(of_floats['membrane'], used.predict(stack)['membrane'])
+    of_jax = used.predict(jnp.asarray(stack))
+    np.testing.assert_array_equal(of_jax['segments'], used.predict(stack)['segments'])
     for wrong in (stack.astype(np.int64), stack * 2.0, stack[:2]):
         with pytest.raises(InputError):
             used.predict(wrong)

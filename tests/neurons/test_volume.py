@@ -106,6 +106,17 @@ def test_the_segments_of_a_prediction(format: str, tmp_path: Path, run_command: 
     assert open_array(tmp_path / 'neurons' / 'neurons.tif').resolution_nm == NM
 
 
+def test_a_voxel_size_that_is_given_is_carried_on(
+    segments: Path, tmp_path: Path, run_command: RunCommand
+) -> None:
+    given = command(segments, tmp_path / 'out', '--voxel_nm=30,6,6')
+    status, output = run_command(*given)
+    assert status == 0, output
+    assert open_array(tmp_path / 'out' / 'neurons.tif').resolution_nm == (30, 6, 6)
+    about = json.loads((tmp_path / 'out' / 'neurons.json').read_text())
+    assert about['resolution_nm'] == [30, 6, 6]
+
+
 def test_another_threshold_reads_the_graph(
     segments: Path, neurons: Path, run_command: RunCommand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,6 +24,7 @@ from taclnet_jax.data.resolution import resampled
 from taclnet_jax.errors import InputError
 from taclnet_jax.prediction import predict
 from taclnet_jax.prediction.engine import run_pass
+from taclnet_jax.prediction.job import Job
 from taclnet_jax.prediction.numbering import Numbering
 from taclnet_jax.prediction.passes import Passes
 from taclnet_jax.prediction.predict import Options, predict_volume
@@ -222,6 +223,13 @@ def test_other_voxels_are_predicted_at_the_models_and_come_back(
         ((40, 6, 4), RESOLUTION_NM, {'resample': True}, (1.5, 1)),
         ((60, 4, 4), RESOLUTION_NM, {'resample': True}, 'voxels of about'),
         ((26, 6, 4), RESOLUTION_NM, {'resample': True}, 'voxels of about'),
+        ((60, 4, 4), RESOLUTION_NM, {}, r'is not resampled: predict .* with --force\.$'),
+        ((60, 6, 4), RESOLUTION_NM, {}, r'with --force, and .* in y and x with --resample\.$'),
+        ((60, 6, 4), RESOLUTION_NM, {'resample': True}, r'in spite of it with --force\.$'),
+        (None, RESOLUTION_NM, {'voxel_nm': ('40', '6', '4'), 'resample': True}, (1.5, 1)),
+        ((40, 4, 4), RESOLUTION_NM, {'voxel_nm': (40, 6, 4)}, 'found .*40.*6.*4.* nm'),
+        ((40, 6, 4), RESOLUTION_NM, {'voxel_nm': RESOLUTION_NM, 'resample': True}, (1, 1)),
+        (None, RESOLUTION_NM, {'voxel_nm': ('40', '0', '4')}, 'three sizes above 0'),
         ((60, 6, 4), RESOLUTION_NM, {'resample': True, 'force': True}, (1.5, 1)),
         (None, RESOLUTION_NM, {}, (1, 1)),
         (None, RESOLUTION_NM, {'resample': True}, 'does not say its own'),
@@ -233,7 +241,7 @@ def test_voxel_sizes(
     tmp_path: Path,
     theirs: tuple[float, float, float] | None,
     ours: tuple[float, float, float] | None,
-    options: dict[str, bool],
+    options: dict[str, Any],
     zoom: tuple[float, float] | str,
 ) -> None:
     write_array(tmp_path / 'a.zarr', image((3, 8, 8)), resolution_nm=theirs)
@@ -244,6 +252,32 @@ def test_voxel_sizes(
     else:
         job = predict.describe(used, f'{tmp_path}/a.zarr', Options(**options))
         assert job.zoom == zoom
+
+
+def test_a_voxel_size_that_is_given_is_carried_on(tmp_path: Path) -> None:
+    write_array(tmp_path / 'a.tif', image((3, 24, 24)))
+    options = Options(names=('segments', 'refined'), format='zarr3', voxel_nm=(50, 5, 4))
+    predict_volume(tiny(), f'{tmp_path}/a.tif', tmp_path / 'out', options)
+    about = json.loads((tmp_path / 'out' / 'prediction.json').read_text())
+    assert about['resolution_nm'] == [50, 5, 4]
+    assert open_array(tmp_path / 'out' / 'refined.zarr').resolution_nm == (50, 5, 4)
+    described = predict.describe(tiny(), f'{tmp_path}/a.tif', options)
+    described.write(tmp_path / 'job.json')
+    assert Job.read(tmp_path / 'job.json') == described
+
+
+def test_the_cut_of_the_segments_is_told(tmp_path: Path) -> None:
+    write_array(tmp_path / 'a.tif', image((3, 24, 24)), resolution_nm=RESOLUTION_NM)
+    threshold, closing = tiny().cut('P_hat_closed')
+    for names, cut in (
+        (('membrane', 'segments'), {'threshold': threshold, 'closing': closing}),
+        (('membrane',), None),
+    ):
+        options = Options(names=names, overwrite=True)
+        predict_volume(tiny(), f'{tmp_path}/a.tif', tmp_path / 'out', options)
+        assert json.loads((tmp_path / 'out' / 'prediction.json').read_text())['cut'] == cut
+        page = (tmp_path / 'out' / 'report.html').read_text()
+        assert (f'P_hat from {threshold:.3g} on is membrane' in page) == (cut is not None)
 
 
 def test_a_voxel_size_that_is_somewhat_other_is_said(tmp_path: Path, caplog: Any) -> None:
