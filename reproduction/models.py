@@ -104,7 +104,8 @@ def card(model: Model, behind: Sequence[Result]) -> str:
     """The card of a model that comes with the package, with the scores of results."""
     dataset, fold = model.settings.data.dataset, model.settings.sampling.fold
     data = f'{_DATA.get(dataset, dataset)} {_held_out(fold, behind)}'
-    return format_card(model, dataset, NAMES.get(dataset, dataset), data, _table(behind))
+    name = NAMES.get(dataset, dataset)
+    return format_card(model, name, name, data, _table(behind))
 
 
 def _take_updates(config: ConfigDict, updates: float) -> None:
@@ -147,14 +148,15 @@ def _held_out(fold: int, results: Sequence[Result]) -> str:
 def _table(results: Sequence[Result]) -> str:
     """Means over folds for each map, as Markdown."""
     lines = [
-        f'| map | threshold | {" | ".join(metrics.COLUMNS[name] for name in metrics.MAIN)} |',
-        '|---' * (2 + len(metrics.MAIN)) + '|',
+        f'| map | threshold | closing | {" | ".join(metrics.COLUMNS[n] for n in metrics.MAIN)} |',
+        '|---' * (3 + len(metrics.MAIN)) + '|',
     ]
     for name in MAPS:
         row = Row(TITLES[name], 'flagship', results[0]['slices'], name, [*results])
         for metric in metrics.MAIN:
             fill_column([row], metric)
         cells = [entry(row.cells[metric], 4).text for metric in metrics.MAIN]
-        threshold = _median_cut(results, name).threshold
-        lines.append(f'| {TITLES[name]} | {threshold:.2f} | {" | ".join(cells)} |')
+        threshold, closing = _median_cut(results, name)
+        closed = '' if closing is None else f'{closing:.3g}'
+        lines.append(f'| {TITLES[name]} | {threshold:.2f} | {closed} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
