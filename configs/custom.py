@@ -8,7 +8,7 @@ Image: TIFF stack, folder of PNG or TIFF sections, HDF5, zarr (v2, v3), N5, Neur
 (also at gs://, s3:// and https:// addresses). Labels: the same, of the same size [z, y, x], as
 instance ids (label_kind=ids; membranes are drawn where two meet), or as a mask (label_kind=membrane
 or interior). Of HDF5, zarr and N5 name the dataset with image_dataset and labels_dataset. Leave
-resolution_nm out where the files say it. At least 15 sections; the last third is scored. Several
+resolution_nm out where the files say it. At least 9 sections; the last third is scored. Several
 volumes, and labels of a few sections or boxes: docs/your_own_volume.md.
 
 To try it without a volume of your own: `python -m taclnet_jax.tools.synthesize --help` writes one

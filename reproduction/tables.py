@@ -216,7 +216,7 @@ def _of_shared_folds(results: Sequence[Result]) -> list[Result]:
 
 
 def _of_shared_seeds(results: Sequence[Result], row: str) -> list[Result]:
-    """Of each fold those of the seeds that all its rows have; all where there is no such seed.
+    """Of each fold those of the seeds that all its rows have; all where no fold has such a seed.
 
     `row` is what rows differ in: 'system' or 'slices'.
     """
@@ -225,11 +225,7 @@ def _of_shared_seeds(results: Sequence[Result], row: str) -> list[Result]:
         of_fold = seeds.setdefault(result['fold'], {})
         of_fold.setdefault(result[row], set()).add(result['seed'])
     shared = {fold: set.intersection(*of_rows.values()) for fold, of_rows in seeds.items()}
-    return [
-        result
-        for result in results
-        if result['seed'] in shared[result['fold']] or not shared[result['fold']]
-    ]
+    return [r for r in results if r['seed'] in shared[r['fold']]] or [*results]
 
 
 def _epoch_time(results: Sequence[Result], name_hardware: bool) -> str:

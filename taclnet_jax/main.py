@@ -61,7 +61,7 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
         Interrupted: SIGTERM or SIGINT came.
     """
     from taclnet_jax.config import run_settings
-    from taclnet_jax.data.windows import check_slices
+    from taclnet_jax.data.windows import check_slices, targets_of
     from taclnet_jax.evaluation.evaluate import evaluate
     from taclnet_jax.evaluation.scoring import check_scored
     from taclnet_jax.inference import load
@@ -75,7 +75,8 @@ def train_and_evaluate(config: Mapping[str, Any], workdir: str | Path) -> TrainS
     training = prepare(settings)
     split, evaluation = training.split, settings.evaluate
     # Else it would be said after hours.
-    check_slices(split.test, settings.sampling.slices)
+    scored = targets_of(split.test, evaluation.test_sections, training.volume.labelled)
+    check_slices([stretch for _, stretch in scored], settings.sampling.slices)
     check_scored(training.volume, split.test, evaluation.test_sections, 'test sections')
     check_scored(training.volume, split.validation, evaluation.threshold_sections, 'validation')
     if not split.test and evaluation.threshold_from != 'fixed':
@@ -250,9 +251,10 @@ def run() -> None:
                     'run. See --help.'
                 )
             raise InputError('Expected --workdir, the folder of the run. See --help.')
-        from taclnet_jax.volumes import local_folder
+        from taclnet_jax.volumes import local_folder, local_path
 
-        place = local_folder(named, '--model' if model.value else '--workdir')
+        local_folder(named, '--model' if model.value else '--workdir')
+        place = local_path(named)  # as it is written: ./isbi12 is no name of a model
         if mode.value == 'train':
             settings = commandline.required(config)
             train_together(lambda: train_and_evaluate(settings, place), together)
@@ -277,7 +279,7 @@ def run() -> None:
                 return
             if model.value and not output.value:
                 raise InputError('Expected --output, the folder of the predictions. See --help.')
-            folder = output.value or place / 'predictions'
+            folder = output.value or Path(place) / 'predictions'
             files = predict_volume(used, input_path.value, folder, options)
             print('Written:', *dict.fromkeys(files.values()), sep='\n  ')
 

@@ -66,7 +66,10 @@ def define_processes() -> list[flags.FlagHolder[Any]]:
 
 
 def define_prediction() -> list[flags.FlagHolder[Any]]:
-    """The flags of --mode=predict, by the names that `prediction.predict.Options` has."""
+    """The flags of --mode=predict, by the names that `prediction.predict.Options` has.
+
+    Other modes take some of them too.
+    """
     from taclnet_jax.prediction.job import DTYPES, NAMES
     from taclnet_jax.volumes import FORMATS
 
@@ -107,7 +110,7 @@ def define_neurons() -> list[flags.FlagHolder[Any]]:
 
 
 def define_view() -> list[flags.FlagHolder[Any]]:
-    """The flags of --mode=view, by their names in `viewing.serving`."""
+    """The flags of --mode=view that no other mode has, by their names in `viewing.serving`."""
     return [
         flags.DEFINE_string(
             'host', '127.0.0.1', 'Where to serve; by default for programs of this machine alone.'

@@ -53,6 +53,7 @@ def test_help_is_quick_and_names_modes_and_flags() -> None:
         (['--workdir=x', '--config=synthetic', '--config.folds=1'], 'Did you mean "fold" instead'),
         (['--workdir=x', '--config=synthetic', '--config.atention.alpha=1'], "no setting 'atent"),
         (['--mode=predict', '--input=y.tif'], 'Expected --model, a name such as'),
+        (['--mode=predict', '--input=y.tif', '--model=./isbi12'], 'isbi12 does not exist'),
         (['--workdir=x', '--config=synthetic', '--config.fold=two'], 'two'),
         (['--workdir=x', '--mode=evaluate'], 'x does not exist'),
         (['--workdir=gs://a/b', '--config=synthetic'], '--workdir to be a folder of this machine'),

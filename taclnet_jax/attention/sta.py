@@ -82,7 +82,7 @@ def sta_attention(
         raise ValueError(f'prob must have at most {MAX_SCORE:g} slices, got {slices}.')
     target = slices // 2 if target is None else target
     if not -slices <= target < slices:
-        raise ValueError(f'target must be from 0 to {slices - 1}, got {target}.')
+        raise ValueError(f'target must be from {-slices} to {slices - 1}, got {target}.')
     shape = prob.shape[:-3] + prob.shape[-2:]
     if history is not None and jnp.shape(history) != shape:
         raise ValueError(

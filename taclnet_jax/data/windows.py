@@ -252,10 +252,10 @@ def cut(stretch: range, gaps: Sequence[int]) -> list[range]:
 
 def _without_gaps(volume: Volume, settings: SamplingSettings) -> Split:
     train, test = fold_sections(volume, settings.fold)
-    found = _held_out(volume, train, settings.validation_sections, settings.slices)
+    found = _with_validation(volume, train, settings.validation_sections, settings.slices)
     if found is None:
         total = sum(len(volume.labelled(stretch)) for stretch in train)
-        can = [n for n in range(1, total) if _held_out(volume, train, n, settings.slices)]
+        can = [n for n in range(1, total) if _with_validation(volume, train, n, settings.slices)]
         raise InputError(
             'Expected config.validation_sections to be 0, or so many of the last of the '
             f'{total} labelled sections to train on that they, and those before them, are '
@@ -265,7 +265,7 @@ def _without_gaps(volume: Volume, settings: SamplingSettings) -> Split:
     return Split(*found, test)
 
 
-def _held_out(
+def _with_validation(
     volume: Volume, train: Stretches, count: int, slices: int
 ) -> tuple[Stretches, Stretches] | None:
     """(what is left to train on, the last so many labelled sections); None where one is short."""

@@ -29,7 +29,7 @@ from taclnet_jax.volumes import (
     open_array,
     write_array,
 )
-from taclnet_jax.volumes.sections import Geometry, listed, shown
+from taclnet_jax.volumes.sections import Geometry, Triple, listed, shown
 from taclnet_jax.volumes.units import given_nm
 
 ABOUT = 'neurons.json'
@@ -91,7 +91,8 @@ def segment_volume(input_path: str, output: str | Path, options: Options = Optio
     folder = local_folder(output, '--output of neurons')
     told = given_nm(options.voxel_nm)
     source, geometry = open_segments(input_path, options.input_dataset)
-    geometry = geometry._replace(resolution_nm=told or geometry.resolution_nm)
+    if told is not None:
+        geometry = _resized(geometry, told)
     stored = _checked_format(options.format, source.shape, geometry)
     before = _older(folder, options.overwrite)
     mask = open_array(options.mask, 'mask', options.mask_dataset) if options.mask else None
@@ -145,6 +146,15 @@ def _checked_format(format: str, shape: Sequence[int], geometry: Geometry) -> Ge
     stored = geometry._replace(offset_nm=None) if format == 'tiff' else geometry
     check_array('neurons', shape, np.uint32, format, **stored._asdict())
     return stored
+
+
+def _resized(geometry: Geometry, told: Triple) -> Geometry:
+    """With another voxel size; the first voxel keeps its number."""
+    size, offset = geometry
+    if size is None or offset is None:
+        return Geometry(told, offset)
+    z, y, x = (o / old * new for o, old, new in zip(offset, size, told, strict=True))
+    return Geometry(told, (z, y, x))
 
 
 def _older(folder: Path, overwrite: bool) -> Mapping[str, Any]:

@@ -175,7 +175,10 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
     check_axis_order(source.shape, source.resolution_nm, input_path)
     slices, depth = model.settings.sampling.slices, source.shape[0]
     check_slices([range(depth)], slices)
-    if short := [p for p in cut(range(depth), source.gaps) if len(p) < slices]:
+    box = _box(options.box, source)
+    (first, stop), *_ = box
+    pieces = [p for p in cut(range(depth), source.gaps) if p.start < stop and p.stop > first]
+    if short := [p for p in pieces if len(p) < slices]:
         where = listed([f'{p.start} to {p.stop - 1}' for p in short], 5)
         doubt(
             f'Between missing sections of {input_path} lie fewer than the {slices} that the '
@@ -195,7 +198,7 @@ def describe(model: Model, input_path: str, options: Options) -> Job:
         dataset=options.input_dataset,
         shape=source.shape,
         gaps=source.gaps,
-        box=_box(options.box, source),
+        box=box,
         mask=mask,
         mask_dataset=options.mask_dataset,
         voxel_nm=voxel_nm,

@@ -80,11 +80,6 @@ class Checkpoints:
         value = validation[self._metric]
         score = value if HIGHER_IS_BETTER[self._metric] else -value
         if parallel.of_first(score > self._best_score):  # of which each has computed its own
-            self._best.wait_until_finished()
-            # One of this step or a later one, which a run has left that goes on from an older
-            # state: Orbax would keep it, and save nothing.
-            for step in [step for step in self._best.all_steps() if step >= int(state.step)]:
-                self._best.delete(step)
             self._write(self._best, state, score)
             self._best_score = score
 
@@ -131,13 +126,17 @@ class Checkpoints:
         self, manager: ocp.CheckpointManager, state: TrainState, score: float | None
     ) -> None:
         step = int(state.step)
-        if step in manager.all_steps():
+        if score is None and step in manager.all_steps():
             return
         if not all(np.isfinite(x).all() for x in jax.tree.leaves((state.variables, state.final))):
             raise InputError(
                 f'The parameters after step {step} are not finite, and were not saved. Lower the '
                 'learning rate; the run goes on from the checkpoint before.'
             )
+        if score is not None:  # one that is later, of a run that went on from before, Orbax keeps
+            manager.wait_until_finished()
+            for later in [found for found in manager.all_steps() if found >= step]:
+                manager.delete(later)
         info = {'config': self._config, 'step': step, 'score': score}
         arrays = {'variables': state.final, 'training': _training(state)}
         digests = {name: _digest(tree) for name, tree in arrays.items()} | {'info': _sum_of(info)}

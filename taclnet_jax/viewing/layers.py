@@ -85,14 +85,15 @@ def open_look(folder: str) -> Look:
 def _add_neurons(look: Look, path: Path) -> None:
     with _told(path / NEURONS) as about:
         files, (source, dataset, *_) = dict(about['files']), about['input']
-        look.resolution_nm = _triple(about['resolution_nm'])
-        first = _first(about['offset_nm'], look.resolution_nm)
+        told = look.resolution_nm = _triple(about['resolution_nm'])
+        first = _first(about['offset_nm'], told)
         name, kept, doubtful = (files[what] for what in ('neurons', 'graph', 'doubtful'))
         threshold = about['join_threshold']
     try:
         if Path(source, PREDICTION).is_file():
             _add_prediction(look, Path(source))
             first = look.layers[-1].first  # neurons do not know it where voxels have no size
+            look.resolution_nm = told or look.resolution_nm
         else:
             look.layers.append(Layer('segments', open_array(source, 'segments', dataset), first))
     except InputError as error:

@@ -223,8 +223,8 @@ def offset_voxels(path: Path, geometry: Geometry) -> list[int]:
     resolution_nm, offset_nm = geometry
     if resolution_nm is None:
         raise InputError(
-            f'Expected a voxel size for {path}: precomputed cannot do without; give it, or choose '
-            'another format.'
+            f'Expected a voxel size for {path}: precomputed cannot do without; give it (commands '
+            'take --voxel_nm), or choose another format.'
         )
     if offset_nm is None:
         return [0, 0, 0]

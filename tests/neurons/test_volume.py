@@ -15,6 +15,7 @@ from stacks import numbered_through
 from taclnet_jax.data.cremi_file import IDS
 from taclnet_jax.neurons import agglomerate, joined, region_graph, source, volume
 from taclnet_jax.prediction.predict import Options, predict_volume
+from taclnet_jax.viewing import open_look
 from taclnet_jax.volumes import FORMATS, open_array, read_whole, write_array
 
 RunCommand = Callable[..., tuple[int, str]]
@@ -115,6 +116,20 @@ def test_a_voxel_size_that_is_given_is_carried_on(
     assert open_array(tmp_path / 'out' / 'neurons.tif').resolution_nm == (30, 6, 6)
     about = json.loads((tmp_path / 'out' / 'neurons.json').read_text())
     assert about['resolution_nm'] == [30, 6, 6]
+    assert open_look(str(tmp_path / 'out')).resolution_nm == (30, 6, 6)
+
+
+def test_the_first_voxel_of_a_prediction_keeps_its_number(tmp_path: Path) -> None:
+    write_array(tmp_path / 'stack.tif', image((6, 40, 44)), resolution_nm=NM)
+    chosen = Options(names=('segments',), box='2:6,8:40,12:44')
+    predict_volume(tiny(), str(tmp_path / 'stack.tif'), tmp_path / 'prediction', chosen)
+    told = volume.Options(voxel_nm=(30, 6, 6), format='precomputed')
+    volume.segment_volume(str(tmp_path / 'prediction'), tmp_path / 'out', told)
+    about = json.loads((tmp_path / 'out' / 'neurons.json').read_text())
+    assert about['offset_nm'] == [60, 48, 72]
+    look = open_look(str(tmp_path / 'out'))
+    assert look.resolution_nm == (30, 6, 6)
+    assert {layer.first for layer in look.layers if layer.name != 'image'} == {(2, 8, 12)}
 
 
 def test_another_threshold_reads_the_graph(

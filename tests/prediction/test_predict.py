@@ -308,6 +308,9 @@ def test_pieces_shorter_than_a_window_are_told(tmp_path: Path, caplog: Any) -> N
         tifffile.imwrite(tmp_path / 'sections' / f'{number:02}.tif', image((1, 8, 8))[0])
     predict.describe(tiny(), str(tmp_path / 'sections'), Options())
     assert 'than the 3 that the network sees together: 3 to 3, 7 to 8 (' in caplog.text
+    caplog.clear()
+    predict.describe(tiny(), str(tmp_path / 'sections'), Options(box='4:7,0:8,0:8'))
+    assert 'sees together' not in caplog.text
 
 
 def test_strict_refuses_a_volume_with_lost_chunks(
