@@ -69,16 +69,22 @@ def test_damaged_results_are_as_none_and_named(
     assert loading._scored(path, STEP) == ({}, None) and not capsys.readouterr().err
 
 
+def evaluated(path: Path, step: int) -> dict[str, Any]:
+    """A results.json of which a card can be made, with the scores of a step's network."""
+    results = json.loads(path.read_text())
+    means = dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.5)
+    results |= {name: results[name] | {'mean': means, 'std': means} for name in MAPS}
+    results |= {'dataset': 'synthetic', 'fold': 3, 'sections': [8, 9], 'step': step}
+    path.write_text(json.dumps(results))
+    return results
+
+
 def test_scores_of_an_older_network_are_not_those_of_the_best(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path / 'run', tiny())
     path = run / 'results.json'
-    results = json.loads(path.read_text())
-    means = dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.5)
-    results |= {name: results[name] | {'mean': means, 'std': means} for name in MAPS}
-    results |= {'dataset': 'synthetic', 'fold': 3, 'sections': [8, 9], 'step': STEP - 1}
-    path.write_text(json.dumps(results))
+    evaluated(path, STEP - 1)
     model = load(run)
     assert f'it is of step {STEP - 1}, the best network now of {STEP}' in capsys.readouterr().err
     assert not model.chosen
@@ -90,11 +96,7 @@ def test_scores_of_an_older_network_are_not_those_of_the_best(
 def test_no_card_without_cuts_and_voxel_size(tmp_path: Path) -> None:
     run = write_run(tmp_path / 'run', tiny())
     path = run / 'results.json'
-    results = json.loads(path.read_text())
-    means = dict.fromkeys((*metrics.MAIN, *metrics.EXTENDED), 0.5)
-    results |= {name: results[name] | {'mean': means, 'std': means} for name in MAPS}
-    results |= {'dataset': 'synthetic', 'fold': 3, 'sections': [8, 9], 'step': STEP}
-    path.write_text(json.dumps(results))
+    results = evaluated(path, STEP)
     assert 'Sections 8 to 9 were held out' in model_card(load(run), run)
     path.write_text(json.dumps(results | {'resolution_nm': [40, 4]}))
     with pytest.raises(InputError, match='no cuts and voxel size.*evaluate it first'):
