@@ -158,5 +158,5 @@ def _table(results: Sequence[Result]) -> str:
         cells = [entry(row.cells[metric], 4).text for metric in metrics.MAIN]
         threshold, closing = _median_cut(results, name)
         closed = '' if closing is None else f'{closing:.3g}'
-        lines.append(f'| {TITLES[name]} | {threshold:.2f} | {closed} | {" | ".join(cells)} |')
+        lines.append(f'| {TITLES[name]} | {threshold:.3g} | {closed} | {" | ".join(cells)} |')
     return '\n'.join(lines) + '\n'
