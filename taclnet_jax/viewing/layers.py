@@ -85,7 +85,7 @@ def open_look(folder: str) -> Look:
 def _add_neurons(look: Look, path: Path) -> None:
     with _told(path / NEURONS) as about:
         files, (source, dataset, *_) = dict(about['files']), about['input']
-        told = look.resolution_nm = _triple(about['resolution_nm'])
+        told = _triple(about['resolution_nm'])
         first = _first(about['offset_nm'], told)
         name, kept, doubtful = (files[what] for what in ('neurons', 'graph', 'doubtful'))
         threshold = about['join_threshold']
@@ -93,11 +93,11 @@ def _add_neurons(look: Look, path: Path) -> None:
         if Path(source, PREDICTION).is_file():
             _add_prediction(look, Path(source))
             first = look.layers[-1].first  # neurons do not know it where voxels have no size
-            look.resolution_nm = told or look.resolution_nm
         else:
             look.layers.append(Layer('segments', open_array(source, 'segments', dataset), first))
     except InputError as error:
         look.left_out.append(str(error))
+    look.resolution_nm = told or look.resolution_nm  # not the prediction's, though it was read last
     look.layers.append(Layer('neurons', _open(path / name, 'neurons', IDS), first))
     look.places = read_places(path / doubtful)
     graph = RegionGraph.load(path / kept)

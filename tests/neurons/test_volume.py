@@ -130,6 +130,8 @@ def test_the_first_voxel_of_a_prediction_keeps_its_number(tmp_path: Path) -> Non
     look = open_look(str(tmp_path / 'out'))
     assert look.resolution_nm == (30, 6, 6)
     assert {layer.first for layer in look.layers if layer.name != 'image'} == {(2, 8, 12)}
+    (tmp_path / 'prediction' / 'segments.tif').unlink()
+    assert open_look(str(tmp_path / 'out')).resolution_nm == (30, 6, 6)
 
 
 def test_another_threshold_reads_the_graph(
