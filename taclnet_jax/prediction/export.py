@@ -76,7 +76,7 @@ class Export:
             'offset_nm': offset_nm,
             'model': job.model,
             'step': job.step,
-            'cut': job.cut and dict(zip(Cut._fields, job.cut, strict=True)),
+            'cut': Cut(*job.cut)._asdict() if job.cut else None,
             'version': taclnet_jax.__version__,
             'settings': job.settings,
         }

@@ -59,6 +59,4 @@ def _advice(z: float, side: float) -> str:
             '--force.'
         )
     other = '' if side < OTHER_SIZE else ", and at the model's size in y and x with --resample"
-    return (
-        'The distance of sections is not resampled: predict in spite of it with --force' + other
-    ) + '.'
+    return f'The distance of sections is not resampled: predict in spite of it with --force{other}.'

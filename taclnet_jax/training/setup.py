@@ -107,7 +107,7 @@ def prepare(config: Mapping[str, Any] | RunSettings, volume: Volume | None = Non
     sampling = settings.sampling
     check_devices(sampling.batch_size, settings.training.microbatches, settings.attention.backend)
     perceptual = settings.losses.perceptual_loss
-    if perceptual.weight:
+    if perceptual.weight and perceptual.vgg19:
         load_vgg19(perceptual.vgg19)  # used in phase two, and refused before phase one
     volume = volume or load_volume(settings.data)
     split = split_sections(volume, sampling)

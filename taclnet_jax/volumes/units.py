@@ -1,6 +1,5 @@
 """Lengths in nm, from the many ways in which files spell a unit."""
 
-import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -59,15 +58,12 @@ def given_nm(voxel_nm: Sequence[float | str]) -> Triple | None:
     Raises:
         InputError: it is something else.
     """
-    if not voxel_nm:
-        return None
-    with contextlib.suppress(ValueError):
-        z, y, x = (float(nm) for nm in voxel_nm)
-        if all(0 < nm < math.inf for nm in (z, y, x)):
-            return z, y, x
-    raise InputError(
-        f'Expected --voxel_nm=z,y,x, three sizes above 0 such as 50,4,4; found {voxel_nm}.'
-    )
+    size = triple_nm(voxel_nm)
+    if size is None and voxel_nm:
+        raise InputError(
+            f'Expected --voxel_nm=z,y,x, three sizes above 0 such as 50,4,4; found {voxel_nm}.'
+        )
+    return size
 
 
 def shown_nm(lengths: Iterable[float] | None) -> str:
